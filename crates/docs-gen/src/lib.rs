@@ -1,0 +1,2 @@
+//! Documents made from the code.
+#![forbid(unsafe_code)]

@@ -1,0 +1,30 @@
+//! The words and the data of page migration.
+//!
+//! Everything here is data and pure functions over it: no allocation, no unsafe code, no policy.
+//! The algorithm that uses it is `migrate-core`; a kernel with its own `struct page` uses only the
+//! words (frame numbers, entries, outcomes, trace events), one without gets the descriptor, the page
+//! map and the lists too.
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+mod addr;
+
+pub use addr::{
+    ActorId, AnonVmaId, MappingId, NodeId, Order, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, Site, SpaceId, VirtAddr, Vpn,
+};
