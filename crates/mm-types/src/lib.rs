@@ -24,7 +24,16 @@ extern crate alloc;
 extern crate std;
 
 mod addr;
+mod flags;
+mod mode;
+mod outcome;
+mod sync;
+pub mod trace;
 
 pub use addr::{
     ActorId, AnonVmaId, MappingId, NodeId, Order, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, Site, SpaceId, VirtAddr, Vpn,
 };
+pub use flags::{AtomicPageFlags, PageFlags};
+pub use mode::{Mode, Reason, Rules, UnknownWord};
+pub use outcome::{Outcome, Refusal, errno};
+pub use sync::spin_loop;
