@@ -1,0 +1,47 @@
+# shellcheck shell=bash
+# Sourced by every script in ci/: strict mode, the root as working directory, and the few words the scripts share.
+
+set -euo pipefail
+
+root=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
+cd -- "$root"
+
+# Tools that ci/setup had to build live here, so that a check never changes the user's own installation.
+tools="$root/.cargo-tools"
+export PATH="$tools/bin:$PATH"
+
+me=$(basename -- "$0")
+
+# One place for the versions: what the library crates promise to build with, and what ci/setup builds.
+msrv=1.85.0
+hack_version=0.6.46
+deny_version=0.20.2
+
+# The crates that promise the minimum version, and those of them that build without std.
+libraries=(mm-types migrate-core backend-x86_64 backend-user)
+no_std_targets=(x86_64-unknown-none thumbv7m-none-eabi)
+
+# ci/run tells "could not be done here" from "done, and wrong" by this exit code.
+left_out_code=77
+
+say() { printf '%s: %s\n' "$me" "$*"; }
+
+# ci/run repeats notes in its summary: they say what a passing check did not look at.
+note() { printf '%s: note: %s\n' "$me" "$*"; }
+
+die() {
+    printf '%s: error: %s\n' "$me" "$*" >&2
+    exit 1
+}
+
+left_out() {
+    printf '%s: left out: %s\n' "$me" "$*" >&2
+    exit "$left_out_code"
+}
+
+run() {
+    printf '+ %s\n' "$*"
+    "$@"
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
