@@ -67,14 +67,8 @@ bitflags::bitflags! {
         const MLOCKED = 1 << 26;
         /// The frame is known to be bad.
         const HWPOISON = 1 << 27;
-        /// An anonymous page that one space alone maps (5.19).
-        const ANON_EXCLUSIVE = 1 << 28;
-        /// Anonymous; Linux keeps this in bit 0 of `mapping` (`PAGE_MAPPING_ANON`).
-        const ANON = 1 << 29;
         /// Somebody sleeps on the page lock or on writeback; whoever clears those bits wakes them.
-        const WAITERS = 1 << 30;
-        /// Shared, merged by KSM.
-        const KSM = 1 << 31;
+        const WAITERS = 1 << 31;
     }
 }
 

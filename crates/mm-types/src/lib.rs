@@ -24,16 +24,35 @@ extern crate alloc;
 extern crate std;
 
 mod addr;
+mod format;
+mod migration_entry;
+mod pte;
+mod pte_edit;
+mod pte_text;
+mod swap_entry;
 mod flags;
+mod ledger;
+mod list;
 mod mode;
 mod outcome;
+mod page;
 mod sync;
+pub mod transfer;
 pub mod trace;
 
 pub use addr::{
     ActorId, AnonVmaId, MappingId, NodeId, Order, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, Site, SpaceId, VirtAddr, Vpn,
 };
+pub use format::{EncodeError, EntryFormat, Lost, NonPresent};
+pub use migration_entry::{MigrationEntry, MigrationFlags, MigrationKind};
+pub use pte::{EntryStyle, Pte, PteFlags, SwapPteFlags};
+pub use pte_edit::Restore;
+pub use pte_text::ParsePteError;
+pub use swap_entry::{SWAP_TYPE_BITS, SwapEntry, SwapLayout, SwapType, SwapTypeError, TypeKind};
 pub use flags::{AtomicPageFlags, PageFlags};
 pub use mode::{Mode, Reason, Rules, UnknownWord};
 pub use outcome::{Outcome, Refusal, errno};
 pub use sync::spin_loop;
+pub use list::{ListError, ListId, PageList};
+pub use page::{BadPage, CountMismatch, Mapping, Page, PageMap, Sleep};
+pub use ledger::{Ledger, expected_count, ledger};
