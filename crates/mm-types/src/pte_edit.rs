@@ -253,6 +253,17 @@ mod tests {
     }
 
     #[test]
+    fn a_page_watched_for_writes_in_flight_comes_back_read_only() {
+        let entry = Pte::Migration(MigrationEntry::writable(OLD).with_flags(MigrationFlags::UFFD_WP));
+        let back = entry.restore(to_new(EntryStyle::Lossless));
+        assert_eq!(back, Some(Pte::present(NEW, PteFlags::UFFD_WP | PteFlags::EXCLUSIVE)));
+        assert_eq!(
+            entry.restore(to_new(EntryStyle::Lossy)),
+            Some(Pte::present(NEW, PteFlags::empty()))
+        );
+    }
+
+    #[test]
     fn a_fork_in_flight_leaves_neither_side_a_write_entry() {
         let entry = Pte::Migration(MigrationEntry::writable(OLD).with_flags(MigrationFlags::YOUNG));
         let (parent, child) = entry.fork_copy(true);
