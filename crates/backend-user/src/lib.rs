@@ -1,1 +1,4 @@
 //! A process plays a kernel.
+
+#[doc(hidden)]
+pub mod sys;
