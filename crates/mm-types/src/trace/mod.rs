@@ -3,7 +3,30 @@
 //! A version line, then one event a line: `word key=value …`, with the kernel's words where it has them. Ids are given
 //! in order of first appearance, so the same steps make the same text: `p` a page's content, `f` a frame, `m` a space,
 //! `t` an actor; `site=m1+0x3` is a page within a space. Adding an event is a minor change, changing a line a major one.
+//!
+//! An [`Observer`] hears [`Event`]s, raw; a [`Namer`] makes [`Line`]s of them; `Display` and `FromStr` of a line are
+//! each other's inverse.
 
 mod event;
+#[cfg(test)]
+pub(crate) mod examples;
+mod line;
+mod namer;
+mod packed;
+mod record;
+mod table;
+pub(crate) mod text;
 
 pub use event::{Event, Observer, Tell};
+pub use line::{HEADER, Line, Lines};
+pub use namer::{FrameName, Named, Namer, SmallName};
+#[cfg(feature = "std")]
+pub use record::Recorder;
+pub use record::{Ring, RingSlot};
+pub use table::{Full, Key, Slot, Table};
+pub use text::{ParseError, ParseErrorKind};
+
+#[cfg(feature = "alloc")]
+mod owned;
+#[cfg(feature = "alloc")]
+pub use owned::text_of;
