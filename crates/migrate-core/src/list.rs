@@ -1,0 +1,145 @@
+//! Lists of pages: the caller's, in the caller's memory.
+
+use mm_types::{PageList, PageMap};
+
+use crate::{Isolated, PageRef};
+
+/// A list of pages: what the core needs of a caller's.
+///
+/// Pushing does not fail and order is kept; that is all. Implemented for lists linked by index through the page map
+/// ([`MapList`], no allocation) and, with feature `alloc`, for `VecDeque`.
+pub trait List<T> {
+    /// Appends.
+    fn push_back(&mut self, item: T);
+    /// Takes the first.
+    fn pop_front(&mut self) -> Option<T>;
+    /// Takes the last.
+    fn pop_back(&mut self) -> Option<T>;
+    /// Puts all of `other` before the first, in its order; `other` is empty afterwards.
+    fn splice_front(&mut self, other: &mut Self);
+    /// Returns how many there are.
+    fn len(&self) -> usize;
+    /// True where there is none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl<T> List<T> for alloc::collections::VecDeque<T> {
+    fn push_back(&mut self, item: T) {
+        Self::push_back(self, item);
+    }
+
+    fn pop_front(&mut self) -> Option<T> {
+        Self::pop_front(self)
+    }
+
+    fn pop_back(&mut self) -> Option<T> {
+        Self::pop_back(self)
+    }
+
+    fn splice_front(&mut self, other: &mut Self) {
+        other.append(self);
+        core::mem::swap(self, other);
+    }
+
+    fn len(&self) -> usize {
+        Self::len(self)
+    }
+}
+
+/// At most one page, for the one-page call.
+impl<T> List<T> for Option<T> {
+    fn push_back(&mut self, item: T) {
+        debug_assert!(self.is_none(), "a list of one holds one");
+        *self = Some(item);
+    }
+
+    fn pop_front(&mut self) -> Option<T> {
+        self.take()
+    }
+
+    fn pop_back(&mut self) -> Option<T> {
+        self.take()
+    }
+
+    fn splice_front(&mut self, other: &mut Self) {
+        if let Some(item) = other.take() {
+            self.push_back(item);
+        }
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.is_some())
+    }
+}
+
+/// A list linked by index through the page map: no memory of its own (Linux: `list_head` through `page->lru`).
+#[derive(Debug)]
+pub struct MapList<'m> {
+    map: PageMap<'m>,
+    list: PageList,
+}
+
+impl<'m> MapList<'m> {
+    /// Makes an empty list over `map`.
+    #[must_use]
+    pub const fn new(map: PageMap<'m>, list: PageList) -> Self {
+        Self { map, list }
+    }
+
+    /// Visits the frames on the list, first to last.
+    pub fn iter(&self) -> impl Iterator<Item = mm_types::Pfn> + use<'m> {
+        self.list.iter(self.map)
+    }
+
+    fn append(&mut self, page: &PageRef) {
+        let pushed = self.list.push_back(self.map, page.pfn());
+        debug_assert!(pushed.is_ok(), "a page off its list was on another: {pushed:?}");
+    }
+}
+
+impl List<PageRef> for MapList<'_> {
+    fn push_back(&mut self, item: PageRef) {
+        self.append(&item);
+    }
+
+    fn pop_front(&mut self) -> Option<PageRef> {
+        self.list.pop_front(self.map).map(PageRef::counted)
+    }
+
+    fn pop_back(&mut self) -> Option<PageRef> {
+        self.list.pop_back(self.map).map(PageRef::counted)
+    }
+
+    fn splice_front(&mut self, other: &mut Self) {
+        self.list.splice_front(self.map, &mut other.list);
+    }
+
+    fn len(&self) -> usize {
+        self.list.len()
+    }
+}
+
+impl List<Isolated<PageRef>> for MapList<'_> {
+    fn push_back(&mut self, item: Isolated<PageRef>) {
+        self.append(item.page());
+    }
+
+    fn pop_front(&mut self) -> Option<Isolated<PageRef>> {
+        List::<PageRef>::pop_front(self).map(Isolated::from_isolated)
+    }
+
+    fn pop_back(&mut self) -> Option<Isolated<PageRef>> {
+        List::<PageRef>::pop_back(self).map(Isolated::from_isolated)
+    }
+
+    fn splice_front(&mut self, other: &mut Self) {
+        List::<PageRef>::splice_front(self, other);
+    }
+
+    fn len(&self) -> usize {
+        self.list.len()
+    }
+}

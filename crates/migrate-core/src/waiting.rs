@@ -1,0 +1,60 @@
+//! Waiting as a bound: a run either may sleep, on a backend that can, or never does, on any.
+
+use crate::{Frames, Wait};
+
+/// The blocking capability of a run.
+pub(crate) trait Waiting<B: Frames> {
+    /// True where the methods sleep.
+    const MAY: bool;
+
+    /// Takes the page lock; a run that never sleeps only tries.
+    fn lock(backend: &B, page: B::Page) -> Result<B::Locked, B::Page>;
+
+    /// Waits for writeback to end; false in a run that never sleeps.
+    fn wait_writeback(backend: &B, page: &B::Locked) -> bool;
+
+    /// Waits for a buffer to be unlocked; false in a run that never sleeps.
+    fn wait_buffers(backend: &B, page: &B::Locked) -> bool;
+}
+
+/// Never sleeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Never;
+
+impl<B: Frames> Waiting<B> for Never {
+    const MAY: bool = false;
+
+    fn lock(backend: &B, page: B::Page) -> Result<B::Locked, B::Page> {
+        backend.try_lock(page)
+    }
+
+    fn wait_writeback(_backend: &B, _page: &B::Locked) -> bool {
+        false
+    }
+
+    fn wait_buffers(_backend: &B, _page: &B::Locked) -> bool {
+        false
+    }
+}
+
+/// May sleep, one page at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct May;
+
+impl<B: Wait> Waiting<B> for May {
+    const MAY: bool = true;
+
+    fn lock(backend: &B, page: B::Page) -> Result<B::Locked, B::Page> {
+        Ok(backend.lock(page))
+    }
+
+    fn wait_writeback(backend: &B, page: &B::Locked) -> bool {
+        backend.wait_writeback(page);
+        true
+    }
+
+    fn wait_buffers(backend: &B, page: &B::Locked) -> bool {
+        backend.wait_buffers(page);
+        true
+    }
+}
