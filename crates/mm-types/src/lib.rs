@@ -24,6 +24,13 @@ extern crate alloc;
 extern crate std;
 
 mod addr;
+mod address_space;
+mod anon_vma;
+mod counters;
+mod lru;
+mod swap_cache;
+mod vma;
+mod vma_table;
 mod format;
 mod migration_entry;
 mod pte;
@@ -38,11 +45,19 @@ mod outcome;
 mod page;
 mod sync;
 pub mod transfer;
+pub mod scenario;
 pub mod trace;
 
 pub use addr::{
     ActorId, AnonVmaId, MappingId, NodeId, Order, PAGE_SHIFT, PAGE_SIZE, Pfn, PhysAddr, Site, SpaceId, VirtAddr, Vpn,
 };
+pub use address_space::{CacheError, CacheSlot, PageCache, SlotTags};
+pub use anon_vma::{AnonVma, AnonVmaError, AnonVmaLink, AnonVmas};
+pub use counters::{Counter, Counters};
+pub use lru::{Lru, LruList};
+pub use swap_cache::{SwapCache, SwapError, SwapSlot};
+pub use vma::{Backing, Vma, VmaError, VmaFlags, VmaId};
+pub use vma_table::{VmaChange, VmaSlot, VmaTable};
 pub use format::{EncodeError, EntryFormat, Lost, NonPresent};
 pub use migration_entry::{MigrationEntry, MigrationFlags, MigrationKind};
 pub use pte::{EntryStyle, Pte, PteFlags, SwapPteFlags};

@@ -49,7 +49,7 @@ macro_rules! words {
         }
     };
 }
-
+pub(crate) use words;
 
 words! {
     /// What a run may block on (Linux: `enum migrate_mode`, 3.3).
