@@ -1,0 +1,582 @@
+//! The LRU lists of one node, and the staging that pages pass on their way there.
+//!
+//! Being on an LRU list holds *no* reference: whoever drops a page's last reference takes it off the list
+//! ([`Lru::forget`]) before the frame goes back to the allocator. A *staged* page is on no LRU list yet, has
+//! [`PageFlags::LRU`] clear, and is held by one reference of the staging's own. Linux stages in arrays of 14 (pagevecs);
+//! here staging is a list of at most 14, so that a staged page's one link says where it is (I1).
+//!
+//! All of it runs under one lock, Linux's `lru_lock`, which is the caller's; nothing here sleeps. A `freed` callback
+//! gets each frame whose last reference was dropped: it is off every list, LRU and ACTIVE are clear, its count is 0. It
+//! runs under the lock, so it may not come back to this `Lru`, and may not sleep.
+
+use crate::{ListError, ListId, NodeId, Page, PageFlags, PageList, PageMap, Pfn, Refusal};
+
+/// One of the lists of an [`Lru`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LruList {
+    /// Pages in use lately.
+    Active,
+    /// Pages that reclaim looks at first.
+    Inactive,
+    /// Pages that reclaim does not look at (2.6.28).
+    Unevictable,
+    /// On the way to the active list; each page is held by one reference.
+    StagedActive,
+    /// On the way to the inactive list; each page is held by one reference.
+    StagedInactive,
+}
+
+impl LruList {
+    /// Every list, in declaration order.
+    pub const ALL: &'static [Self] = &[
+        Self::Active,
+        Self::Inactive,
+        Self::Unevictable,
+        Self::StagedActive,
+        Self::StagedInactive,
+    ];
+
+    /// True for the lists that [`PageFlags::LRU`] stands for.
+    #[must_use]
+    pub const fn is_lru(self) -> bool {
+        matches!(self, Self::Active | Self::Inactive | Self::Unevictable)
+    }
+}
+
+/// The LRU lists of one node (Linux: in `struct zone`, and the pagevecs of `mm/swap.c`).
+#[derive(Debug)]
+pub struct Lru {
+    active: PageList,
+    inactive: PageList,
+    unevictable: PageList,
+    staged_active: PageList,
+    staged_inactive: PageList,
+}
+
+impl Lru {
+    /// Pages that staging holds before it drains by itself (Linux: `PAGEVEC_SIZE`).
+    pub const STAGING: usize = 14;
+
+    /// The first list number that belongs to the `Lru`s; other lists over the same page map stay below it.
+    pub const FIRST_LIST: u32 = 1 << 31;
+
+    /// Makes the empty lists of `node`. At most one `Lru` of a node is in use over one page map.
+    #[must_use]
+    pub const fn new(node: NodeId) -> Self {
+        // A node number has 16 bits and a node has five lists: the sum stays below 2^32.
+        let first = Self::FIRST_LIST | ((node.raw() as u32) << 3);
+        Self {
+            active: PageList::new(ListId::fixed(first)),
+            inactive: PageList::new(ListId::fixed(first | 1)),
+            unevictable: PageList::new(ListId::fixed(first | 2)),
+            staged_active: PageList::new(ListId::fixed(first | 3)),
+            staged_inactive: PageList::new(ListId::fixed(first | 4)),
+        }
+    }
+
+    /// Returns one of the lists, to count or to visit its pages.
+    #[must_use]
+    pub const fn list(&self, list: LruList) -> &PageList {
+        match list {
+            LruList::Active => &self.active,
+            LruList::Inactive => &self.inactive,
+            LruList::Unevictable => &self.unevictable,
+            LruList::StagedActive => &self.staged_active,
+            LruList::StagedInactive => &self.staged_inactive,
+        }
+    }
+
+    const fn list_mut(&mut self, list: LruList) -> &mut PageList {
+        match list {
+            LruList::Active => &mut self.active,
+            LruList::Inactive => &mut self.inactive,
+            LruList::Unevictable => &mut self.unevictable,
+            LruList::StagedActive => &mut self.staged_active,
+            LruList::StagedInactive => &mut self.staged_inactive,
+        }
+    }
+
+    /// Returns which of the lists `pfn` is on, or `None` where it is on none of this node's.
+    #[must_use]
+    pub fn list_of(&self, map: PageMap<'_>, pfn: Pfn) -> Option<LruList> {
+        LruList::ALL
+            .iter()
+            .copied()
+            .find(|list| self.list(*list).contains(map, pfn))
+    }
+
+    /// True where `pfn` is on the active, inactive or unevictable list: staged does not count.
+    #[must_use]
+    pub fn contains(&self, map: PageMap<'_>, pfn: Pfn) -> bool {
+        self.list_of(map, pfn).is_some_and(LruList::is_lru)
+    }
+
+    /// Returns how many pages are on the active, inactive and unevictable lists.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.active
+            .len()
+            .saturating_add(self.inactive.len())
+            .saturating_add(self.unevictable.len())
+    }
+
+    /// True where neither an LRU list nor staging has a page.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0 && self.staged() == 0
+    }
+
+    /// Returns how many pages are staged.
+    #[must_use]
+    pub const fn staged(&self) -> usize {
+        self.staged_active.len().saturating_add(self.staged_inactive.len())
+    }
+
+    /// Takes `pfn` off its LRU list and gives the caller one reference (Linux: `isolate_lru_page`).
+    ///
+    /// Afterwards LRU is clear, ACTIVE and UNEVICTABLE are as they were, and the page's link is free for a list of the
+    /// caller's. A test of the flag before the lock is taken is the caller's.
+    ///
+    /// # Errors
+    /// [`Refusal::NotOnLru`] (`EBUSY`) where the page is on none of the lists, is staged, or its last reference is gone
+    /// and only the flag is left (closed in 2.6.23 by get-unless-zero). Nothing changed.
+    pub fn isolate(&mut self, map: PageMap<'_>, pfn: Pfn) -> Result<(), Refusal> {
+        let page = map.page(pfn).ok_or(Refusal::NotOnLru)?;
+        if !page.flags().load().contains(PageFlags::LRU) {
+            return Err(Refusal::NotOnLru);
+        }
+        let on = self
+            .list_of(map, pfn)
+            .filter(|list| list.is_lru())
+            .ok_or(Refusal::NotOnLru)?;
+        // Whoever dropped the last reference waits for our lock to take the page off the list; it is theirs to free.
+        if !page.get_unless_zero() {
+            return Err(Refusal::NotOnLru);
+        }
+        page.flags().edit(PageFlags::empty(), PageFlags::LRU);
+        let removed = self.list_mut(on).remove(map, pfn);
+        debug_assert!(removed.is_ok(), "the list was looked up under the same lock");
+        Ok(())
+    }
+
+    /// Stages an isolated page and takes the caller's reference (2.6.17 `move_to_lru`).
+    ///
+    /// ACTIVE decides for which list it is staged and is cleared until the page arrives there. An unevictable page is
+    /// not staged: it goes to its list at once (2.6.28). A page that only the isolation held is freed when staging drains.
+    ///
+    /// # Errors
+    /// [`ListError`] where the page is outside the map, or on a list, the caller's own among them. Nothing changed, and
+    /// the reference is still the caller's.
+    pub fn putback(&mut self, map: PageMap<'_>, pfn: Pfn, mut freed: impl FnMut(Pfn)) -> Result<(), ListError> {
+        self.add_new(map, pfn, &mut freed)?;
+        self.release(map, pfn, freed);
+        Ok(())
+    }
+
+    /// Stages a page that is new to the LRU (Linux: `lru_cache_add`, `lru_cache_add_active`).
+    ///
+    /// ACTIVE decides which of the two, as in [`putback`](Self::putback). The caller's references stay the caller's.
+    ///
+    /// # Errors
+    /// [`ListError`] where the page is outside the map, or on a list. Nothing changed.
+    pub fn add_new(&mut self, map: PageMap<'_>, pfn: Pfn, freed: impl FnMut(Pfn)) -> Result<(), ListError> {
+        let page = map.page(pfn).ok_or(ListError::NoSuchFrame(pfn))?;
+        let flags = page.flags().load();
+        if flags.contains(PageFlags::UNEVICTABLE) {
+            return self.arrive(map, pfn, page, LruList::Unevictable);
+        }
+        let (stage, onto) = if flags.contains(PageFlags::ACTIVE) {
+            (LruList::StagedActive, LruList::Active)
+        } else {
+            (LruList::StagedInactive, LruList::Inactive)
+        };
+        self.list_mut(stage).push_back(map, pfn)?;
+        page.get();
+        page.flags().edit(PageFlags::empty(), PageFlags::ACTIVE);
+        if self.list(stage).len() >= Self::STAGING {
+            self.drain_one(map, stage, onto, freed);
+        }
+        Ok(())
+    }
+
+    /// Puts an isolated page back without staging: freed at once where only the isolation held it, else on its list.
+    ///
+    /// What a system does that does not want successfully moved pages to wait for a drain (today's `folio_put` of the
+    /// source). Takes the caller's reference.
+    ///
+    /// # Errors
+    /// [`ListError`] where the page is outside the map, or on a list. Nothing changed, and the reference is still the
+    /// caller's.
+    pub fn putback_direct(&mut self, map: PageMap<'_>, pfn: Pfn, freed: impl FnMut(Pfn)) -> Result<(), ListError> {
+        let page = map.page(pfn).ok_or(ListError::NoSuchFrame(pfn))?;
+        let flags = page.flags().load();
+        let onto = if flags.contains(PageFlags::UNEVICTABLE) {
+            LruList::Unevictable
+        } else if flags.contains(PageFlags::ACTIVE) {
+            LruList::Active
+        } else {
+            LruList::Inactive
+        };
+        // Listed before the reference is dropped, as in a drain; where it is the last, the page comes off again.
+        self.arrive(map, pfn, page, onto)?;
+        self.release(map, pfn, freed);
+        Ok(())
+    }
+
+    /// Moves every staged page to its list and drops staging's references (Linux: `lru_add_drain`).
+    ///
+    /// A page that nobody else holds is freed here. Isolation refuses staged pages, so a migration drains first
+    /// (`migrate_prep`).
+    pub fn drain(&mut self, map: PageMap<'_>, mut freed: impl FnMut(Pfn)) {
+        self.drain_one(map, LruList::StagedActive, LruList::Active, &mut freed);
+        self.drain_one(map, LruList::StagedInactive, LruList::Inactive, &mut freed);
+    }
+
+    fn drain_one(&mut self, map: PageMap<'_>, stage: LruList, onto: LruList, mut freed: impl FnMut(Pfn)) {
+        while let Some(pfn) = self.list_mut(stage).pop_front(map) {
+            let Some(page) = map.page(pfn) else { continue };
+            let arrived = self.arrive(map, pfn, page, onto);
+            debug_assert!(arrived.is_ok(), "a page just taken off a list is on none");
+            // Only now: were the reference dropped first, another user's last put could free the page before it is listed.
+            self.release(map, pfn, &mut freed);
+        }
+    }
+
+    // Newest first, as Linux adds to the head; reclaim takes from the tail.
+    fn arrive(&mut self, map: PageMap<'_>, pfn: Pfn, page: &Page, onto: LruList) -> Result<(), ListError> {
+        self.list_mut(onto).push_front(map, pfn)?;
+        let (set, clear) = match onto {
+            LruList::Active => (PageFlags::LRU | PageFlags::ACTIVE, PageFlags::UNEVICTABLE),
+            LruList::Unevictable => (PageFlags::LRU | PageFlags::UNEVICTABLE, PageFlags::ACTIVE),
+            LruList::Inactive | LruList::StagedActive | LruList::StagedInactive => {
+                (PageFlags::LRU, PageFlags::ACTIVE | PageFlags::UNEVICTABLE)
+            }
+        };
+        page.flags().edit(set, clear);
+        Ok(())
+    }
+
+    /// Drops one reference, and where it was the last takes the page off its list and hands it to `freed` (Linux: `put_page`).
+    pub fn release(&mut self, map: PageMap<'_>, pfn: Pfn, mut freed: impl FnMut(Pfn)) {
+        if map.page(pfn).is_some_and(Page::put) {
+            self.forget(map, pfn);
+            freed(pfn);
+        }
+    }
+
+    /// Takes a page whose last reference is gone off its LRU list (Linux: `__page_cache_release`); true where it was on one.
+    ///
+    /// For who dropped the reference without this lock. LRU, ACTIVE and UNEVICTABLE are clear afterwards, listed or not.
+    /// A staged page is left alone: staging holds a reference, so its last one cannot be gone.
+    pub fn forget(&mut self, map: PageMap<'_>, pfn: Pfn) -> bool {
+        let Some(page) = map.page(pfn).filter(|page| page.count() == 0) else {
+            debug_assert!(false, "a page that is still referenced was to be forgotten");
+            return false;
+        };
+        page.flags().edit(
+            PageFlags::empty(),
+            PageFlags::LRU | PageFlags::ACTIVE | PageFlags::UNEVICTABLE,
+        );
+        let on = self.list_of(map, pfn).filter(|list| list.is_lru());
+        on.is_some_and(|list| self.list_mut(list).remove(map, pfn).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Outcome;
+    use std::vec::Vec;
+
+    const NODE: NodeId = NodeId::new(3);
+
+    fn pages(n: usize) -> Vec<Page> {
+        (0..n).map(|_| Page::new()).collect()
+    }
+
+    fn nothing_freed(pfn: Pfn) {
+        panic!("{pfn:?} was freed");
+    }
+
+    // A page in use by one holder, on the list its flags say.
+    fn listed(lru: &mut Lru, map: PageMap<'_>, n: u64, flags: PageFlags) -> Pfn {
+        let pfn = Pfn::new(n);
+        let page = map.page(pfn).unwrap();
+        assert!(page.allocate());
+        page.flags().edit(flags, PageFlags::empty());
+        lru.add_new(map, pfn, nothing_freed).unwrap();
+        lru.drain(map, nothing_freed);
+        pfn
+    }
+
+    // I1: LRU is set exactly for pages on an LRU list; every staged page has a reference.
+    fn check(lru: &Lru, map: PageMap<'_>) {
+        for n in 0..map.len() as u64 {
+            let pfn = Pfn::new(n);
+            let page = map.page(pfn).unwrap();
+            let flags = page.flags().load();
+            assert_eq!(
+                flags.contains(PageFlags::LRU),
+                lru.contains(map, pfn),
+                "{pfn:?} {flags}"
+            );
+            match lru.list_of(map, pfn) {
+                Some(LruList::Active) => assert!(flags.contains(PageFlags::ACTIVE)),
+                Some(LruList::Inactive) => assert!(!flags.contains(PageFlags::ACTIVE)),
+                Some(LruList::Unevictable) => assert!(flags.contains(PageFlags::UNEVICTABLE)),
+                Some(LruList::StagedActive | LruList::StagedInactive) => {
+                    assert!(page.count() > 0 && !flags.contains(PageFlags::ACTIVE));
+                }
+                None => {}
+            }
+        }
+    }
+
+    #[test]
+    fn isolation_takes_one_reference_and_leaves_active_set() {
+        let store = pages(2);
+        let map = PageMap::new(Pfn::new(0), &store);
+        let mut lru = Lru::new(NODE);
+        for flags in [PageFlags::empty(), PageFlags::ACTIVE, PageFlags::UNEVICTABLE] {
+            let pfn = listed(&mut lru, map, 0, flags);
+            let page = map.page(pfn).unwrap();
+            assert_eq!(page.count(), 1, "the list holds no reference");
+            assert_eq!(lru.isolate(map, pfn), Ok(()));
+            assert_eq!(page.count(), 2);
+            assert_eq!(page.flags().load(), flags, "all but LRU");
+            assert_eq!(lru.isolate(map, pfn), Err(Refusal::NotOnLru), "twice");
+            assert_eq!(page.count(), 2, "a refusal takes nothing");
+            assert!(lru.is_empty());
+            lru.release(map, pfn, nothing_freed);
+            lru.release(map, pfn, |_| {});
+        }
+    }
+
+    #[test]
+    fn a_staged_page_cannot_be_isolated_before_the_drain() {
+        let store = pages(1);
+        let map = PageMap::new(Pfn::new(0), &store);
+        let mut lru = Lru::new(NODE);
+        let page = map.page(Pfn::new(0)).unwrap();
+        assert!(page.allocate());
+        lru.add_new(map, Pfn::new(0), nothing_freed).unwrap();
+        assert_eq!(page.count(), 2, "staging holds one");
+        assert_eq!(lru.isolate(map, Pfn::new(0)), Err(Refusal::NotOnLru));
+        assert_eq!(
+            lru.add_new(map, Pfn::new(0), nothing_freed),
+            Err(ListError::OnAList(Pfn::new(0))),
+            "staged twice"
+        );
+        assert_eq!(page.count(), 2);
+        lru.drain(map, nothing_freed);
+        assert_eq!(page.count(), 1);
+        assert_eq!(lru.isolate(map, Pfn::new(0)), Ok(()));
+    }
+
+    #[test]
+    fn a_page_whose_last_reference_is_gone_is_not_isolated() {
+        let store = pages(1);
+        let map = PageMap::new(Pfn::new(0), &store);
+        let mut lru = Lru::new(NODE);
+        let pfn = listed(&mut lru, map, 0, PageFlags::ACTIVE);
+        let page = map.page(pfn).unwrap();
+        assert!(
+            page.put(),
+            "dropped without the lock: the flag and the link are still there"
+        );
+        assert_eq!(lru.isolate(map, pfn), Err(Refusal::NotOnLru));
+        assert_eq!(page.count(), 0);
+        assert!(lru.forget(map, pfn));
+        assert!(!lru.forget(map, pfn), "it is off already");
+        assert_eq!(page.check_free(), Ok(()));
+    }
+
+    #[test]
+    fn a_moved_page_is_freed_when_staging_drains_not_before() {
+        let store = pages(1);
+        let map = PageMap::new(Pfn::new(0), &store);
+        let mut lru = Lru::new(NODE);
+        let pfn = listed(&mut lru, map, 0, PageFlags::ACTIVE);
+        lru.isolate(map, pfn).unwrap();
+        lru.release(map, pfn, nothing_freed);
+        let mut freed = Vec::new();
+        lru.putback(map, pfn, |pfn| freed.push(pfn)).unwrap();
+        assert!(freed.is_empty());
+        assert_eq!((map.page(pfn).unwrap().count(), lru.staged()), (1, 1));
+        lru.drain(map, |pfn| freed.push(pfn));
+        assert_eq!(freed, [pfn]);
+        assert!(lru.is_empty());
+        assert_eq!(map.page(pfn).unwrap().check_free(), Ok(()));
+        assert!(map.page(pfn).unwrap().allocate());
+    }
+
+    #[test]
+    fn the_fourteenth_page_drains_the_staging_and_goes_with_it() {
+        let store = pages(16);
+        let map = PageMap::new(Pfn::new(0), &store);
+        let mut lru = Lru::new(NODE);
+        let mut freed = Vec::new();
+        for n in 0..16 {
+            assert!(map.page(Pfn::new(n)).unwrap().allocate());
+            lru.putback(map, Pfn::new(n), |pfn| freed.push(pfn.raw())).unwrap();
+            check(&lru, map);
+            assert_eq!(freed.len(), if n < 13 { 0 } else { 14 }, "after page {n}");
+        }
+        // The last of the fourteen is freed by the drop of the caller's reference: at the drain it still had two.
+        assert_eq!(freed, (0..14).collect::<Vec<_>>());
+        assert_eq!(lru.staged(), 2);
+    }
+
+    #[test]
+    fn active_and_inactive_pages_have_their_own_staging() {
+        let store = pages(16);
+        let map = PageMap::new(Pfn::new(0), &store);
+        let mut lru = Lru::new(NODE);
+        for n in 0..16 {
+            let page = map.page(Pfn::new(n)).unwrap();
+            assert!(page.allocate());
+            page.flags().edit(
+                if n % 2 == 0 {
+                    PageFlags::ACTIVE
+                } else {
+                    PageFlags::empty()
+                },
+                PageFlags::empty(),
+            );
+            lru.add_new(map, Pfn::new(n), nothing_freed).unwrap();
+        }
+        assert_eq!((lru.len(), lru.staged()), (0, 16));
+        lru.drain(map, nothing_freed);
+        check(&lru, map);
+        assert_eq!(
+            (lru.list(LruList::Active).len(), lru.list(LruList::Inactive).len()),
+            (8, 8)
+        );
+        assert_eq!(
+            lru.list(LruList::Active).iter(map).next(),
+            Some(Pfn::new(14)),
+            "newest first"
+        );
+    }
+
+    #[test]
+    fn a_page_on_the_callers_list_is_not_put_back() {
+        let store = pages(1);
+        let map = PageMap::new(Pfn::new(0), &store);
+        let (mut lru, mut from) = (Lru::new(NODE), PageList::new(ListId::fixed(1)));
+        let pfn = listed(&mut lru, map, 0, PageFlags::ACTIVE);
+        lru.isolate(map, pfn).unwrap();
+        from.push_back(map, pfn).unwrap();
+        assert_eq!(lru.putback(map, pfn, nothing_freed), Err(ListError::OnAList(pfn)));
+        assert_eq!(
+            lru.putback_direct(map, pfn, nothing_freed),
+            Err(ListError::OnAList(pfn))
+        );
+        assert_eq!(map.page(pfn).unwrap().count(), 2);
+        assert_eq!(map.page(pfn).unwrap().flags().load(), PageFlags::ACTIVE);
+        assert_eq!(from.pop_front(map), Some(pfn));
+        lru.putback(map, pfn, nothing_freed).unwrap();
+    }
+
+    #[test]
+    fn putting_back_directly_frees_at_once_or_lists_at_once() {
+        let store = pages(1);
+        let map = PageMap::new(Pfn::new(0), &store);
+        let mut lru = Lru::new(NODE);
+        for flags in [PageFlags::empty(), PageFlags::ACTIVE, PageFlags::UNEVICTABLE] {
+            let pfn = listed(&mut lru, map, 0, flags);
+            lru.isolate(map, pfn).unwrap();
+            lru.putback_direct(map, pfn, nothing_freed).unwrap();
+            assert_eq!(map.page(pfn).unwrap().flags().load(), flags | PageFlags::LRU);
+            check(&lru, map);
+            lru.isolate(map, pfn).unwrap();
+            lru.release(map, pfn, nothing_freed);
+            let mut freed = Vec::new();
+            lru.putback_direct(map, pfn, |pfn| freed.push(pfn)).unwrap();
+            assert_eq!(freed, [pfn]);
+            assert_eq!(map.page(pfn).unwrap().check_free(), Ok(()));
+            assert!(lru.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_node_is_not_on_this_lru() {
+        let store = pages(1);
+        let map = PageMap::new(Pfn::new(0), &store);
+        let (mut here, mut there) = (Lru::new(NodeId::new(u16::MAX)), Lru::new(NodeId::new(0)));
+        let pfn = listed(&mut here, map, 0, PageFlags::empty());
+        assert!(here.contains(map, pfn) && !there.contains(map, pfn));
+        assert_eq!(there.isolate(map, pfn), Err(Refusal::NotOnLru));
+        assert!(Outcome::Refused(Refusal::NotOnLru).is_final());
+    }
+
+    // Every sequence of five operations on two pages, against the plain ledger: holders = references.
+    #[test]
+    fn no_short_sequence_of_operations_loses_a_page_or_a_reference() {
+        const OPS: usize = 6;
+        const STEPS: u32 = 5;
+        for sequence in 0..(2 * OPS).pow(STEPS) {
+            let store = pages(2);
+            let map = PageMap::new(Pfn::new(0), &store);
+            let mut lru = Lru::new(NODE);
+            // Per page: references held by users, and by isolation.
+            let mut users = [0u32; 2];
+            let mut isolated = [false; 2];
+            let mut rest = sequence;
+            for _ in 0..STEPS {
+                let (n, op) = (rest % 2, rest / 2 % OPS);
+                rest /= 2 * OPS;
+                let pfn = Pfn::new(n as u64);
+                let page = map.page(pfn).unwrap();
+                let mut freed = [false; 2];
+                let mut free = |pfn: Pfn| freed[pfn.raw() as usize] = true;
+                match op {
+                    0 if page.allocate() => {
+                        users[n] = 1;
+                        page.flags().edit(
+                            if n == 0 { PageFlags::ACTIVE } else { PageFlags::empty() },
+                            PageFlags::empty(),
+                        );
+                        lru.add_new(map, pfn, &mut free).unwrap();
+                    }
+                    1 => {
+                        let expected = page.flags().load().contains(PageFlags::LRU);
+                        assert_eq!(lru.isolate(map, pfn).is_ok(), expected);
+                        isolated[n] |= expected;
+                    }
+                    2 if isolated[n] => {
+                        isolated[n] = false;
+                        lru.putback(map, pfn, &mut free).unwrap();
+                    }
+                    3 if isolated[n] => {
+                        isolated[n] = false;
+                        lru.putback_direct(map, pfn, &mut free).unwrap();
+                    }
+                    4 => lru.drain(map, &mut free),
+                    5 if users[n] > 0 => {
+                        users[n] -= 1;
+                        lru.release(map, pfn, &mut free);
+                    }
+                    _ => {}
+                }
+                check(&lru, map);
+                for n in 0..2 {
+                    let page = &store[n];
+                    let staged = matches!(
+                        lru.list_of(map, Pfn::new(n as u64)),
+                        Some(LruList::StagedActive | LruList::StagedInactive)
+                    );
+                    assert_eq!(
+                        page.count(),
+                        users[n] + u32::from(isolated[n]) + u32::from(staged),
+                        "{sequence}"
+                    );
+                    assert_eq!(freed[n], freed[n] && page.count() == 0);
+                    if freed[n] {
+                        assert_eq!(page.check_free(), Ok(()));
+                    }
+                }
+            }
+        }
+    }
+}
