@@ -35,7 +35,11 @@ impl<B: Frames> Slot<B> {
     /// Makes an empty slot.
     #[must_use]
     pub const fn new() -> Self {
-        Self { old: Held::Nothing, new: Held::Nothing, state: crate::run::SlotState::EMPTY }
+        Self {
+            old: Held::Nothing,
+            new: Held::Nothing,
+            state: crate::run::SlotState::EMPTY,
+        }
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -51,7 +55,10 @@ impl<B: Frames> Default for Slot<B> {
 
 impl<B: Frames> core::fmt::Debug for Slot<B> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Slot").field("empty", &self.is_empty()).field("state", &self.state).finish()
+        f.debug_struct("Slot")
+            .field("empty", &self.is_empty())
+            .field("state", &self.state)
+            .finish()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Owned guards: a page on a caller's list, and the proof that copying is safe.
 
-use mm_types::trace::{Event, Observer};
 use mm_types::Refusal;
+use mm_types::trace::{Event, Observer};
 
 use crate::{Frames, List, Lru};
 

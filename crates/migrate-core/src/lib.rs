@@ -49,6 +49,8 @@ extern crate std;
 mod args;
 mod engine;
 mod fault;
+#[cfg(feature = "alloc")]
+pub mod fixture;
 mod guard;
 mod list;
 mod mover;
@@ -67,11 +69,12 @@ pub use engine::{migrate_pages, migrate_pages_nowait};
 pub use fault::migration_entry_wait;
 pub use guard::{Isolated, Pair, isolate_lru_page, migrate_prep, putback_lru_pages};
 pub use list::{List, MapList};
-pub use one_page::migrate_page;
-pub use page_map::{LockedPage, PageRef, UsesPageMap, apply_ledger, get_for_ledger, put_for_ledger};
+pub use one_page::{OnePage, migrate_page};
+pub use page_map::{LockedPage, PageRef, UsesPageMap, get_for_ledger, put_for_ledger};
 pub use profile::{BufferLock, LINUX_2_6_17, MODERN, MoveOrder, Profile, SwapCacheEntries, WaiterRef};
 pub use readers::Readers;
-pub use seam::{Visit, WriteError,
-    Backend, Cache, CopyError, Edited, Entry, EntryVma, Faults, Frames, Lru, Mover, Rmap, SlotChanged, Wait, Written,
+pub use seam::{
+    Backend, Cache, CopyError, Edited, Entry, EntryVma, Faults, Frames, Lru, Mover, Rmap, SlotChanged, Visit, Wait,
+    WriteError, Written,
 };
 pub use target::{FromFn, NewPages, Target};

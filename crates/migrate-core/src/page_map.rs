@@ -132,7 +132,11 @@ impl<K: UsesPageMap> Frames for K {
     }
 
     fn try_lock(&self, page: PageRef) -> Result<LockedPage, PageRef> {
-        if with(self, page.0, false, |page| page.flags().try_lock()) { Ok(LockedPage(page)) } else { Err(page) }
+        if with(self, page.0, false, |page| page.flags().try_lock()) {
+            Ok(LockedPage(page))
+        } else {
+            Err(page)
+        }
     }
 
     fn unlock(&self, locked: LockedPage) -> PageRef {
@@ -149,7 +153,9 @@ impl<K: UsesPageMap> Frames for K {
     }
 
     fn edit_flags(&self, locked: &LockedPage, set: PageFlags, clear: PageFlags) -> PageFlags {
-        with(self, locked.pfn(), PageFlags::empty(), |page| page.flags().edit(set, clear))
+        with(self, locked.pfn(), PageFlags::empty(), |page| {
+            page.flags().edit(set, clear)
+        })
     }
 
     fn mapping(&self, page: &PageRef) -> Mapping {
@@ -241,7 +247,8 @@ impl<K: UsesPageMap> Lru for K {
 
     fn putback(&self, page: PageRef) {
         let map = self.page_map();
-        self.with_lru(|lru| lru.putback(map, page.0, |pfn| self.free_frame(pfn)));
+        let put = self.with_lru(|lru| lru.putback(map, page.0, |pfn| self.free_frame(pfn)));
+        debug_assert!(put.is_ok(), "a page on a list was put back: {put:?}");
     }
 
     fn drain(&self) {

@@ -124,19 +124,57 @@ impl Profile {
     ///
     /// 2006 has one mode: passes 0 to 10, sleeping on the page lock from pass 3 and on writeback from pass 1.
     pub(crate) const fn rounds(&self, mode: Mode) -> [Round; 2] {
-        const NONE: Round = Round { passes: 0, batch: 1, lock_from: None, writeback_from: None, uptodate_only: false };
+        const NONE: Round = Round {
+            passes: 0,
+            batch: 1,
+            lock_from: None,
+            writeback_from: None,
+            uptodate_only: false,
+        };
         match (self.rules, mode) {
-            (Rules::Linux2617, _) => {
-                [Round { passes: 11, batch: 1, lock_from: Some(3), writeback_from: Some(1), uptodate_only: false }, NONE]
-            }
-            (Rules::Modern, Mode::Async) => [Round { passes: 10, batch: self.max_batch, ..NONE }, NONE],
+            (Rules::Linux2617, _) => [
+                Round {
+                    passes: 11,
+                    batch: 1,
+                    lock_from: Some(3),
+                    writeback_from: Some(1),
+                    uptodate_only: false,
+                },
+                NONE,
+            ],
+            (Rules::Modern, Mode::Async) => [
+                Round {
+                    passes: 10,
+                    batch: self.max_batch,
+                    ..NONE
+                },
+                NONE,
+            ],
             (Rules::Modern, Mode::SyncLight) => [
-                Round { passes: 3, batch: self.max_batch, ..NONE },
-                Round { passes: 7, lock_from: Some(0), uptodate_only: true, ..NONE },
+                Round {
+                    passes: 3,
+                    batch: self.max_batch,
+                    ..NONE
+                },
+                Round {
+                    passes: 7,
+                    lock_from: Some(0),
+                    uptodate_only: true,
+                    ..NONE
+                },
             ],
             (Rules::Modern, Mode::Sync) => [
-                Round { passes: 3, batch: self.max_batch, ..NONE },
-                Round { passes: 7, lock_from: Some(0), writeback_from: Some(0), ..NONE },
+                Round {
+                    passes: 3,
+                    batch: self.max_batch,
+                    ..NONE
+                },
+                Round {
+                    passes: 7,
+                    lock_from: Some(0),
+                    writeback_from: Some(0),
+                    ..NONE
+                },
             ],
         }
     }

@@ -22,7 +22,11 @@ pub struct Readers<'b, B: Rmap, O: Observer> {
 impl<'b, B: Rmap, O: Observer> Readers<'b, B, O> {
     /// Begins an operation on `space` that copies, clears, moves or downgrades entries.
     pub const fn begin(backend: &'b B, space: SpaceId, observer: O) -> Self {
-        Self { backend, space, observer }
+        Self {
+            backend,
+            space,
+            observer,
+        }
     }
 
     /// Fork copies `parent` into the empty entry `child` (2.6.17 `copy_one_pte`); both locks held.
@@ -30,7 +34,9 @@ impl<'b, B: Rmap, O: Observer> Readers<'b, B, O> {
     /// Where the mapping is copy-on-write a write entry becomes a read entry in both (I15). The child's VMA must come after
     /// the parent's in every walk, or the restorer passes it by before the copy is there (B1).
     pub fn copy(&self, parent: &mut dyn Entry, child: &mut dyn Entry, cow: bool) {
-        let Some(edited) = parent.update(&|pte| Some(pte.fork_copy(cow).0)) else { return };
+        let Some(edited) = parent.update(&|pte| Some(pte.fork_copy(cow).0)) else {
+            return;
+        };
         // The child's copy is made from the entry that the exchange found, not from an earlier look.
         let copy = edited.before.fork_copy(cow).1;
         if copy.is_none() || child.update(&|_| Some(copy)).is_none() {
@@ -38,7 +44,12 @@ impl<'b, B: Rmap, O: Observer> Readers<'b, B, O> {
         }
         self.count(copy, 1);
         let (from, to, parent) = (parent.site(), child.site(), edited.after);
-        self.observer.note(|| Event::CopyPte { from, to, parent, child: copy });
+        self.observer.note(|| Event::CopyPte {
+            from,
+            to,
+            parent,
+            child: copy,
+        });
     }
 
     /// mprotect changes what the entry allows (2.6.17 `change_pte_range`). A write entry becomes a read entry, always: whether
@@ -49,7 +60,11 @@ impl<'b, B: Rmap, O: Observer> Readers<'b, B, O> {
             (after != pte).then_some(after)
         })?;
         let site = entry.site();
-        self.observer.note(|| Event::Protect { site, before: edited.before, after: edited.after });
+        self.observer.note(|| Event::Protect {
+            site,
+            before: edited.before,
+            after: edited.after,
+        });
         Some(edited)
     }
 
@@ -61,7 +76,10 @@ impl<'b, B: Rmap, O: Observer> Readers<'b, B, O> {
         let edited = entry.update(&|pte| if pte.is_none() { None } else { Some(Pte::None) })?;
         self.count(edited.before, -1);
         let site = entry.site();
-        self.observer.note(|| Event::Zap { site, before: edited.before });
+        self.observer.note(|| Event::Zap {
+            site,
+            before: edited.before,
+        });
         Some(edited.before)
     }
 
@@ -76,7 +94,9 @@ impl<'b, B: Rmap, O: Observer> Readers<'b, B, O> {
         if to.update(&|pte| pte.is_none().then_some(source)).is_none() {
             return false;
         }
-        let Some(edited) = from.update(&|pte| if pte.is_none() { None } else { Some(Pte::None) }) else { return false };
+        let Some(edited) = from.update(&|pte| if pte.is_none() { None } else { Some(Pte::None) }) else {
+            return false;
+        };
         if edited.before != source {
             // The hardware set a bit between the look and the clearing.
             to.update(&|_| Some(edited.before));

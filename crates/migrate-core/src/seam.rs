@@ -129,7 +129,11 @@ pub struct EntryVma {
 
 impl EntryVma {
     /// An ordinary, writable VMA.
-    pub const PLAIN: Self = Self { locked: false, may_write: true, nonlinear: None };
+    pub const PLAIN: Self = Self {
+        locked: false,
+        may_write: true,
+        nonlinear: None,
+    };
 }
 
 /// A page-table entry held under its lock. Borrowed from a walk and never stored.
@@ -269,7 +273,8 @@ pub trait Cache: Frames {
 
     /// Clears the dirty flag before writing; false where it was clear (Linux: `clear_page_dirty_for_io`).
     fn clear_dirty_for_io(&self, page: &Self::Locked) -> bool {
-        self.edit_flags(page, PageFlags::empty(), PageFlags::DIRTY).contains(PageFlags::DIRTY)
+        self.edit_flags(page, PageFlags::empty(), PageFlags::DIRTY)
+            .contains(PageFlags::DIRTY)
     }
 
     /// Locks every buffer of the page, or none. Never sleeps.

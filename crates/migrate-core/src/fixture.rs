@@ -1,0 +1,358 @@
+//! What a test can ask of a backend beyond the seam: map, touch, fork, pin, …; scenarios and the conformance kit drive it.
+//!
+//! A [`Fixture`] is a backend with pages and somebody who uses them. It declares what it has ([`Capabilities`]); what it does
+//! not declare answers [`FixtureError::NotApplicable`], and a scenario that needs it is printed as not applicable, never
+//! skipped silently.
+//!
+//! Frames and sites are named by number, so that a scenario's text means the same on any backend. The rules all methods share:
+//!
+//! * `&self`, because steps run in the middle of a migration ([`Capabilities::MIDDLE`]): between two steps of the core, with page
+//!   locks held by the run, with no entry lock, LRU lock or cache lock held.
+//! * Everything that copies, clears or downgrades entries goes through [`Readers`](crate::Readers), and faults through
+//!   [`migration_entry_wait`](crate::migration_entry_wait), with the recording of [`Fixture::begin`] as observer: their events are
+//!   part of the trace.
+//! * Nothing but [`Fixture::read`], [`Fixture::write`] (which may fault pages in), [`Fixture::fault`] and
+//!   [`Fixture::finish_faults`] sleeps.
+
+use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
+
+use mm_types::trace::{Ring, RingSlot};
+use mm_types::{ActorId, MappingId, Pfn, Pte, Site, SpaceId};
+
+use crate::{Backend, Faults, Frames, Mover, Profile, Wait};
+
+mod capability;
+
+pub use capability::Capabilities;
+
+/// Where all events of a scenario go, in order: the run's, and those of the fixture's methods and threads.
+pub type Recording = Ring<Box<[RingSlot]>>;
+
+/// Why a fixture did not do what a scenario asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FixtureError {
+    /// The backend has no such thing.
+    #[error("not applicable: the backend has no {0}")]
+    NotApplicable(Capabilities),
+    /// Nothing is mapped there, or something is that should not be.
+    #[error("nothing to do this with at {0:?}")]
+    BadSite(Site),
+    /// No such page, or none that this can be done to.
+    #[error("nothing to do this with in frame {0:?}")]
+    BadFrame(Pfn),
+    /// No frame is free.
+    #[error("no free frame")]
+    NoFrame,
+    /// The access would have ended the program (Linux: SIGSEGV, SIGBUS).
+    #[error("an access at {0:?} that the mapping does not allow")]
+    Killed(Site),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// What a file of a scenario is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileSpec {
+    /// Its length in pages.
+    pub pages: u64,
+    /// Which way its pages move.
+    pub mover: Mover,
+    /// What happens to a dirty page that the migration hands over for writing.
+    pub writepage: Writepage,
+}
+
+/// How a file writes a page (2006: `a_ops->writepage`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Writepage {
+    /// There is no such method.
+    None,
+    /// The page is written and comes back unlocked, as from most file systems.
+    Unlocks,
+    /// The page comes back locked (`AOP_WRITEPAGE_ACTIVATE`) and dirty again.
+    KeepsLock,
+    /// Writing fails; the page comes back unlocked.
+    Fails,
+}
+
+/// What became of an access that another thread began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It went through and saw, or stored, this value.
+    Done(u64),
+    /// The thread found a migration entry and sleeps.
+    Asleep,
+}
+
+const fn lacks<T>(capability: Capabilities) -> Result<T, FixtureError> {
+    Err(FixtureError::NotApplicable(capability))
+}
+
+/// A backend, its pages, and somebody who uses them.
+///
+/// A fixture is made anew for each scenario. Provided methods answer "not applicable"; whoever declares a capability
+/// implements the methods that name it.
+pub trait Fixture {
+    /// The backend under test.
+    type Backend: Backend + Wait + Faults;
+
+    /// Returns the backend.
+    fn backend(&self) -> &Self::Backend;
+
+    /// Returns what this fixture has.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Called once, before anything else: whose rules its faults follow, and where events go.
+    fn begin(&mut self, profile: &'static Profile, recording: Arc<Recording>);
+
+    /// Makes an address space. The first one there always is; others need [`Capabilities::SEVERAL_SPACES`].
+    ///
+    /// # Errors
+    /// As all methods: [`FixtureError`].
+    fn space(&self) -> Result<SpaceId, FixtureError>;
+
+    /// Maps a fresh anonymous page, all zero, up to date, not dirty, at an empty `site`: on the source node, on the LRU (drained, inactive)
+    /// with one reference, the entry's. `writable` is the VMA's permission and the entry's.
+    ///
+    /// # Errors
+    /// As all methods.
+    fn map_anon(&self, site: Site, writable: bool) -> Result<Pfn, FixtureError>;
+
+    /// Loads the first word of the page at `site`, as a program would; faults in what is not there.
+    ///
+    /// # Errors
+    /// As all methods.
+    fn read(&self, site: Site) -> Result<u64, FixtureError>;
+
+    /// Stores the first word of the page at `site`, as a program would: copy-on-write is broken, the entry becomes dirty.
+    ///
+    /// # Errors
+    /// As all methods.
+    fn write(&self, site: Site, value: u64) -> Result<(), FixtureError>;
+
+    /// Returns the entry at `site`, without waiting or faulting.
+    fn entry(&self, site: Site) -> Pte;
+
+    /// Returns the frame that is mapped at `site` now.
+    fn page_at(&self, site: Site) -> Option<Pfn> {
+        let pte = self.entry(site);
+        if pte.is_present() { pte.pfn() } else { None }
+    }
+
+    /// Returns a new page on the target node: one reference, on no list, no mapping, no flags. `backend().put` frees it.
+    ///
+    /// # Errors
+    /// As all methods; [`FixtureError::NoFrame`] where there is none.
+    fn new_page(&self) -> Result<<Self::Backend as Frames>::Page, FixtureError>;
+
+    /// Checks everything the backend can know about itself while no migration is in progress: lists, counts, page tables, caches,
+    /// translations, free frames (see the invariants I1–I28).
+    ///
+    /// # Errors
+    /// The first violation, in words.
+    fn check(&self) -> Result<(), String>;
+
+    /// Maps the page at `from` at the empty site `to` too, shared ([`Capabilities::SHARED`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn share(&self, from: Site, to: Site, writable: bool) -> Result<(), FixtureError> {
+        let _ = (from, to, writable);
+        lacks(Capabilities::SHARED)
+    }
+
+    /// Copies a space, copy-on-write for private mappings ([`Capabilities::FORK`]); the child's id is the next one.
+    ///
+    /// # Errors
+    /// As all methods.
+    fn fork(&self, parent: SpaceId) -> Result<SpaceId, FixtureError> {
+        let _ = parent;
+        lacks(Capabilities::FORK)
+    }
+
+    /// Changes what the VMA of the page at `site` allows ([`Capabilities::PROTECT`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn protect(&self, site: Site, writable: bool) -> Result<(), FixtureError> {
+        let _ = (site, writable);
+        lacks(Capabilities::PROTECT)
+    }
+
+    /// Unmaps the page at `site` ([`Capabilities::UNMAP`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn unmap(&self, site: Site) -> Result<(), FixtureError> {
+        let _ = site;
+        lacks(Capabilities::UNMAP)
+    }
+
+    /// Unmaps everything in `space` and ends it ([`Capabilities::UNMAP`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn exit(&self, space: SpaceId) -> Result<(), FixtureError> {
+        let _ = space;
+        lacks(Capabilities::UNMAP)
+    }
+
+    /// Moves the mapping at `from` to the empty site `to` of the same space ([`Capabilities::REMAP`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn remap(&self, from: Site, to: Site) -> Result<(), FixtureError> {
+        let _ = (from, to);
+        lacks(Capabilities::REMAP)
+    }
+
+    /// Pins the page for direct access: one reference and one pin ([`Capabilities::PIN`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn pin(&self, pfn: Pfn) -> Result<(), FixtureError> {
+        let _ = pfn;
+        lacks(Capabilities::PIN)
+    }
+
+    /// Ends one pin ([`Capabilities::PIN`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn unpin(&self, pfn: Pfn) -> Result<(), FixtureError> {
+        let _ = pfn;
+        lacks(Capabilities::PIN)
+    }
+
+    /// Makes a file with contents of its own ([`Capabilities::FILE`]; other kinds of mover and writepage need
+    /// [`Capabilities::WRITEOUT`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn file(&self, spec: FileSpec) -> Result<MappingId, FixtureError> {
+        let _ = spec;
+        lacks(Capabilities::FILE)
+    }
+
+    /// Maps page `index` of `file` at an empty `site`, shared, reading it into the page cache where it is not there: then it is on
+    /// the source node, on the LRU, up to date, clean; references: the cache's, and the entry's ([`Capabilities::FILE`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn map_file(&self, file: MappingId, index: u64, site: Site, writable: bool) -> Result<Pfn, FixtureError> {
+        let _ = (file, index, site, writable);
+        lacks(Capabilities::FILE)
+    }
+
+    /// Maps page `index` of `file` in a nonlinear VMA at `site` ([`Capabilities::NONLINEAR`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn map_nonlinear(&self, file: MappingId, index: u64, site: Site) -> Result<Pfn, FixtureError> {
+        let _ = (file, index, site);
+        lacks(Capabilities::NONLINEAR)
+    }
+
+    /// Returns the frame that the page cache holds for page `index` of `file` ([`Capabilities::FILE`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn cached(&self, file: MappingId, index: u64) -> Result<Option<Pfn>, FixtureError> {
+        let _ = (file, index);
+        lacks(Capabilities::FILE)
+    }
+
+    /// Returns the word that storage holds for page `index` of `file`: what was written back ([`Capabilities::FILE`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn stored(&self, file: MappingId, index: u64) -> Result<u64, FixtureError> {
+        let _ = (file, index);
+        lacks(Capabilities::FILE)
+    }
+
+    /// Cuts `file` to `pages` pages: entries and cache slots beyond go; a page that is locked or busy keeps its references,
+    /// but no mapping ([`Capabilities::TRUNCATE`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn truncate(&self, file: MappingId, pages: u64) -> Result<(), FixtureError> {
+        let _ = (file, pages);
+        lacks(Capabilities::TRUNCATE)
+    }
+
+    /// Marks a file's page dirty, the page itself and not an entry ([`Capabilities::DIRTY_FILE`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn dirty(&self, pfn: Pfn) -> Result<(), FixtureError> {
+        let _ = pfn;
+        lacks(Capabilities::DIRTY_FILE)
+    }
+
+    /// Gives a file's page buffers ([`Capabilities::BUFFERS`]): private data, one reference. `releasable` is whether the file
+    /// system would give them up.
+    ///
+    /// # Errors
+    /// As all methods.
+    fn buffers(&self, pfn: Pfn, releasable: bool) -> Result<(), FixtureError> {
+        let _ = (pfn, releasable);
+        lacks(Capabilities::BUFFERS)
+    }
+
+    /// Locks one of the page's buffers, as I/O does, or unlocks it ([`Capabilities::BUFFERS`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn buffers_busy(&self, pfn: Pfn, busy: bool) -> Result<(), FixtureError> {
+        let _ = (pfn, busy);
+        lacks(Capabilities::BUFFERS)
+    }
+
+    /// Begins or ends writeback of the page ([`Capabilities::WRITEBACK`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn writeback(&self, pfn: Pfn, on: bool) -> Result<(), FixtureError> {
+        let _ = (pfn, on);
+        lacks(Capabilities::WRITEBACK)
+    }
+
+    /// Puts an anonymous page into the swap cache, which then holds one reference ([`Capabilities::SWAP_CACHE`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn swap_cache(&self, pfn: Pfn) -> Result<(), FixtureError> {
+        let _ = pfn;
+        lacks(Capabilities::SWAP_CACHE)
+    }
+
+    /// Locks or unlocks the VMA of the page at `site` ([`Capabilities::MLOCK`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn mlock(&self, site: Site, locked: bool) -> Result<(), FixtureError> {
+        let _ = (site, locked);
+        lacks(Capabilities::MLOCK)
+    }
+
+    /// Lets thread `actor` touch `site` and returns when the access is over or the thread sleeps
+    /// ([`Capabilities::FAULT_THREAD`]): a load, or a store of a value. Where the entry is a migration entry, the events `Fault` and `Wait` have
+    /// been recorded when it returns, and in the profile where waiters hold a reference, it is held.
+    ///
+    /// # Errors
+    /// As all methods.
+    fn fault(&self, actor: ActorId, site: Site, store: Option<u64>) -> Result<Access, FixtureError> {
+        let _ = (actor, site, store);
+        lacks(Capabilities::FAULT_THREAD)
+    }
+
+    /// Waits until every thread of [`Fixture::fault`] that slept has finished, and returns what each saw or stored, by actor
+    /// ([`Capabilities::FAULT_THREAD`]). The event `Wake` of each has been recorded.
+    ///
+    /// # Errors
+    /// As all methods; a thread that sleeps for ever is one, within a deadline of the fixture's own.
+    fn finish_faults(&self) -> Result<Vec<(ActorId, u64)>, FixtureError> {
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,292 @@
+//! Moving one unmapped page: contents, references, flags (2.6.17 `migrate_page`, `buffer_migrate_page`,
+//! `fallback_migrate_page`, `fail_migrate_page`; 6.x `move_to_new_folio`).
+
+use mm_types::trace::{Event, Observer};
+use mm_types::transfer::transfer;
+use mm_types::{PageFlags, Pfn, Refusal, expected_count};
+
+use crate::guard::pfn_of;
+use crate::run::{Cx, Held, Pending, Stage};
+use crate::waiting::Waiting;
+use crate::{Backend, BufferLock, MoveOrder, Mover, Pair, Slot, Target, Written};
+
+impl<B: Backend> Slot<B> {
+    /// Takes a new page from `target` and locks it. The old page is locked already, or not yet (by profile): never after.
+    ///
+    /// # Errors
+    /// The target's refusal.
+    pub(crate) fn take_new<O: Observer>(
+        &mut self,
+        cx: Cx<'_, B, O>,
+        target: &mut impl Target<B>,
+    ) -> Result<(), Refusal> {
+        let Some(old) = self.old.page(cx.backend) else {
+            return Ok(());
+        };
+        let new = target.take(cx.backend, old)?;
+        self.new = Held::Page(new);
+        Ok(())
+    }
+
+    /// Locks the new page. Nobody else knows it, so its lock is free; where it is not, the caller lent a page in use.
+    ///
+    /// # Errors
+    /// [`Refusal::LockBusy`].
+    pub(crate) fn lock_new<O: Observer>(&mut self, cx: Cx<'_, B, O>) -> Result<(), Refusal> {
+        let Held::Page(page) = self.new.take() else {
+            return Ok(());
+        };
+        match cx.backend.try_lock(page) {
+            Ok(locked) => {
+                let new = pfn_of(cx.backend, &locked);
+                self.new = Held::Locked(locked);
+                if let Some(old) = self.old.page(cx.backend) {
+                    cx.observer.note(|| Event::NewPage {
+                        old: cx.backend.pfn(old),
+                        new,
+                    });
+                }
+                Ok(())
+            }
+            Err(page) => {
+                self.new = Held::Page(page);
+                Err(Refusal::LockBusy)
+            }
+        }
+    }
+
+    /// Moves the page: locked, unmapped and flushed, its new page locked.
+    ///
+    /// # Errors
+    /// Why it stays; where the page has switched by then ([`Refusal::CopiedTooLate`]) it is the new page that is in error.
+    pub(crate) fn move_page<W: Waiting<B>, O: Observer>(
+        &mut self,
+        cx: Cx<'_, B, O>,
+        pending: &mut Pending<B>,
+        may_wait: bool,
+    ) -> Result<(), Refusal> {
+        let (Some(old), Some(new)) = (self.old.locked(), self.new.locked()) else {
+            return Ok(());
+        };
+        if cx.profile.settings_early {
+            cx.backend.adopt(new, old);
+            let (old, new) = (pfn_of(cx.backend, old), pfn_of(cx.backend, new));
+            cx.observer.note(|| Event::SetMapping { old, new });
+        }
+        let slots = cx.backend.slots(old);
+        let mover = if slots == 0 {
+            Mover::Plain
+        } else {
+            cx.backend.mover(old)
+        };
+        let flags = cx.backend.flags(cx.backend.page(old));
+        let private = flags.contains(PageFlags::PRIVATE);
+        match mover {
+            Mover::Never => return Err(Refusal::NeverMoves),
+            Mover::Fallback if flags.contains(PageFlags::DIRTY) => {
+                return Err(if cx.profile.writes_out {
+                    self.write_out(cx, pending)
+                } else {
+                    Refusal::Dirty
+                });
+            }
+            Mover::Fallback if private && !cx.backend.release_buffers(old) => {
+                return Err(Refusal::BuffersNotReleasable);
+            }
+            _ => {}
+        }
+        // 2.6.17 traps here (`BUG_ON(PageWriteback)`); the flag was looked at before, under the page lock.
+        if flags.contains(PageFlags::WRITEBACK) {
+            return Err(Refusal::Writeback);
+        }
+        let move_buffers = mover == Mover::Buffers && private;
+        let private = cx.backend.flags(cx.backend.page(old)).contains(PageFlags::PRIVATE);
+        let expected = if slots == 0 { 1 } else { expected_count(slots, private) };
+        self.carry::<W, O>(cx, expected, move_buffers, may_wait)
+    }
+
+    /// Copies and switches, in the profile's order.
+    fn carry<W: Waiting<B>, O: Observer>(
+        &mut self,
+        cx: Cx<'_, B, O>,
+        expected: u32,
+        move_buffers: bool,
+        may_wait: bool,
+    ) -> Result<(), Refusal> {
+        let (Some(old), Some(new)) = (self.old.locked(), self.new.locked()) else {
+            return Ok(());
+        };
+        let pair = Pair::new(old, new);
+        let copied = match cx.profile.order {
+            MoveOrder::CopyThenSwitch => {
+                // A cheap look before the copy; the freeze decides.
+                let found = cx.backend.count(cx.backend.page(old));
+                if found != expected {
+                    return Err(Refusal::ExtraReference { expected, found });
+                }
+                if move_buffers {
+                    lock_buffers::<B, W>(cx.backend, old, may_wait)?;
+                }
+                let done = copy(cx, pair).and_then(|()| switch(cx, pair, expected));
+                if let Err(refusal) = done {
+                    if move_buffers {
+                        cx.backend.unlock_buffers(old);
+                    }
+                    return Err(refusal);
+                }
+                self.state.stage = Stage::Switched;
+                if move_buffers {
+                    cx.backend.move_buffers(pair);
+                }
+                Ok(())
+            }
+            MoveOrder::SwitchThenCopy => {
+                switch(cx, pair, expected)?;
+                // No turning back from here.
+                self.state.stage = Stage::Switched;
+                if move_buffers {
+                    if cx.profile.buffers == BufferLock::AfterSwitch {
+                        // 2.6.17 sleeps here, with both pages locked; the run is one that may.
+                        while cx.backend.try_lock_buffers(old).is_err() && W::wait_buffers(cx.backend, old) {}
+                    }
+                    cx.backend.move_buffers(pair);
+                }
+                copy(cx, pair)
+            }
+        };
+        hand_over(cx, pair, copied.is_err());
+        if move_buffers {
+            cx.backend.unlock_buffers(new);
+        }
+        copied.map_err(|_| Refusal::CopiedTooLate)
+    }
+
+    /// Writes a dirty page that has no mover (2.6.17 `writeout`); returns the refusal that always follows.
+    fn write_out<O: Observer>(&mut self, cx: Cx<'_, B, O>, pending: &mut Pending<B>) -> Refusal {
+        let Some(old) = self.old.locked() else {
+            return Refusal::Dirty;
+        };
+        if !cx.backend.can_write(old) {
+            return Refusal::NoWritepage;
+        }
+        if !cx.backend.clear_dirty_for_io(old) {
+            return Refusal::WrittenOut;
+        }
+        // The file system may unlock the page while it writes: nobody may find an entry that names an unlocked page (B50).
+        self.restore(cx, pending);
+        pending.barrier(cx);
+        let Held::Locked(old) = self.old.take() else {
+            return Refusal::Dirty;
+        };
+        let pfn = pfn_of(cx.backend, &old);
+        // Whether it came back locked or not is in the guard's type. 2.6.17 locked it again, or, after an error, did not and
+        // unlocked a page that it did not hold (B51); since the page goes back to its list either way, it stays as it came.
+        let written = match cx.backend.writeout(old) {
+            Written::Locked(old, written) => {
+                self.old = Held::Locked(old);
+                written
+            }
+            Written::Unlocked(old, written) => {
+                self.old = Held::Page(old);
+                written
+            }
+        };
+        cx.observer.note(|| Event::Writeout {
+            pfn,
+            ok: written.is_ok(),
+        });
+        match written {
+            Ok(()) => Refusal::WrittenOut,
+            Err(_) => Refusal::WriteFailed,
+        }
+    }
+}
+
+fn pfns<B: Backend>(backend: &B, pair: Pair<'_, B::Locked>) -> (Pfn, Pfn) {
+    (pfn_of(backend, pair.old()), pfn_of(backend, pair.new_page()))
+}
+
+fn copy<B: Backend, O: Observer>(cx: Cx<'_, B, O>, pair: Pair<'_, B::Locked>) -> Result<(), Refusal> {
+    cx.backend.copy(pair).map_err(|_| Refusal::CopyFailed)?;
+    let (old, new) = pfns(cx.backend, pair);
+    cx.observer.note(|| Event::Copy { old, new });
+    Ok(())
+}
+
+/// Switches references from old to new (2.6.17 `migrate_page_move_mapping`, with the freeze of 2.6.27, which is what the check
+/// under the tree lock amounts to: no reference is gained between the check and the store).
+fn switch<B: Backend, O: Observer>(cx: Cx<'_, B, O>, pair: Pair<'_, B::Locked>, expected: u32) -> Result<(), Refusal> {
+    let (backend, old, new) = (cx.backend, pair.old(), pair.new_page());
+    backend.freeze(old, expected).map_err(|count| Refusal::ExtraReference {
+        expected,
+        found: count.found,
+    })?;
+    let (old_pfn, new_pfn) = pfns(backend, pair);
+    cx.observer.note(|| Event::Freeze { pfn: old_pfn, expected });
+    let swap_cache = backend.flags(backend.page(old)) & PageFlags::SWAPCACHE;
+    // Under 2006 rules the new page has its settings already; what is in the swap cache is not, and gets its slot here.
+    backend.adopt(new, old);
+    if !cx.profile.settings_early {
+        cx.observer.note(|| Event::SetMapping {
+            old: old_pfn,
+            new: new_pfn,
+        });
+    }
+    backend.edit_flags(new, swap_cache, PageFlags::empty());
+    match backend.switch(pair) {
+        Ok(slots) => {
+            backend.unfreeze(old, expected.saturating_sub(slots));
+            cx.observer.note(|| Event::Switch {
+                old: old_pfn,
+                new: new_pfn,
+                slots,
+            });
+            Ok(())
+        }
+        Err(_) => {
+            backend.edit_flags(new, PageFlags::empty(), swap_cache);
+            backend.disown(new);
+            backend.unfreeze(old, expected);
+            Err(Refusal::SlotChanged)
+        }
+    }
+}
+
+/// Hands flags over and makes the old page freeable (2.6.17 `migrate_page_copy`, steps 2 to 10).
+fn hand_over<B: Backend, O: Observer>(cx: Cx<'_, B, O>, pair: Pair<'_, B::Locked>, unreadable: bool) {
+    let (backend, old, new) = (cx.backend, pair.old(), pair.new_page());
+    let plan = transfer(cx.profile.rules, backend.flags(backend.page(old)));
+    // The old page's dirty flag goes before the new page's comes, so that no moment counts one page as two dirty ones.
+    backend.edit_flags(old, PageFlags::empty(), plan.clear_on_old);
+    if unreadable {
+        let set = plan.set_on_new.union(PageFlags::ERROR).difference(PageFlags::UPTODATE);
+        backend.edit_flags(new, set, PageFlags::UPTODATE);
+    } else {
+        backend.edit_flags(new, plan.set_on_new.difference(PageFlags::DIRTY), PageFlags::empty());
+        if plan.set_on_new.contains(PageFlags::DIRTY) {
+            backend.set_dirty(new);
+        }
+    }
+    backend.disown(old);
+    let flags = backend.flags(backend.page(new));
+    if flags.intersects(plan.end_on_new) {
+        backend.end_writeback(new);
+    }
+    let (old, new) = pfns(backend, pair);
+    cx.observer.note(|| Event::Transfer {
+        old,
+        new,
+        flags: flags.difference(PageFlags::LOCKED.union(PageFlags::WAITERS)),
+    });
+}
+
+/// Locks all buffers of a page, sleeping for each where the run may.
+fn lock_buffers<B: Backend, W: Waiting<B>>(backend: &B, page: &B::Locked, may_wait: bool) -> Result<(), Refusal> {
+    loop {
+        match backend.try_lock_buffers(page) {
+            Ok(()) => return Ok(()),
+            Err(refusal) if !(may_wait && W::wait_buffers(backend, page)) => return Err(refusal),
+            Err(_) => {}
+        }
+    }
+}

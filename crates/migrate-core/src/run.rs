@@ -1,0 +1,317 @@
+//! One batch in flight: what is held for each page, and the one way it ends.
+//!
+//! [`Run`] owns everything a run borrows: the caller's lists, the target, the slots, what has to be flushed, the observer.
+//! Its stages are functions over it, and [`Run::finish_batch`] is the end of every batch, taken also when the run is dropped
+//! in the middle (a panic in a caller's closure): pages that have not switched get their mappings back, those that have go
+//! forward, the barrier runs, locks open (the new page's before the old one's), and every page goes to a list.
+
+use mm_types::trace::{Event, Observer};
+use mm_types::{Outcome, Pfn, Refusal};
+
+use crate::guard::pfn_of;
+use crate::{Backend, Frames, Isolated, List, Profile, Rmap, Slot, Tally, Target};
+
+/// What a slot holds of one page.
+pub(crate) enum Held<B: Frames> {
+    Nothing,
+    Page(B::Page),
+    Locked(B::Locked),
+}
+
+impl<B: Frames> Held<B> {
+    pub(crate) const fn locked(&self) -> Option<&B::Locked> {
+        match self {
+            Self::Locked(locked) => Some(locked),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> Self {
+        core::mem::replace(self, Self::Nothing)
+    }
+
+    pub(crate) fn page<'h>(&'h self, backend: &B) -> Option<&'h B::Page> {
+        match self {
+            Self::Nothing => None,
+            Self::Page(page) => Some(page),
+            Self::Locked(locked) => Some(backend.page(locked)),
+        }
+    }
+}
+
+/// How far a page has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Nothing has been done that restoring entries and unlocking does not undo.
+    Before,
+    /// References have been switched: only forward.
+    Switched,
+    /// Only the isolation held it.
+    Freed,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SlotState {
+    pub(crate) stage: Stage,
+    pub(crate) refusal: Option<Refusal>,
+    /// Entries of the page may be migration entries.
+    pub(crate) unmapped: bool,
+}
+
+impl SlotState {
+    pub(crate) const EMPTY: Self = Self {
+        stage: Stage::Before,
+        refusal: None,
+        unmapped: false,
+    };
+}
+
+impl<B: Frames> Slot<B> {
+    pub(crate) fn refuse(&mut self, refusal: Refusal) {
+        self.state.refusal = Some(refusal);
+    }
+
+    /// In work: may still move.
+    pub(crate) const fn is_pending(&self) -> bool {
+        matches!(
+            self.state,
+            SlotState {
+                stage: Stage::Before,
+                refusal: None,
+                ..
+            }
+        )
+    }
+}
+
+/// What every stage sees and none changes.
+pub(crate) struct Cx<'r, B, O> {
+    pub(crate) backend: &'r B,
+    pub(crate) profile: &'r Profile,
+    pub(crate) observer: O,
+}
+
+impl<B, O: Copy> Clone for Cx<'_, B, O> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B, O: Copy> Copy for Cx<'_, B, O> {}
+
+/// Edits of entries that the next barrier has to make good.
+pub(crate) struct Pending<B: Rmap> {
+    gather: Option<B::Gather>,
+    pub(crate) edits: u32,
+}
+
+impl<B: Rmap> Pending<B> {
+    pub(crate) const fn new() -> Self {
+        Self { gather: None, edits: 0 }
+    }
+
+    pub(crate) fn parts(&mut self, backend: &B) -> (&mut B::Gather, &mut u32) {
+        (self.gather.get_or_insert_with(|| backend.gather()), &mut self.edits)
+    }
+
+    pub(crate) fn barrier<O: Observer>(&mut self, cx: Cx<'_, B, O>) {
+        let Some(gather) = self.gather.take() else { return };
+        cx.backend.flush(gather);
+        let entries = core::mem::take(&mut self.edits);
+        if entries > 0 {
+            cx.observer.note(|| Event::Flush { entries });
+        }
+    }
+}
+
+/// The pass that a run is in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PassNow {
+    pub(crate) number: u32,
+    /// Pages refused for now in this pass are not tried again.
+    pub(crate) last: bool,
+    /// Tries to move a page once it is unmapped (6.3: phase M has passes of its own).
+    pub(crate) tries: u32,
+    pub(crate) may_lock: bool,
+    pub(crate) may_wait_writeback: bool,
+    pub(crate) uptodate_only: bool,
+}
+
+pub(crate) struct Run<'r, B: Backend, L: List<Isolated<B::Page>>, T: Target<B>, O: Observer> {
+    pub(crate) cx: Cx<'r, B, O>,
+    pub(crate) from: &'r mut L,
+    pub(crate) target: T,
+    pub(crate) moved: Option<&'r mut L>,
+    pub(crate) failed: &'r mut L,
+    pub(crate) slots: &'r mut [Slot<B>],
+    pub(crate) used: usize,
+    pub(crate) pending: Pending<B>,
+    /// The page at which a pass stopped for want of a new one.
+    pub(crate) unreached: Option<Isolated<B::Page>>,
+    pub(crate) outcome: &'r mut dyn FnMut(&B::Page, Outcome),
+    pub(crate) tally: Tally,
+    pub(crate) pass: PassNow,
+}
+
+impl<B, L, T, O> Run<'_, B, L, T, O>
+where
+    B: Backend,
+    L: List<Isolated<B::Page>>,
+    T: Target<B>,
+    O: Observer,
+{
+    /// Ends the batch: whatever has switched goes forward, whatever has not goes back; all slots are empty afterwards.
+    pub(crate) fn finish_batch(&mut self, tell: bool) {
+        let cx = self.cx;
+        // Nothing may be restored while a stale translation of an earlier edit is about.
+        self.pending.barrier(cx);
+        for slot in self.slots.iter_mut().take(self.used) {
+            slot.restore(cx, &mut self.pending);
+        }
+        self.pending.barrier(cx);
+        for slot in self.slots.iter_mut().take(self.used) {
+            slot.unlock(cx);
+        }
+        let used = core::mem::take(&mut self.used);
+        for n in 0..used {
+            self.account(n, tell);
+        }
+    }
+
+    /// Puts the pages of one unlocked slot where they belong.
+    fn account(&mut self, n: usize, tell: bool) {
+        let cx = self.cx;
+        let Some(slot) = self.slots.get_mut(n) else { return };
+        let state = core::mem::replace(&mut slot.state, SlotState::EMPTY);
+        let (old, new) = (slot.old.take(), slot.new.take());
+        let Held::Page(old) = old else { return };
+        let pfn = cx.backend.pfn(&old);
+        match state {
+            SlotState {
+                stage: Stage::Freed, ..
+            } => {
+                self.tally.freed = self.tally.freed.saturating_add(1);
+                cx.observer.note(|| Event::Freed(pfn));
+                self.end(old, Outcome::Freed, tell);
+            }
+            SlotState {
+                stage: Stage::Switched,
+                refusal,
+                ..
+            } => {
+                let Held::Page(new) = new else { return };
+                let to = cx.backend.pfn(&new);
+                cx.observer.note(|| Event::Putback(to));
+                cx.backend.putback(new);
+                match refusal {
+                    None => {
+                        self.tally.moved = self.tally.moved.saturating_add(1);
+                        cx.observer.note(|| Event::Moved { old: pfn, new: to });
+                        self.end(old, Outcome::Moved { to }, tell);
+                    }
+                    Some(refusal) => self.refused(old, pfn, refusal, tell),
+                }
+            }
+            SlotState {
+                stage: Stage::Before,
+                refusal,
+                ..
+            } => {
+                if let Held::Page(new) = new {
+                    cx.observer.note(|| Event::GiveBack(cx.backend.pfn(&new)));
+                    self.target.give_back(cx.backend, new);
+                }
+                match refusal {
+                    Some(refusal) => self.refused(old, pfn, refusal, tell),
+                    // Interrupted: as it was before.
+                    None => self.from.push_back(Isolated::from_isolated(old)),
+                }
+            }
+        }
+    }
+
+    fn refused(&mut self, old: B::Page, pfn: Pfn, refusal: Refusal, tell: bool) {
+        let last = self.pass.last || !refusal.is_transient();
+        self.cx.observer.note(|| Event::Refuse { pfn, refusal, last });
+        if tell {
+            (self.outcome)(
+                &old,
+                if last {
+                    Outcome::Refused(refusal)
+                } else {
+                    Outcome::Retry(refusal)
+                },
+            );
+        }
+        let old = Isolated::from_isolated(old);
+        if refusal.is_transient() {
+            self.tally.retry = self.tally.retry.saturating_add(1);
+            if let Some(retried) = usize::try_from(self.pass.number)
+                .ok()
+                .and_then(|n| self.tally.retried.get_mut(n))
+            {
+                *retried = retried.saturating_add(1);
+            }
+            self.from.push_back(old);
+        } else {
+            self.tally.failed = self.tally.failed.saturating_add(1);
+            self.failed.push_back(old);
+        }
+    }
+
+    /// The old page of a finished migration: to the caller, or to the allocator.
+    fn end(&mut self, old: B::Page, outcome: Outcome, tell: bool) {
+        if tell {
+            (self.outcome)(&old, outcome);
+        }
+        match &mut self.moved {
+            Some(moved) => moved.push_back(Isolated::from_isolated(old)),
+            // 2006: freed when the staging array drains (`migrate_pages_to` puts moved pages back).
+            None if self.cx.profile.frees_through_lru => self.cx.backend.putback(old),
+            None => self.cx.backend.put(old),
+        }
+    }
+}
+
+impl<B, L, T, O> Drop for Run<'_, B, L, T, O>
+where
+    B: Backend,
+    L: List<Isolated<B::Page>>,
+    T: Target<B>,
+    O: Observer,
+{
+    fn drop(&mut self) {
+        // The caller's closure may be what panicked; it is not called again.
+        self.finish_batch(false);
+        if let Some(page) = self.unreached.take() {
+            self.from.push_back(page);
+        }
+    }
+}
+
+impl<B: Backend> Slot<B> {
+    /// Opens the locks, the new page's first.
+    fn unlock<O: Observer>(&mut self, cx: Cx<'_, B, O>) {
+        if self.state.stage == Stage::Before {
+            if let (Held::Locked(new), true) = (&self.new, cx.profile.settings_early) {
+                // 2.6.17: `newpage->mapping = NULL`; the page stays on the caller's list.
+                cx.backend.disown(new);
+            }
+        }
+        for held in [&mut self.new, &mut self.old] {
+            *held = match held.take() {
+                Held::Locked(locked) => {
+                    let pfn = pfn_of(cx.backend, &locked);
+                    debug_assert!(
+                        cx.backend.entries_out(pfn, 0).unwrap_or(0) == 0,
+                        "a migration entry of {pfn:?} was not found again"
+                    );
+                    // Noted before the lock opens: after it, others may be at the page already.
+                    cx.observer.note(|| Event::Unlock(pfn));
+                    Held::Page(cx.backend.unlock(locked))
+                }
+                other => other,
+            };
+        }
+    }
+}
