@@ -16,10 +16,11 @@
 
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
 
+use mm_types::scenario::{Mover, Sharing};
 use mm_types::trace::{Ring, RingSlot};
 use mm_types::{ActorId, MappingId, Pfn, Pte, Site, SpaceId};
 
-use crate::{Backend, Faults, Frames, Mover, Profile, Wait};
+use crate::{Backend, Faults, Frames, Profile, Wait};
 
 mod capability;
 
@@ -49,30 +50,6 @@ pub enum FixtureError {
     /// Anything else.
     #[error("{0}")]
     Other(String),
-}
-
-/// What a file of a scenario is like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileSpec {
-    /// Its length in pages.
-    pub pages: u64,
-    /// Which way its pages move.
-    pub mover: Mover,
-    /// What happens to a dirty page that the migration hands over for writing.
-    pub writepage: Writepage,
-}
-
-/// How a file writes a page (2006: `a_ops->writepage`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Writepage {
-    /// There is no such method.
-    None,
-    /// The page is written and comes back unlocked, as from most file systems.
-    Unlocks,
-    /// The page comes back locked (`AOP_WRITEPAGE_ACTIVATE`) and dirty again.
-    KeepsLock,
-    /// Writing fails; the page comes back unlocked.
-    Fails,
 }
 
 /// What became of an access that another thread began.
@@ -224,32 +201,43 @@ pub trait Fixture {
         lacks(Capabilities::PIN)
     }
 
-    /// Makes a file with contents of its own ([`Capabilities::FILE`]; other kinds of mover and writepage need
-    /// [`Capabilities::WRITEOUT`]).
+    /// Makes a file of `pages` pages with contents of its own ([`Capabilities::FILE`]).
+    ///
+    /// `mover` is how its pages move: those of a file with [`Mover::Buffers`] have buffers ([`Capabilities::BUFFERS`]); a dirty page of
+    /// one with [`Mover::Fallback`] can be written, and comes back unlocked ([`Capabilities::WRITEOUT`]).
     ///
     /// # Errors
     /// As all methods.
-    fn file(&self, spec: FileSpec) -> Result<MappingId, FixtureError> {
-        let _ = spec;
+    fn file(&self, pages: u64, mover: Mover) -> Result<MappingId, FixtureError> {
+        let _ = (pages, mover);
         lacks(Capabilities::FILE)
     }
 
-    /// Maps page `index` of `file` at an empty `site`, shared, reading it into the page cache where it is not there: then it is on
-    /// the source node, on the LRU, up to date, clean; references: the cache's, and the entry's ([`Capabilities::FILE`]).
+    /// Maps page `index` of `file` at an empty `site`, reading it into the page cache where it is not there: then it is on the
+    /// source node, on the LRU (drained, inactive), up to date, clean; references: the cache's, the buffers', and the entry's
+    /// ([`Capabilities::FILE`]). A private mapping is copy-on-write.
     ///
     /// # Errors
     /// As all methods.
-    fn map_file(&self, file: MappingId, index: u64, site: Site, writable: bool) -> Result<Pfn, FixtureError> {
-        let _ = (file, index, site, writable);
+    fn map_file(
+        &self,
+        file: MappingId,
+        index: u64,
+        site: Site,
+        writable: bool,
+        sharing: Sharing,
+    ) -> Result<Pfn, FixtureError> {
+        let _ = (file, index, site, writable, sharing);
         lacks(Capabilities::FILE)
     }
 
-    /// Maps page `index` of `file` in a nonlinear VMA at `site` ([`Capabilities::NONLINEAR`]).
+    /// Makes the VMA of the file's page at `site` nonlinear: the reverse map does not find the entry by index any more
+    /// ([`Capabilities::NONLINEAR`]).
     ///
     /// # Errors
     /// As all methods.
-    fn map_nonlinear(&self, file: MappingId, index: u64, site: Site) -> Result<Pfn, FixtureError> {
-        let _ = (file, index, site);
+    fn nonlinear(&self, site: Site) -> Result<(), FixtureError> {
+        let _ = site;
         lacks(Capabilities::NONLINEAR)
     }
 
@@ -271,33 +259,33 @@ pub trait Fixture {
         lacks(Capabilities::FILE)
     }
 
-    /// Cuts `file` to `pages` pages: entries and cache slots beyond go; a page that is locked or busy keeps its references,
-    /// but no mapping ([`Capabilities::TRUNCATE`]).
+    /// Cuts the page off its file: every entry that maps it goes, its cache slot with it, and its mapping is cleared; other
+    /// references stay ([`Capabilities::TRUNCATE`]). Where the run holds the page lock the kernel would wait; here the entries
+    /// go, migration entries too, and slot and mapping stay until the lock is open.
     ///
     /// # Errors
     /// As all methods.
-    fn truncate(&self, file: MappingId, pages: u64) -> Result<(), FixtureError> {
-        let _ = (file, pages);
+    fn truncate(&self, pfn: Pfn) -> Result<(), FixtureError> {
+        let _ = pfn;
         lacks(Capabilities::TRUNCATE)
     }
 
-    /// Marks a file's page dirty, the page itself and not an entry ([`Capabilities::DIRTY_FILE`]).
+    /// Unmaps the page everywhere, so that only who isolated it holds it ([`Capabilities::UNMAP`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn free(&self, pfn: Pfn) -> Result<(), FixtureError> {
+        let _ = pfn;
+        lacks(Capabilities::UNMAP)
+    }
+
+    /// Marks a page dirty, the page itself and not an entry ([`Capabilities::DIRTY_FILE`]).
     ///
     /// # Errors
     /// As all methods.
     fn dirty(&self, pfn: Pfn) -> Result<(), FixtureError> {
         let _ = pfn;
         lacks(Capabilities::DIRTY_FILE)
-    }
-
-    /// Gives a file's page buffers ([`Capabilities::BUFFERS`]): private data, one reference. `releasable` is whether the file
-    /// system would give them up.
-    ///
-    /// # Errors
-    /// As all methods.
-    fn buffers(&self, pfn: Pfn, releasable: bool) -> Result<(), FixtureError> {
-        let _ = (pfn, releasable);
-        lacks(Capabilities::BUFFERS)
     }
 
     /// Locks one of the page's buffers, as I/O does, or unlocks it ([`Capabilities::BUFFERS`]).
@@ -327,12 +315,12 @@ pub trait Fixture {
         lacks(Capabilities::SWAP_CACHE)
     }
 
-    /// Locks or unlocks the VMA of the page at `site` ([`Capabilities::MLOCK`]).
+    /// Locks the VMA of the page at `site` ([`Capabilities::MLOCK`]).
     ///
     /// # Errors
     /// As all methods.
-    fn mlock(&self, site: Site, locked: bool) -> Result<(), FixtureError> {
-        let _ = (site, locked);
+    fn mlock(&self, site: Site) -> Result<(), FixtureError> {
+        let _ = site;
         lacks(Capabilities::MLOCK)
     }
 
