@@ -295,6 +295,18 @@ mod tests {
     }
 
     #[test]
+    fn the_slot_of_the_next_file_is_no_neighbour() {
+        let mut slots = [CacheSlot::default(); 2];
+        let mut cache = PageCache::new(&mut slots);
+        cache.insert(FILE, 1, pfn(50)).unwrap();
+        cache.insert(OTHER, 2, pfn(50)).unwrap();
+        assert_eq!(
+            (cache.slots_of(FILE, 1, pfn(50)), cache.slots_of(OTHER, 2, pfn(50))),
+            (1, 1)
+        );
+    }
+
+    #[test]
     fn a_switch_of_a_slot_that_changed_says_what_is_there() {
         let mut slots = [CacheSlot::default(); 2];
         let mut cache = PageCache::new(&mut slots);
