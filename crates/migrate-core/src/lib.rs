@@ -70,7 +70,7 @@ pub use fault::migration_entry_wait;
 pub use guard::{Isolated, Pair, isolate_lru_page, migrate_prep, putback_lru_pages};
 pub use list::{List, MapList};
 pub use one_page::{OnePage, migrate_page};
-pub use page_map::{LockedPage, PageRef, UsesPageMap, get_for_ledger, put_for_ledger};
+pub use page_map::{LockedPage, PageRef, UsesPageMap, free_unused, get_for_ledger, put_for_ledger};
 pub use profile::{BufferLock, LINUX_2_6_17, MODERN, MoveOrder, Profile, SwapCacheEntries, WaiterRef};
 pub use readers::Readers;
 pub use seam::{

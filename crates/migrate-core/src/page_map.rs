@@ -93,6 +93,14 @@ pub fn put_for_ledger(map: PageMap<'_>, ledger: &Ledger) -> Option<Pfn> {
     page.put().then_some(pfn)
 }
 
+/// Frees a frame whose last reference was dropped by the caller (Linux: `__put_page`): it leaves its LRU list first. No entry
+/// lock and no LRU lock is held.
+pub fn free_unused<K: UsesPageMap>(kernel: &K, pfn: Pfn) {
+    let map = kernel.page_map();
+    kernel.with_lru(|lru| lru.forget(map, pfn));
+    kernel.free_frame(pfn);
+}
+
 // A guard names a frame that the map had when it was made, and a map never shrinks; a frame outside it can only come from
 // another kernel's guard. Such a page reads as free and unlocked, and nothing is done to it.
 fn with<K: UsesPageMap, R>(kernel: &K, pfn: Pfn, absent: R, f: impl FnOnce(&Page) -> R) -> R {
@@ -127,7 +135,7 @@ impl<K: UsesPageMap> Frames for K {
 
     fn put(&self, page: PageRef) {
         if with(self, page.0, false, Page::put) {
-            self.free_frame(page.0);
+            free_unused(self, page.0);
         }
     }
 
