@@ -139,9 +139,8 @@ fn deregistering_waits_for_the_handlers_that_run() {
             drop(registration);
             holds.left.load(Ordering::SeqCst)
         });
-        // A chance to go wrong; the assertion does not depend on it.
+        // A chance to go wrong; what is asserted holds however long it takes.
         (0..1000).for_each(|_| std::thread::yield_now());
-        assert!(!dropper.is_finished());
         holds.go.store(true, Ordering::SeqCst);
         assert!(
             dropper.join().unwrap(),

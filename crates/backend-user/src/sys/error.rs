@@ -65,7 +65,9 @@ impl core::error::Error for Errno {}
 pub enum MapError {
     /// The process has as many mappings as it may have (`vm.max_map_count`), or the kernel has no memory for one more.
     ///
-    /// The kernel says `ENOMEM` for both. Nothing was changed. Giving up ballast and trying again helps against the first.
+    /// The kernel says `ENOMEM` for both. What the pages hold and allow was not changed (but see
+    /// [`protect_run`](super::range::PageRange::protect_run)); a mapping may have been split in two alike halves, which the next
+    /// successful call over them merges. Giving up ballast and trying again helps against the first.
     #[error("{call}: the limit of mappings or of memory is reached")]
     MappingLimit {
         /// The system call.

@@ -11,6 +11,9 @@
 //!
 //! The handler takes no lock, allocates nothing and does not panic; `errno` is the interrupted code's own afterwards.
 //!
+//! Rust's own handler answers a foreign fault by restoring the default action, which takes ours out too: the process is about to
+//! die. After a SIGSEGV that was merely *sent* (`kill -SEGV`) it lives on, without us, and dies at the next page fault.
+//!
 //! A handler installed *after* this one sees our faults first and must go on to us for those it does not know.
 
 use core::ffi::{c_int, c_void};

@@ -18,7 +18,13 @@ pub(crate) const CHILD: &str = "BACKEND_USER_TEST_CHILD";
 
 /// True in a process that [`child`] started.
 pub(crate) fn is_child() -> bool {
-    std::env::var_os(CHILD).is_some()
+    let child = std::env::var_os(CHILD).is_some();
+    if child {
+        // A child that faults for ever ends, and the test fails instead of hanging.
+        // SAFETY: no preconditions.
+        unsafe { libc::alarm(60) };
+    }
+    child
 }
 
 /// Runs test `name` of this program again, alone, in a process that may die.
