@@ -52,6 +52,7 @@ mod fault;
 #[cfg(feature = "alloc")]
 pub mod fixture;
 mod guard;
+mod hooked;
 mod list;
 mod mover;
 mod one_page;
@@ -68,6 +69,7 @@ pub use args::{Args, ConfigError, MAX_PASSES, Slot, Tally};
 pub use engine::{migrate_pages, migrate_pages_nowait};
 pub use fault::migration_entry_wait;
 pub use guard::{Isolated, Pair, isolate_lru_page, migrate_prep, putback_lru_pages};
+pub use hooked::{Edge, Hook, Hooked, HookedTarget, Verdict};
 pub use list::{List, MapList};
 pub use one_page::{OnePage, migrate_page};
 pub use page_map::{LockedPage, PageRef, UsesPageMap, free_unused, get_for_ledger, put_for_ledger};
