@@ -5,8 +5,9 @@
 //! `t` an actor; `site=m1+0x3` is a page within a space. Adding an event is a minor change, changing a line a major one.
 //!
 //! An [`Observer`] hears [`Event`]s, raw; a [`Namer`] makes [`Line`]s of them; `Display` and `FromStr` of a line are
-//! each other's inverse.
+//! each other's inverse. A [`Checker`] replays a trace against the invariants.
 
+mod checker;
 mod event;
 #[cfg(test)]
 pub(crate) mod examples;
@@ -17,6 +18,7 @@ mod record;
 mod table;
 pub(crate) mod text;
 
+pub use checker::{CheckError, Checked, Checker, FrameState, Invariant, Room, SpaceState, Violation, check};
 pub use event::{Event, Observer, Tell};
 pub use line::{HEADER, Line, Lines};
 pub use namer::{FrameName, Named, Namer, SmallName};
@@ -29,4 +31,4 @@ pub use text::{ParseError, ParseErrorKind};
 #[cfg(feature = "alloc")]
 mod owned;
 #[cfg(feature = "alloc")]
-pub use owned::text_of;
+pub use owned::{check_events, check_text, text_of};

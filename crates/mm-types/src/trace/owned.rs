@@ -3,7 +3,7 @@
 use alloc::{string::String, vec, vec::Vec};
 use core::fmt::Write;
 
-use super::{Event, HEADER, Namer, Slot};
+use super::{CheckError, Checked, Event, HEADER, Lines, Namer, Room, Slot, check};
 
 /// How many ids one event can bring of each kind.
 const IDS_PER_EVENT: usize = 4;
@@ -24,4 +24,42 @@ pub fn text_of(events: impl IntoIterator<Item = Event>) -> String {
         }
     }
     text
+}
+
+/// Replays `events` against the invariants.
+///
+/// # Errors
+///
+/// [`CheckError::Violation`] with the first rule broken.
+pub fn check_events(events: &[Event]) -> Result<Checked, CheckError> {
+    let room = events.len().saturating_mul(IDS_PER_EVENT);
+    let room = Room {
+        frames: &mut vec![Slot::FREE; room],
+        sites: &mut vec![Slot::FREE; room],
+        spaces: &mut vec![Slot::FREE; room],
+        actors: &mut vec![Slot::FREE; room],
+    };
+    check(room, events.iter().copied())
+}
+
+/// Reads a trace's text and replays it against the invariants.
+///
+/// Three lines are enough for a test of one's own: record, print, check.
+///
+/// ```
+/// # #[cfg(feature = "alloc")] {
+/// use mm_types::trace::check_text;
+///
+/// let wrong = "trace v1\nisolate p0 f0\nisolate p0 f0\n";
+/// let error = check_text(wrong).unwrap_err().to_string();
+/// assert!(error.starts_with("line 3: I1 "), "{error}");
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`CheckError::Parse`] where it is no trace, [`CheckError::Violation`] with the first rule broken.
+pub fn check_text(text: &str) -> Result<Checked, CheckError> {
+    let lines: Result<Vec<Event>, _> = Lines::new(text)?.map(|line| line.map(|line| line.event)).collect();
+    check_events(&lines?)
 }

@@ -1,0 +1,514 @@
+//! Each rule bites: a right trace passes, and the smallest wrong one fails by that rule.
+
+use std::{format, string::String};
+
+use super::Invariant::{self, *};
+use super::{CheckError, Checked, Checker, Room, Violation};
+use crate::trace::{Lines, Slot};
+
+const OLD: &str = "trace v1
+isolate p0 f0
+mm_migrate_pages_start profile=linux-2.6.17 mode=sync reason=syscall_or_cpuset
+pass number=0
+lock p0 f0
+wait_writeback p0 f0
+set_migration_pte p0 f0 site=m0+0x3 was=rw+young+dirty now=write
+set_migration_pte p0 f0 site=m1+0x3 was=ro now=read
+flush entries=2
+new_page p0 f0 new=f1
+set_mapping p0 f0 new=f1
+freeze p0 f0 expected=1
+switch p0 f0 new=f1 slots=0
+copy p0 f0 new=f1
+transfer p0 f0 new=f1 flags=uptodate
+remove_migration_pte p0 f0 new=f1 site=m0+0x3 was=write now=rw
+remove_migration_pte p0 f0 new=f1 site=m1+0x3 was=read now=ro
+flush entries=2
+unlock p0 f1
+unlock p0 f0
+putback p0 f1
+moved p0 f0 new=f1
+mm_migrate_pages succeeded=1 failed=0 left=0
+putback f0
+";
+
+const MODERN: &str = "trace v1
+map_pte p0 f0 site=m0+0x3 now=rw+young
+isolate p0 f0
+isolate p1 f1
+mm_migrate_pages_start profile=modern mode=sync reason=compaction
+pass number=0
+lock p0 f0
+new_page p0 f0 new=f2
+set_migration_pte p0 f0 site=m0+0x3 was=rw+young now=write+young
+fault t1 site=m0+0x3 access=write
+migration_entry_wait t1 p0 f0 site=m0+0x3
+lock p1 f1
+new_page p1 f1 new=f3
+flush entries=1
+copy p0 f0 new=f2
+freeze p0 f0 expected=1
+switch p0 f0 new=f2 slots=0
+transfer p0 f0 new=f2 flags=uptodate+active
+retry p1 f1 reason=extra_reference expected=1 found=2
+remove_migration_pte p0 f0 new=f2 site=m0+0x3 was=write+young now=rw+young
+flush entries=1
+unlock p0 f2
+unlock p0 f0
+wake t1 site=m0+0x3
+putback p0 f2
+moved p0 f0 new=f2
+unlock f3
+give_back f3
+unlock p1 f1
+refuse p1 f1 reason=extra_reference expected=1 found=2
+mm_migrate_pages succeeded=1 failed=0 left=1
+putback p1 f1
+";
+
+fn check(text: &str) -> Result<Checked, CheckError> {
+    let (mut frames, mut sites) = ([Slot::FREE; 16], [Slot::FREE; 16]);
+    let (mut spaces, mut actors) = ([Slot::FREE; 8], [Slot::FREE; 8]);
+    let mut checker = Checker::new(Room {
+        frames: &mut frames,
+        sites: &mut sites,
+        spaces: &mut spaces,
+        actors: &mut actors,
+    });
+    for line in Lines::new(text)? {
+        checker.event(line?.event)?;
+    }
+    checker.finish()
+}
+
+#[track_caller]
+fn broken(text: &str) -> Violation {
+    match check(text) {
+        Err(CheckError::Violation(violation)) => violation,
+        other => panic!("{other:?} for\n{text}"),
+    }
+}
+
+/// Replaces `from`, which must be there once, and says which rule that breaks.
+#[track_caller]
+fn replaced(text: &str, from: &str, to: &str) -> Invariant {
+    assert_eq!(text.matches(from).count(), 1, "{from:?}");
+    broken(&text.replace(from, to)).invariant
+}
+
+/// Leaves a line out.
+#[track_caller]
+fn without(text: &str, line: &str) -> Invariant {
+    replaced(text, &format!("{line}\n"), "")
+}
+
+/// Moves a line before another.
+#[track_caller]
+fn sooner(text: &str, line: &str, before: &str) -> Invariant {
+    broken(&moved(text, line, before)).invariant
+}
+
+#[track_caller]
+fn moved(text: &str, line: &str, before: &str) -> String {
+    let (line, before) = (format!("\n{line}\n"), format!("\n{before}\n"));
+    assert_eq!(text.matches(&line).count(), 1, "{line:?}");
+    let text = text.replacen(&line, "\n", 1);
+    assert_eq!(text.matches(&before).count(), 1, "{before:?}");
+    text.replacen(&before, &format!("{line}{}", &before[1..]), 1)
+}
+
+/// Puts lines before one that is there.
+fn with(text: &str, lines: &str, before: &str) -> String {
+    let before = format!("\n{before}\n");
+    assert_eq!(text.matches(&before).count(), 1, "{before:?}");
+    text.replacen(&before, &format!("\n{lines}{before}"), 1)
+}
+
+#[test]
+fn right_traces_pass() {
+    assert_eq!(
+        check(OLD),
+        Ok(Checked {
+            events: 24,
+            runs: 1,
+            succeeded: 1
+        })
+    );
+    assert_eq!(check(MODERN).map(|checked| checked.succeeded), Ok(1));
+}
+
+#[test]
+fn a_violation_says_line_rule_and_event() {
+    let violation = broken(&OLD.replace("flush entries=2\nnew_page", "new_page"));
+    assert_eq!(
+        format!("{violation}"),
+        "line 13: I33 (no stale translation is left when contents are copied or a lock opens): \
+         no barrier between unmapping and copying: copy f0 new=f1"
+    );
+}
+
+#[test]
+fn i1_i2_a_page_is_isolated_once_and_put_back_once() {
+    assert_eq!(broken(&with(OLD, "isolate p0 f0", "pass number=0")).invariant, OneList);
+    assert_eq!(
+        broken(&with(OLD, "isolate p0 f1", "freeze p0 f0 expected=1")).invariant,
+        OneList
+    );
+    assert_eq!(
+        broken(&with(MODERN, "putback p1 f1", "unlock p1 f1")).invariant,
+        Isolation
+    );
+    assert_eq!(broken(&format!("{OLD}putback f0\n")).invariant, Isolation);
+    assert_eq!(broken(&format!("{OLD}putback p0 f1\n")).invariant, Isolation);
+    assert_eq!(broken("trace v1\nputback p0 f0\n").invariant, Isolation);
+    assert_eq!(
+        check(&format!("{OLD}isolate p0 f1\nputback p0 f1\n")).map(|_| ()),
+        Ok(())
+    );
+}
+
+#[test]
+fn i3_an_entry_names_a_locked_page() {
+    assert_eq!(without(OLD, "lock p0 f0\nwait_writeback p0 f0"), EntryNamesLocked);
+    assert_eq!(without(OLD, "unlock p0 f1"), StepOrder);
+    assert_eq!(
+        broken(&with(OLD, "lock p0 f0", "wait_writeback p0 f0")).invariant,
+        EntryNamesLocked
+    );
+    assert_eq!(
+        broken(&with(OLD, "unlock p0 f0", "putback p0 f1")).invariant,
+        EntryNamesLocked
+    );
+}
+
+#[test]
+fn i6_no_entry_survives_and_none_vanishes() {
+    assert_eq!(
+        without(OLD, "remove_migration_pte p0 f0 new=f1 site=m1+0x3 was=read now=ro"),
+        NoEntryLeft
+    );
+    assert_eq!(
+        without(OLD, "set_migration_pte p0 f0 site=m1+0x3 was=ro now=read"),
+        NoEntryLeft
+    );
+    assert_eq!(
+        broken(&with(OLD, "map_pte f9 site=m1+0x3 now=ro", "freeze p0 f0 expected=1")).invariant,
+        NoEntryLeft
+    );
+    // A zapped entry need not come back; one that was copied or moved must.
+    let zap = "zap_pte p0 f0 site=m1+0x3 was=read";
+    let gone = OLD.replace(
+        "remove_migration_pte p0 f0 new=f1 site=m1+0x3 was=read now=ro\nflush entries=2",
+        "flush entries=1",
+    );
+    assert_eq!(check(&with(&gone, zap, "freeze p0 f0 expected=1")).map(|_| ()), Ok(()));
+    let copy = "copy_pte p0 f0 from=m1+0x3 to=m2+0x3 parent=read child=read";
+    assert_eq!(
+        broken(&with(OLD, copy, "freeze p0 f0 expected=1")).invariant,
+        NoEntryLeft
+    );
+    let relocate = "move_pte p0 f0 from=m1+0x3 to=m1+0x9 entry=read";
+    assert_eq!(
+        broken(&with(OLD, relocate, "freeze p0 f0 expected=1")).invariant,
+        NoEntryLeft
+    );
+}
+
+#[test]
+fn i7_the_right_frame_is_restored() {
+    let line = "remove_migration_pte p0 f0 new=f1 site=m1+0x3 was=read now=ro";
+    assert_eq!(
+        replaced(
+            OLD,
+            line,
+            "remove_migration_pte p0 f0 new=f0 site=m1+0x3 was=read now=ro"
+        ),
+        RestoresRightFrame
+    );
+    assert_eq!(
+        replaced(
+            OLD,
+            line,
+            "remove_migration_pte p0 f0 new=f1 site=m1+0x3 was=read now=ro@f0"
+        ),
+        RestoresRightFrame
+    );
+    assert_eq!(sooner(OLD, line, "freeze p0 f0 expected=1"), RestoresRightFrame);
+}
+
+#[test]
+fn i10_nobody_sees_the_new_page_before_its_contents() {
+    let line = "remove_migration_pte p0 f0 new=f1 site=m1+0x3 was=read now=ro";
+    assert_eq!(sooner(OLD, line, "copy p0 f0 new=f1"), CopyBeforeUse);
+    assert_eq!(
+        sooner(OLD, "transfer p0 f0 new=f1 flags=uptodate", "copy p0 f0 new=f1"),
+        CopyBeforeUse
+    );
+    assert_eq!(
+        broken(&with(
+            MODERN,
+            "map_pte f2 site=m7+0x1 now=ro",
+            "flush entries=1\ncopy p0 f0 new=f2"
+        ))
+        .invariant,
+        CopyBeforeUse
+    );
+}
+
+#[test]
+fn i14_i15_write_permission_is_never_widened() {
+    assert_eq!(replaced(OLD, "was=read now=ro", "was=read now=rw"), WriteNotWidened);
+    assert_eq!(replaced(OLD, "was=ro now=read", "was=ro now=write"), WriteNotWidened);
+    let change = "change_pte p0 f0 site=m0+0x3 was=write now=read";
+    assert_eq!(
+        broken(&with(OLD, change, "freeze p0 f0 expected=1")).invariant,
+        WriteNotWidened
+    );
+    let back = "change_pte p0 f0 site=m1+0x3 was=read now=write";
+    assert_eq!(
+        broken(&with(OLD, back, "freeze p0 f0 expected=1")).invariant,
+        WriteNotWidened
+    );
+    let fork = "copy_pte p0 f0 from=m0+0x3 to=m2+0x3 parent=read child=write";
+    assert_eq!(
+        broken(&with(OLD, fork, "freeze p0 f0 expected=1")).invariant,
+        ForkIsReadOnly
+    );
+    let right = with(OLD, change, "freeze p0 f0 expected=1").replace("was=write now=rw", "was=read now=ro");
+    assert_eq!(check(&right).map(|_| ()), Ok(()));
+}
+
+#[test]
+fn i17_young_is_lost_in_2006_and_kept_today() {
+    assert_eq!(
+        replaced(OLD, "was=write now=rw", "was=write now=rw+young"),
+        YoungAsProfile
+    );
+    assert_eq!(
+        replaced(
+            OLD,
+            "was=rw+young+dirty now=write",
+            "was=rw+young+dirty now=write+young"
+        ),
+        YoungAsProfile
+    );
+    assert_eq!(
+        replaced(MODERN, "was=write+young now=rw+young", "was=write+young now=rw"),
+        YoungAsProfile
+    );
+    assert_eq!(
+        replaced(
+            MODERN,
+            "was=write+young now=rw+young",
+            "was=write+young now=rw+young+dirty"
+        ),
+        YoungAsProfile
+    );
+}
+
+#[test]
+fn i19_the_switch_is_made_on_a_frozen_page_in_the_profiles_order() {
+    assert_eq!(without(OLD, "freeze p0 f0 expected=1"), SwitchFrozen);
+    assert_eq!(
+        sooner(OLD, "copy p0 f0 new=f1", "freeze p0 f0 expected=1"),
+        SwitchFrozen
+    );
+    assert_eq!(
+        sooner(MODERN, "freeze p0 f0 expected=1", "copy p0 f0 new=f2"),
+        SwitchFrozen
+    );
+    assert_eq!(without(MODERN, "copy p0 f0 new=f2"), SwitchFrozen);
+    assert_eq!(without(OLD, "switch p0 f0 new=f1 slots=0"), SwitchFrozen);
+}
+
+#[test]
+fn i20_i21_after_the_switch_only_forward_and_before_it_all_the_way_back() {
+    let refuse = "retry p0 f0 reason=lock_busy";
+    assert_eq!(broken(&with(OLD, refuse, "copy p0 f0 new=f1")).invariant, OnlyForward);
+    assert_eq!(replaced(MODERN, "unlock p0 f2", "give_back f2"), OnlyForward);
+    // A copy error after the switch goes forward, and the page does not count as moved.
+    let late = OLD
+        .replace("copy p0 f0 new=f1\n", "")
+        .replace("flags=uptodate", "flags=error")
+        .replace("moved p0 f0 new=f1", "refuse p0 f0 reason=copied_too_late")
+        .replace("succeeded=1 failed=0", "succeeded=0 failed=1");
+    assert_eq!(check(&late).map(|_| ()), Ok(()));
+    assert_eq!(
+        replaced(&late, "refuse p0 f0 reason=copied_too_late", "moved p0 f0 new=f1"),
+        CopyErrorReported
+    );
+}
+
+#[test]
+fn i22_the_modern_destination_is_untouched_before_the_switch() {
+    let set = "set_mapping p0 f0 new=f2";
+    assert_eq!(
+        broken(&with(MODERN, set, "copy p0 f0 new=f2")).invariant,
+        DestinationUntouched
+    );
+    assert_eq!(
+        check(&with(MODERN, set, "switch p0 f0 new=f2 slots=0")).map(|_| ()),
+        Ok(())
+    );
+    assert_eq!(
+        sooner(
+            MODERN,
+            "transfer p0 f0 new=f2 flags=uptodate+active",
+            "freeze p0 f0 expected=1"
+        ),
+        DestinationUntouched
+    );
+}
+
+#[test]
+fn i23_who_waits_waits_on_a_locked_page_and_wakes() {
+    assert_eq!(without(MODERN, "wake t1 site=m0+0x3"), WaitersWake);
+    assert_eq!(
+        without(MODERN, "migration_entry_wait t1 p0 f0 site=m0+0x3"),
+        WaitersWake
+    );
+    assert_eq!(
+        replaced(MODERN, "migration_entry_wait t1 p0 f0", "migration_entry_wait t1 p1 f1"),
+        WaitersWake
+    );
+    assert_eq!(without(OLD, "unlock p0 f0"), WaitersWake);
+}
+
+#[test]
+fn i29_each_page_has_one_outcome_and_the_counts_add_up() {
+    assert_eq!(replaced(OLD, "succeeded=1", "succeeded=2"), OneOutcome);
+    assert_eq!(replaced(MODERN, "left=1", "left=0"), OneOutcome);
+    assert_eq!(without(OLD, "moved p0 f0 new=f1"), OneOutcome);
+    assert_eq!(
+        replaced(OLD, "moved p0 f0 new=f1\n", "moved p0 f0 new=f1\nfreed p0 f0\n"),
+        OnlyForward
+    );
+    let twice = "refuse p1 f1 reason=lock_busy";
+    assert_eq!(
+        broken(&with(MODERN, twice, "mm_migrate_pages succeeded=1 failed=0 left=1")).invariant,
+        OneOutcome
+    );
+}
+
+#[test]
+fn i30_passes_and_new_pages_are_bounded() {
+    let passes = |rules: &str, last: u32| {
+        let mut text = format!("trace v1\nmm_migrate_pages_start profile={rules} mode=sync reason=damon\n");
+        for number in 0..=last {
+            text += &format!("pass number={number}\n");
+        }
+        text + "mm_migrate_pages succeeded=0 failed=0 left=0\n"
+    };
+    assert!(check(&passes("linux-2.6.17", 10)).is_ok());
+    assert_eq!(broken(&passes("linux-2.6.17", 11)).invariant, Bounded);
+    assert!(check(&passes("modern", 9)).is_ok());
+    assert_eq!(broken(&passes("modern", 10)).invariant, Bounded);
+    assert_eq!(replaced(OLD, "pass number=0", "pass number=1"), Bounded);
+    assert_eq!(without(MODERN, "unlock f3\ngive_back f3"), WaitersWake);
+    assert_eq!(without(MODERN, "give_back f3"), Bounded);
+    assert_eq!(broken(&with(MODERN, "give_back f3", "unlock p1 f1")).invariant, Bounded);
+    assert_eq!(
+        replaced(MODERN, "new_page p1 f1 new=f3", "new_page p1 f1 new=f2"),
+        Bounded
+    );
+    let retries = std::vec!["retry p1 f1 reason=lock_busy"; 20].join("\n");
+    assert_eq!(broken(&with(MODERN, &retries, "unlock f3")).invariant, Bounded);
+}
+
+#[test]
+fn i31_only_sync_waits_for_writeback() {
+    let wait = "wait_writeback p0 f0";
+    let early = with(MODERN, wait, "new_page p0 f0 new=f2");
+    assert!(check(&early).is_ok());
+    assert_eq!(replaced(&early, "mode=sync", "mode=async"), AsyncNeverWaits);
+    assert_eq!(replaced(&early, "mode=sync", "mode=sync-light"), AsyncNeverWaits);
+}
+
+#[test]
+fn i32_nobody_waits_for_writeback_with_another_page_locked() {
+    assert_eq!(
+        broken(&with(MODERN, "wait_writeback p1 f1", "new_page p1 f1 new=f3")).invariant,
+        NoWaitWithLocks
+    );
+}
+
+#[test]
+fn i33_no_stale_translation_is_left() {
+    assert_eq!(
+        replaced(OLD, "flush entries=2\nnew_page", "new_page"),
+        NoStaleTranslation
+    );
+    assert_eq!(replaced(OLD, "flush entries=2\nunlock", "unlock"), NoStaleTranslation);
+    assert_eq!(
+        replaced(MODERN, "flush entries=1\ncopy", "flush entries=0\ncopy"),
+        NoStaleTranslation
+    );
+    // The walk missed an entry.
+    let mapped = "map_pte p0 f0 site=m5+0x3 now=ro";
+    assert_eq!(
+        broken(&with(OLD, mapped, "isolate p0 f0")).invariant,
+        NoStaleTranslation
+    );
+    // Fork reads an entry in flight before the barrier (B22).
+    let fork = "copy_pte p0 f0 from=m0+0x3 to=m2+0x3 parent=write+young child=write+young";
+    let text = with(MODERN, fork, "fault t1 site=m0+0x3 access=write");
+    assert_eq!(broken(&text).invariant, NoStaleTranslation);
+    let flushed = text
+        .replace("child=write+young\n", "child=write+young\nflush_pending m0\n")
+        .replace(
+            "flush entries=1\nunlock",
+            "remove_migration_pte p0 f0 new=f2 site=m2+0x3 was=write+young now=rw+young\nflush entries=2\nunlock",
+        );
+    assert_eq!(check(&flushed).map(|_| ()), Ok(()));
+}
+
+#[test]
+fn i34_no_entry_exists_when_the_file_system_is_called() {
+    assert_eq!(
+        broken(&with(OLD, "writeout p0 f0 accepted=yes", "new_page p0 f0 new=f1")).invariant,
+        NoEntriesAtCallback
+    );
+    assert!(
+        check(&with(
+            OLD,
+            "writeout p0 f0 accepted=yes\nlock p0 f0",
+            "wait_writeback p0 f0"
+        ))
+        .is_ok()
+    );
+}
+
+#[test]
+fn the_new_page_is_unlocked_before_the_old_one() {
+    assert_eq!(sooner(OLD, "unlock p0 f0", "unlock p0 f1"), StepOrder);
+    assert_eq!(without(OLD, "mm_migrate_pages succeeded=1 failed=0 left=0"), StepOrder);
+    assert_eq!(
+        broken(&with(
+            OLD,
+            "pass number=0",
+            "mm_migrate_pages_start profile=linux-2.6.17 mode=sync reason=syscall_or_cpuset"
+        ))
+        .invariant,
+        StepOrder
+    );
+}
+
+#[test]
+fn too_little_room_is_an_error() {
+    let mut frames = [Slot::FREE; 1];
+    let mut checker = Checker::new(Room {
+        frames: &mut frames,
+        sites: &mut [],
+        spaces: &mut [],
+        actors: &mut [],
+    });
+    let mut lines = Lines::new(MODERN).unwrap();
+    let error = lines.find_map(|line| checker.event(line.unwrap().event).err());
+    assert!(matches!(error, Some(CheckError::Full(_))), "{error:?}");
+}
+
+#[test]
+fn every_invariant_has_its_own_number() {
+    let ids: std::collections::BTreeSet<_> = Invariant::ALL.iter().map(|invariant| invariant.id()).collect();
+    assert_eq!(ids.len(), Invariant::ALL.len());
+}
