@@ -11,6 +11,8 @@
 //! * Everything that copies, clears or downgrades entries goes through [`Readers`](crate::Readers), and faults through
 //!   [`migration_entry_wait`](crate::migration_entry_wait), with the recording of [`Fixture::begin`] as observer: their events are
 //!   part of the trace.
+//! * The runner notes `Map` for what it asks to be mapped; the fixture notes it where a fault of its own maps a page (demand, swap-in,
+//!   copy-on-write).
 //! * Nothing but [`Fixture::read`], [`Fixture::write`] (which may fault pages in), [`Fixture::fault`] and
 //!   [`Fixture::finish_faults`] sleeps.
 
@@ -22,9 +24,15 @@ use mm_types::{ActorId, MappingId, Pfn, Pte, Site, SpaceId};
 
 use crate::{Backend, Faults, Frames, Profile, Wait};
 
+mod act;
 mod capability;
+mod drive;
+mod needs;
+mod report;
 
 pub use capability::Capabilities;
+pub use drive::run_scenario;
+pub use report::{Replay, Report, RunReport, ScenarioError};
 
 /// Where all events of a scenario go, in order: the run's, and those of the fixture's methods and threads.
 pub type Recording = Ring<Box<[RingSlot]>>;
@@ -129,12 +137,12 @@ pub trait Fixture {
     /// The first violation, in words.
     fn check(&self) -> Result<(), String>;
 
-    /// Maps the page at `from` at the empty site `to` too, shared ([`Capabilities::SHARED`]).
+    /// Maps a page that is mapped somewhere at the empty site `to` too, shared, anonymous or not ([`Capabilities::SHARED`]).
     ///
     /// # Errors
     /// As all methods.
-    fn share(&self, from: Site, to: Site, writable: bool) -> Result<(), FixtureError> {
-        let _ = (from, to, writable);
+    fn share(&self, pfn: Pfn, to: Site, writable: bool) -> Result<(), FixtureError> {
+        let _ = (pfn, to, writable);
         lacks(Capabilities::SHARED)
     }
 

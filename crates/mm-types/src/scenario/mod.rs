@@ -34,7 +34,7 @@
 //! | `expect moved p0`, `freed p0`, `refused p0 extra_reference` | the page's final outcome in the last run |
 //! | `expect read m0+0x3 VALUE` | what a load sees |
 //!
-//! Edges are `unmap`, `flush`, `copy`, `freeze`, `switch`, `restore`, `unlock`. What stands alone in time (settings,
+//! Edges are `unmap`, `flush`, `copy`, `freeze`, `switch`, `restore`, `unlock`, `wait`. What stands alone in time (settings,
 //! `isolate`, `migrate`, outcomes expected) cannot be done in the middle.
 //!
 //! ```

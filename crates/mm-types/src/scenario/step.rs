@@ -35,7 +35,7 @@ words! {
 
 words! {
     /// A place in the middle of a run: just before the first such event.
-    Edge, "edge", "unmap, flush, copy, freeze, switch, restore, unlock", {
+    Edge, "edge", "unmap, flush, copy, freeze, switch, restore, unlock, wait", {
         /// The first entry of a page is replaced.
         Unmap = "unmap",
         /// The barrier after entries were replaced.
@@ -50,6 +50,8 @@ words! {
         Restore = "restore",
         /// The first page lock opens.
         Unlock = "unlock",
+        /// The run sleeps, for a page lock, a buffer or the end of writeback.
+        Wait = "wait",
     }
 }
 
