@@ -232,7 +232,8 @@ pub trait Observer: Copy {
     /// Makes and takes note of an event, where anybody looks.
     #[inline(always)]
     fn note(self, make: impl FnOnce() -> Event) {
-        if Self::ENABLED {
+        // `observer_absent` is how a script builds the program that never had observers, to compare instructions.
+        if cfg!(not(observer_absent)) && Self::ENABLED {
             self.event(make());
         }
     }

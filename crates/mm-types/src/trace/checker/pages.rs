@@ -50,24 +50,21 @@ impl Checker<'_> {
     pub(super) fn lock(&mut self, pfn: Pfn) -> Step {
         let frame = self.edit(pfn)?;
         ensure(!frame.done, Invariant::OneOutcome, "locked again after its outcome")?;
-        if frame.locked && frame.lock_unsure {
-            frame.lock_unsure = false;
-            return Ok(());
-        }
         ensure(!frame.locked, Invariant::EntryNamesLocked, "locked twice")?;
         if frame.hold == Hold::Unknown {
             frame.hold = Hold::Isolated;
         }
         let held = matches!(frame.hold, Hold::Isolated | Hold::New);
         ensure(held, Invariant::Isolation, "locked for migration, but not isolated")?;
-        (frame.locked, frame.in_run) = (true, true);
+        (frame.locked, frame.lock_unsure, frame.in_run) = (true, false, true);
         self.locks = self.locks.saturating_add(1);
         Ok(())
     }
 
     pub(super) fn unlock(&mut self, pfn: Pfn) -> Step {
         let frame = self.frame(pfn);
-        ensure(frame.locked, Invariant::EntryNamesLocked, "unlocked, but not locked")?;
+        let held = frame.locked || frame.lock_unsure;
+        ensure(held, Invariant::EntryNamesLocked, "unlocked, but not locked")?;
         ensure(
             frame.entries == 0,
             Invariant::NoEntryLeft,
@@ -78,11 +75,6 @@ impl Checker<'_> {
             flushed,
             Invariant::NoStaleTranslation,
             "no barrier between restoring and unlocking",
-        )?;
-        ensure(
-            !frame.frozen,
-            Invariant::SwitchFrozen,
-            "unlocked while its count is frozen",
         )?;
         if let Some(partner) = frame.partner.map(Pfn::new) {
             let other = self.frame(partner);
@@ -102,11 +94,12 @@ impl Checker<'_> {
             }
         }
         let frame = self.edit(pfn)?;
+        let locked = frame.locked;
         (frame.locked, frame.lock_unsure) = (false, false);
         if !frame.switched {
-            frame.copied = false;
+            (frame.copied, frame.frozen) = (false, false);
         }
-        self.locks = self.locks.saturating_sub(1);
+        self.locks = self.locks.saturating_sub(locked.into());
         Ok(())
     }
 
@@ -182,13 +175,14 @@ impl Checker<'_> {
             "a new page was given back after the switch",
         )?;
         ensure(
-            frame.hold == Hold::New,
-            Invariant::Bounded,
-            "a page was given back that is no new page",
+            frame.hold != Hold::Isolated,
+            Invariant::OneList,
+            "an isolated page was given back as a new page",
         )?;
-        let (old, locked) = (frame.partner, frame.locked);
-        (frame.hold, frame.partner, frame.locked) = (Hold::Loose, None, false);
-        self.locks = self.locks.saturating_sub(locked.into());
+        ensure(!frame.locked, Invariant::StepOrder, "a new page was given back locked")?;
+        // A page that was taken and never locked, because the old page's lock was busy, is not announced.
+        let old = frame.partner;
+        (frame.hold, frame.partner) = (Hold::Loose, None);
         if let Some(old) = old {
             self.edit(Pfn::new(old))?.partner = None;
         }
@@ -248,16 +242,19 @@ impl Checker<'_> {
                 ensure(source.switched, Invariant::SwitchFrozen, "2006 copies after the switch")?;
             }
             Some(Rules::Modern) => {
-                let before = !source.frozen && !source.switched;
                 ensure(
-                    before,
+                    !source.switched,
                     Invariant::SwitchFrozen,
-                    "today copies before the count is frozen",
+                    "today copies before the switch",
                 )?;
             }
             None => {}
         }
-        self.edit(old)?.copied = true;
+        let modern = self.rules() == Some(Rules::Modern);
+        let frame = self.edit(old)?;
+        frame.copied = true;
+        // A copy after a freeze is another attempt: the slot had changed, and the count thawed without a word.
+        frame.frozen &= !modern;
         Ok(())
     }
 
@@ -265,11 +262,8 @@ impl Checker<'_> {
         let modern = self.rules() == Some(Rules::Modern);
         let frame = self.edit(pfn)?;
         ensure(frame.locked, Invariant::EntryNamesLocked, "frozen without its lock")?;
-        ensure(
-            !frame.frozen && !frame.switched,
-            Invariant::SwitchFrozen,
-            "frozen twice",
-        )?;
+        ensure(!frame.frozen, Invariant::SwitchFrozen, "frozen twice")?;
+        ensure(!frame.switched, Invariant::OnlyForward, "frozen after the switch")?;
         ensure(
             frame.copied || !modern,
             Invariant::SwitchFrozen,
@@ -322,7 +316,9 @@ impl Checker<'_> {
             Invariant::NoEntriesAtCallback,
             "written out while entries name it",
         )?;
-        frame.lock_unsure = true;
+        // It may come back unlocked, and then nobody says so.
+        (frame.locked, frame.lock_unsure) = (false, true);
+        self.locks = self.locks.saturating_sub(1);
         Ok(())
     }
 
