@@ -15,6 +15,7 @@ mod line;
 mod namer;
 mod packed;
 mod record;
+mod steps;
 mod table;
 pub(crate) mod text;
 
@@ -25,10 +26,11 @@ pub use namer::{FrameName, Named, Namer, SmallName};
 #[cfg(feature = "std")]
 pub use record::Recorder;
 pub use record::{Ring, RingSlot};
+pub use steps::{Numbered, STEPS_2006, STEPS_MODERN, Step, Stepper, steps};
 pub use table::{Full, Key, Slot, Table};
 pub use text::{ParseError, ParseErrorKind};
 
 #[cfg(feature = "alloc")]
 mod owned;
 #[cfg(feature = "alloc")]
-pub use owned::{check_events, check_text, text_of};
+pub use owned::{check_events, check_text, numbered_text, text_of};

@@ -3,7 +3,7 @@
 use alloc::{string::String, vec, vec::Vec};
 use core::fmt::Write;
 
-use super::{CheckError, Checked, Event, HEADER, Lines, Namer, Room, Slot, check};
+use super::{CheckError, Checked, Event, HEADER, Lines, Namer, ParseError, Room, Slot, Stepper, check};
 
 /// How many ids one event can bring of each kind.
 const IDS_PER_EVENT: usize = 4;
@@ -62,4 +62,19 @@ pub fn check_events(events: &[Event]) -> Result<Checked, CheckError> {
 pub fn check_text(text: &str) -> Result<Checked, CheckError> {
     let lines: Result<Vec<Event>, _> = Lines::new(text)?.map(|line| line.map(|line| line.event)).collect();
     check_events(&lines?)
+}
+
+/// Returns a trace's text with the numbers of the documented steps beside the lines, without the version line.
+///
+/// # Errors
+///
+/// [`ParseError`] where it is no trace.
+pub fn numbered_text(text: &str) -> Result<String, ParseError> {
+    // A trace says whose rules it follows before the first line whose number depends on them.
+    let mut stepper = Stepper::new(crate::Rules::Modern);
+    let mut numbered = String::new();
+    for line in Lines::new(text)? {
+        let _ = writeln!(numbered, "{}", stepper.number(line?));
+    }
+    Ok(numbered)
 }
