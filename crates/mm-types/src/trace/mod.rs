@@ -14,6 +14,7 @@ pub(crate) mod examples;
 mod line;
 mod namer;
 mod packed;
+mod parse;
 mod record;
 mod steps;
 mod table;
@@ -21,8 +22,9 @@ pub(crate) mod text;
 
 pub use checker::{CheckError, Checked, Checker, FrameState, Invariant, Room, SpaceState, Violation, check};
 pub use event::{Event, Observer, Tell};
-pub use line::{HEADER, Line, Lines};
+pub use line::Line;
 pub use namer::{FrameName, Named, Namer, SmallName};
+pub use parse::{HEADER, Lines};
 #[cfg(feature = "std")]
 pub use record::Recorder;
 pub use record::{Ring, RingSlot};
