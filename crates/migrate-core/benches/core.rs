@@ -1,0 +1,73 @@
+//! What a page costs in the core itself, on a backend that does nothing: by number of pages and by their order.
+
+#![expect(missing_docs, reason = "criterion's macros make public items")]
+
+mod noop;
+
+use core::hint::black_box;
+use core::time::Duration;
+use std::time::Instant;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use migrate_core::{MODERN, Slot};
+use mm_types::Mode;
+use noop::{Noop, prepare, run};
+
+const BATCH: usize = 512;
+
+/// A fixed permutation: the same disorder in every run.
+fn shuffled(n: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for at in (1..n).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        order.swap(at, (state % (at as u64 + 1)) as usize);
+    }
+    order
+}
+
+fn cost(noop: &Noop, order: &[usize], rounds: u64) -> Duration {
+    let mut spent = Duration::ZERO;
+    let mut slots: Vec<Slot<Noop>> = (0..BATCH).map(|_| Slot::new()).collect();
+    for _ in 0..rounds {
+        let (mut from, mut news) = prepare(noop, order);
+        let mut failed = noop.list(14);
+        let start = Instant::now();
+        let tally = run(
+            noop,
+            &mut from,
+            &mut news,
+            &mut failed,
+            &mut slots,
+            &MODERN,
+            Mode::Async,
+            (),
+        );
+        spent += start.elapsed();
+        assert_eq!(black_box(tally).moved as usize, order.len());
+    }
+    spent
+}
+
+fn pages(c: &mut Criterion) {
+    let mut group = c.benchmark_group("core");
+    group.sample_size(10);
+    for n in [512, 4096, 65_536, 1 << 20] {
+        let noop = Noop::new(n);
+        let sequential: Vec<usize> = (0..n).collect();
+        group.throughput(Throughput::Elements(n as u64));
+        group.bench_with_input(BenchmarkId::new("sequential", n), &n, |b, _| {
+            b.iter_custom(|rounds| cost(&noop, &sequential, rounds));
+        });
+        let random = shuffled(n);
+        group.bench_with_input(BenchmarkId::new("random", n), &n, |b, _| {
+            b.iter_custom(|rounds| cost(&noop, &random, rounds));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, pages);
+criterion_main!(benches);
