@@ -99,10 +99,14 @@ impl<B: Backend> Slot<B> {
         if flags.contains(PageFlags::WRITEBACK) {
             return Err(Refusal::Writeback);
         }
-        let move_buffers = mover == Mover::Buffers && private;
         let private = cx.backend.flags(cx.backend.page(old)).contains(PageFlags::PRIVATE);
-        let expected = if slots == 0 { 1 } else { expected_count(slots, private) };
-        self.carry::<W, O>(cx, expected, move_buffers, may_wait)
+        let move_buffers = mover == Mover::Buffers && private;
+        if private && !move_buffers {
+            // Private data that no mover moves would be lost with the old page: of a page cut off its file, or of a mapping
+            // whose mover says it has none.
+            return Err(if slots == 0 { Refusal::Truncated } else { Refusal::BuffersNotReleasable });
+        }
+        self.carry::<W, O>(cx, expected_count(slots, private), move_buffers, may_wait)
     }
 
     /// Copies and switches, in the profile's order.

@@ -125,7 +125,7 @@ impl PhysAddr {
     /// True at the first byte of a frame.
     #[must_use]
     pub const fn is_page_aligned(self) -> bool {
-        self.0 & (PAGE_SIZE as u64 - 1) == 0
+        self.0.trailing_zeros() >= PAGE_SHIFT
     }
 }
 
@@ -139,7 +139,7 @@ impl VirtAddr {
     /// True at the first byte of a page.
     #[must_use]
     pub const fn is_page_aligned(self) -> bool {
-        self.0 & (PAGE_SIZE as u64 - 1) == 0
+        self.0.trailing_zeros() >= PAGE_SHIFT
     }
 }
 

@@ -297,7 +297,8 @@ impl Page {
 
     /// Counts `change` more migration entries that name the page; returns how many there are.
     pub fn entries_out(&self, change: i32) -> u32 {
-        self.entries_out.fetch_add(change.cast_unsigned(), Ordering::AcqRel).wrapping_add(change.cast_unsigned())
+        let step = 0u32.wrapping_add_signed(change);
+        self.entries_out.fetch_add(step, Ordering::AcqRel).wrapping_add(step)
     }
 }
 
@@ -428,7 +429,7 @@ mod tests {
 
     #[test]
     fn a_frame_outside_the_map_has_no_descriptor() {
-        let pages = [const { () }; 4].map(|()| Page::new());
+        let pages = [(); 4].map(|_nothing| Page::new());
         let map = PageMap::new(Pfn::new(100), &pages);
         assert!(map.page(Pfn::new(99)).is_none());
         assert!(map.page(Pfn::new(103)).is_some());
