@@ -104,7 +104,11 @@ impl<B: Backend> Slot<B> {
         if private && !move_buffers {
             // Private data that no mover moves would be lost with the old page: of a page cut off its file, or of a mapping
             // whose mover says it has none.
-            return Err(if slots == 0 { Refusal::Truncated } else { Refusal::BuffersNotReleasable });
+            return Err(if slots == 0 {
+                Refusal::Truncated
+            } else {
+                Refusal::BuffersNotReleasable
+            });
         }
         self.carry::<W, O>(cx, expected_count(slots, private), move_buffers, may_wait)
     }
