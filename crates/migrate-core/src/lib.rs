@@ -54,6 +54,8 @@ pub mod fixture;
 mod guard;
 mod hooked;
 mod list;
+#[cfg(feature = "model")]
+pub mod model;
 mod mover;
 mod one_page;
 mod page_map;

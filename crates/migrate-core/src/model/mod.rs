@@ -1,0 +1,277 @@
+//! The model: a small kernel in memory, for tests.
+//!
+//! It has what a migration meets: nodes of frames, address spaces with page tables and VMAs, fork and copy-on-write, files
+//! with a page cache and buffers, swap, pins, and for every CPU a TLB that keeps stale translations until somebody flushes
+//! them, as hardware does. Its one simplification of memory: a frame's contents are one word.
+//!
+//! # Protocol
+//!
+//! Locks, outermost first: the VMAs (Linux: `mmap_sem`, `i_mmap_lock` and the anon-vma's lock in one), a space's page table,
+//! and then one of the LRU, the caches, the TLBs or memory. An entry held in a walk holds its table's lock; a frame whose last
+//! mapping went is freed when the flush is over, so that a CPU with a stale translation cannot reach somebody else's page.
+//!
+//! One thread runs the model. Where it would sleep it does what the test queued with [`Model::on_sleep`]; with nothing queued
+//! nothing could ever wake it, and it panics. All of this module is test code: what cannot happen in a kernel that is right
+//! panics or is remembered until [`Model::check`].
+//!
+//! | file | what |
+//! |---|---|
+//! | `mod.rs` | the state, and the seam's page half |
+//! | `memory.rs` | nodes, allocation, contents |
+//! | `table.rs` | page tables and held entries |
+//! | `rmap.rs` | walks, flushes, waiting on an entry |
+//! | `cache.rs` | page cache, buffers, writing |
+//! | `swap.rs` | swap slots and the swap cache |
+//! | `access.rs` | what a CPU does: TLB, table, fault |
+//! | `vmas.rs`, `ops.rs` | what programs ask for: map, fork, mprotect, munmap, mremap, truncate |
+//! | `check.rs` | the invariants, recounted |
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    reason = "test code: a model that is wrong stops the test"
+)]
+
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use mm_types::trace::Observer;
+use mm_types::{Lru as LruLists, Mode, NodeId, Outcome, Page, PageMap, Pfn, Reason, Refusal, Sleep};
+
+use crate::{
+    Args, CopyError, FromFn, Isolated, Lru, PageRef, Profile, Slot, Tally, UsesPageMap, isolate_lru_page,
+    migrate_pages, migrate_prep, putback_lru_pages,
+};
+
+mod access;
+mod cache;
+mod check;
+mod lock;
+mod memory;
+mod ops;
+mod rmap;
+mod swap;
+mod table;
+#[cfg(test)]
+mod tests;
+mod vmas;
+
+pub use access::{Access, Op};
+pub use cache::WritePage;
+pub use check::Violation;
+pub use memory::POISON;
+pub use table::Gather;
+
+use cache::Caches;
+use lock::Lock;
+use memory::Memory;
+use rmap::Tlbs;
+use table::Space;
+use vmas::Vmas;
+
+/// How large a model is, and whose rules its faults follow.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// The first frame's number.
+    pub base: Pfn,
+    /// Memory nodes; node `n` has the frames from `base + n * frames`.
+    pub nodes: u16,
+    /// Frames of each node.
+    pub frames: u64,
+    /// Address spaces there can ever be.
+    pub spaces: usize,
+    /// CPUs, each with a TLB; an actor runs on the CPU of its number.
+    pub cpus: usize,
+    /// Whose rules its faults and its readers of entries follow.
+    pub profile: &'static Profile,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            base: Pfn::new(0x100),
+            nodes: 2,
+            frames: 64,
+            spaces: 16,
+            cpus: 4,
+            profile: &crate::MODERN,
+        }
+    }
+}
+
+/// What a sleeping thread of the model does instead of sleeping.
+type Wakeup = Box<dyn FnOnce(&Model) + Send>;
+
+/// The kernel.
+pub struct Model {
+    config: Config,
+    pages: Box<[Page]>,
+    memory: Lock<Memory>,
+    lru: Lock<LruLists>,
+    vmas: Lock<Vmas>,
+    spaces: Box<[Space]>,
+    caches: Lock<Caches>,
+    tlbs: Lock<Tlbs>,
+    wakeups: Lock<VecDeque<Wakeup>>,
+    violations: Lock<Vec<Violation>>,
+}
+
+impl core::fmt::Debug for Model {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Model")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self::new(Config::default())
+    }
+}
+
+impl Model {
+    /// Makes a kernel with all memory free and no address space.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let frames = usize::try_from(u64::from(config.nodes) * config.frames).expect("a small model");
+        Self {
+            config,
+            pages: (0..frames).map(|_| Page::new()).collect(),
+            memory: Lock::new(Memory::new(&config)),
+            lru: Lock::new(LruLists::new(NodeId::new(0))),
+            vmas: Lock::new(Vmas::default()),
+            spaces: (0..config.spaces).map(|_| Space::default()).collect(),
+            caches: Lock::new(Caches::default()),
+            tlbs: Lock::new(Tlbs::new(config.cpus)),
+            wakeups: Lock::default(),
+            violations: Lock::default(),
+        }
+    }
+
+    /// Returns the descriptor of `pfn`.
+    ///
+    /// # Panics
+    /// Where the model has no such frame.
+    #[must_use]
+    pub fn page(&self, pfn: Pfn) -> &Page {
+        self.page_map().page(pfn).expect("a frame of the model")
+    }
+
+    /// Queues what happens the next time a thread would sleep: what wakes it, or somebody else's work.
+    pub fn on_sleep(&self, wakeup: impl FnOnce(&Self) + Send + 'static) {
+        self.wakeups.lock().push_back(Box::new(wakeup));
+    }
+
+    /// Takes `pfn` off the LRU, after draining the staging arrays.
+    ///
+    /// # Errors
+    /// As [`isolate_lru_page`].
+    pub fn isolate(&self, pfn: Pfn, observer: impl Observer) -> Result<Isolated<PageRef>, Refusal> {
+        migrate_prep(self);
+        isolate_lru_page(self, &PageRef::counted(pfn), observer)
+    }
+
+    /// Returns a target that allocates on `node`, and nowhere else.
+    pub fn target(
+        &self,
+        node: NodeId,
+    ) -> FromFn<impl FnMut(&PageRef) -> Result<PageRef, Refusal> + '_, impl FnMut(PageRef) + '_> {
+        FromFn {
+            take: move |_old: &PageRef| self.allocate(node).ok_or(Refusal::NoTarget),
+            give_back: |page| crate::Frames::put(self, page),
+        }
+    }
+
+    /// Isolates `pfns`, migrates them to `node` with `batch` slots, puts back what is left, drains; returns the tally and every
+    /// outcome in the order told. A page that cannot be isolated is told as refused.
+    ///
+    /// # Panics
+    /// Where `batch` is 0.
+    pub fn migrate<O: Observer>(
+        &self,
+        pfns: &[Pfn],
+        node: NodeId,
+        profile: &Profile,
+        mode: Mode,
+        batch: usize,
+        observer: O,
+    ) -> (Tally, Vec<(Pfn, Outcome)>) {
+        let mut outcomes = Vec::new();
+        let (mut from, mut moved, mut failed) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        for pfn in pfns {
+            match self.isolate(*pfn, observer) {
+                Ok(page) => from.push_back(page),
+                Err(refusal) => outcomes.push((*pfn, Outcome::Refused(refusal))),
+            }
+        }
+        let mut slots: Vec<Slot<Self>> = (0..batch).map(|_| Slot::new()).collect();
+        let args = Args {
+            from: &mut from,
+            target: self.target(node),
+            moved: Some(&mut moved),
+            failed: &mut failed,
+            slots: &mut slots,
+            profile,
+            mode,
+            reason: Reason::SyscallOrCpuset,
+            outcome: &mut |page, outcome| outcomes.push((page.pfn(), outcome)),
+            observer,
+        };
+        let tally = migrate_pages(self, args).expect("slots were lent");
+        for list in [&mut moved, &mut failed, &mut from] {
+            putback_lru_pages(self, list, observer);
+        }
+        self.drain();
+        (tally, outcomes)
+    }
+
+    fn violation(&self, violation: Violation) {
+        self.violations.lock().push(violation);
+    }
+}
+
+impl UsesPageMap for Model {
+    type Sleep = Self;
+
+    fn page_map(&self) -> PageMap<'_> {
+        PageMap::new(self.config.base, &self.pages)
+    }
+
+    fn sleeper(&self) -> &Self {
+        self
+    }
+
+    fn with_lru<R>(&self, f: impl FnOnce(&mut LruLists) -> R) -> R {
+        f(&mut self.lru.lock())
+    }
+
+    fn copy_frame(&self, from: Pfn, to: Pfn) -> Result<(), CopyError> {
+        self.memory.lock().copy(from, to)
+    }
+
+    fn free_frame(&self, pfn: Pfn) {
+        self.free(pfn);
+    }
+}
+
+impl Sleep for Model {
+    /// Does what was queued next.
+    ///
+    /// # Panics
+    /// Where nothing is queued: nobody would ever wake the thread.
+    fn wait(&self, word: &core::sync::atomic::AtomicU32, seen: u32) {
+        if word.load(core::sync::atomic::Ordering::Acquire) != seen {
+            return;
+        }
+        let next = self.wakeups.lock().pop_front();
+        match next {
+            Some(wakeup) => wakeup(self),
+            None => panic!("a thread sleeps for ever: queue what wakes it with on_sleep"),
+        }
+    }
+
+    fn wake_all(&self, _word: &core::sync::atomic::AtomicU32) {}
+}

@@ -1,0 +1,140 @@
+//! The reverse map, the TLBs, and sleeping on an entry.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use mm_types::{Backing, Mapping, PageFlags, Pfn, Pte, Site, Sleep, SpaceId, Vma, VmaFlags};
+
+use super::Model;
+use super::table::Gather;
+use crate::page_map::free_unused;
+use crate::{EntryVma, Faults, LockedPage, Rmap, Visit};
+
+/// A translation that a CPU holds. A store needs `write`: the entry was writable, and its dirty bit is set already, since a CPU
+/// sets it in memory before it stores (Intel SDM vol. 3, 4.8 and 4.10.2.2).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Translation {
+    pub(super) pfn: Pfn,
+    pub(super) write: bool,
+}
+
+/// The TLB of each CPU: whatever was put in stays until it is flushed.
+#[derive(Debug)]
+pub(super) struct Tlbs {
+    pub(super) cpus: Box<[BTreeMap<Site, Translation>]>,
+    /// Edited and not flushed yet.
+    pub(super) pending: BTreeSet<Site>,
+}
+
+impl Tlbs {
+    pub(super) fn new(cpus: usize) -> Self {
+        Self {
+            cpus: (0..cpus).map(|_| BTreeMap::new()).collect(),
+            pending: BTreeSet::new(),
+        }
+    }
+
+    fn invalidate(&mut self, site: Site) {
+        self.pending.remove(&site);
+        for cpu in &mut self.cpus {
+            cpu.remove(&site);
+        }
+    }
+}
+
+fn belongs(vma: &Vma, mapping: Mapping) -> bool {
+    match mapping {
+        Mapping::None => false,
+        Mapping::Anon(id) => vma.anon_vma == Some(id),
+        Mapping::File(id) => vma.backing == Backing::File(id),
+    }
+}
+
+pub(super) fn entry_vma(vma: &Vma) -> EntryVma {
+    EntryVma {
+        locked: vma.flags.contains(VmaFlags::LOCKED),
+        may_write: vma.flags.contains(VmaFlags::WRITE),
+        nonlinear: None,
+    }
+}
+
+impl Rmap for Model {
+    type Gather = Gather;
+
+    fn gather(&self) -> Gather {
+        Gather::default()
+    }
+
+    fn walk(&self, page: &LockedPage, gather: &mut Gather, visit: &mut Visit<'_>) {
+        let (mapping, index) = (self.page(page.pfn()).mapping(), self.page(page.pfn()).index());
+        // Held for the whole walk, so that no VMA comes or goes between two of its entries.
+        let vmas = self.vmas.lock();
+        for vma in vmas.list.iter().filter(|vma| belongs(vma, mapping)) {
+            let Some(site) = vma.site(index) else { continue };
+            if self.with_entry(site, entry_vma(vma), gather, &mut *visit).is_break() {
+                return;
+            }
+        }
+    }
+
+    fn flush(&self, gather: Gather) {
+        {
+            let mut tlbs = self.tlbs.lock();
+            gather.sites.iter().for_each(|site| tlbs.invalidate(*site));
+        }
+        gather.unused.iter().for_each(|pfn| free_unused(self, *pfn));
+        gather.swap.iter().for_each(|slot| self.drop_unused_swap_cache(*slot));
+    }
+
+    fn flush_pending(&self, space: SpaceId) {
+        let mut tlbs = self.tlbs.lock();
+        let of_space: Vec<Site> = tlbs
+            .pending
+            .iter()
+            .filter(|site| site.space == space)
+            .copied()
+            .collect();
+        of_space.into_iter().for_each(|site| tlbs.invalidate(site));
+    }
+
+    fn is_mapped(&self, page: &LockedPage) -> bool {
+        self.page(page.pfn()).mapcount() > 0
+    }
+
+    fn walk_nonlinear(&self, page: &LockedPage, gather: &mut Gather, visit: &mut Visit<'_>) {
+        let Mapping::File(_) = self.page(page.pfn()).mapping() else {
+            return;
+        };
+        let mapping = self.page(page.pfn()).mapping();
+        let vmas = self.vmas.lock();
+        let nonlinear = |vma: &&Vma| vma.flags.contains(VmaFlags::NONLINEAR) && belongs(vma, mapping);
+        for vma in vmas.list.iter().filter(nonlinear) {
+            for (site, pte) in self.entries_of(vma) {
+                let Pte::Present { pfn, .. } = pte else { continue };
+                let offset = Some(self.page(pfn).index() as u64);
+                let vma = EntryVma {
+                    nonlinear: offset,
+                    ..entry_vma(vma)
+                };
+                if self.with_entry(site, vma, gather, &mut *visit).is_break() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Faults for Model {
+    fn wait_on(&self, site: Site, look: &mut dyn FnMut(Pte) -> Option<Pfn>) {
+        let sleep = {
+            let table = self.table(site);
+            // Announced before the entry lock opens: the migrator restores the entry first and unlocks the page after.
+            look(table.get(site.page))
+                .and_then(|pfn| Some((pfn, self.page(pfn).flags().announce_wait(PageFlags::LOCKED)?)))
+        };
+        if let Some((pfn, seen)) = sleep {
+            Sleep::wait(self, self.page(pfn).flags().word(), seen);
+        }
+    }
+}

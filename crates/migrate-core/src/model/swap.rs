@@ -1,0 +1,179 @@
+//! Swap slots and the swap cache: one swap file, of type 0, without end.
+
+use alloc::collections::BTreeMap;
+use core::ops::ControlFlow;
+
+use mm_types::{PageFlags, Pfn, SwapEntry, SwapType};
+
+use super::Model;
+use crate::{Frames, LockedPage, Lru, PageRef, Rmap, SlotChanged};
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SwapSlot {
+    /// Entries of page tables that name the slot.
+    pub(super) users: u32,
+    pub(super) cached: Option<Pfn>,
+    word: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Swap {
+    pub(super) slots: BTreeMap<SwapEntry, SwapSlot>,
+    next: u64,
+}
+
+impl Swap {
+    pub(super) fn dup(&mut self, slot: SwapEntry) {
+        self.slots.get_mut(&slot).expect("a slot in use").users += 1;
+    }
+
+    pub(super) fn free(&mut self, slot: SwapEntry) {
+        let at = self.slots.get_mut(&slot).expect("a slot in use");
+        at.users -= 1;
+        if at.users == 0 && at.cached.is_none() {
+            self.slots.remove(&slot);
+        }
+    }
+
+    pub(super) fn lookup(&self, slot: SwapEntry) -> Option<Pfn> {
+        self.slots.get(&slot)?.cached
+    }
+
+    pub(super) fn users(&self, slot: SwapEntry) -> u32 {
+        self.slots.get(&slot).map_or(0, |at| at.users)
+    }
+
+    pub(super) fn word(&self, slot: SwapEntry) -> u64 {
+        self.slots[&slot].word
+    }
+
+    pub(super) fn store(&mut self, slot: SwapEntry, word: u64) {
+        self.slots.get_mut(&slot).expect("a slot in use").word = word;
+    }
+
+    pub(super) fn switch(&mut self, slot: SwapEntry, old: Pfn, new: Pfn) -> Result<(), SlotChanged> {
+        let at = self
+            .slots
+            .get_mut(&slot)
+            .filter(|at| at.cached == Some(old))
+            .ok_or(SlotChanged)?;
+        at.cached = Some(new);
+        Ok(())
+    }
+}
+
+impl Model {
+    /// Returns the slot of a page in the swap cache: its private word.
+    pub(super) fn slot_of(&self, pfn: Pfn) -> SwapEntry {
+        let offset = self.page(pfn).private() as u64;
+        SwapEntry::new(SwapType::default(), offset).expect("a word that add_to_swap_cache stored")
+    }
+
+    /// Makes `pfn` the page that caches `slot`, or a new slot; the cache takes a reference of its own. Locked, or new.
+    pub(super) fn add_to_swap_cache(&self, pfn: Pfn, slot: Option<SwapEntry>) -> SwapEntry {
+        let mut caches = self.caches.lock();
+        let slot = slot.unwrap_or_else(|| {
+            let offset = caches.swap.next;
+            caches.swap.next += 1;
+            let slot = SwapEntry::new(SwapType::default(), offset).expect("a small model");
+            caches.swap.slots.insert(slot, SwapSlot::default());
+            slot
+        });
+        caches.swap.slots.get_mut(&slot).expect("a slot in use").cached = Some(pfn);
+        self.page(pfn).get();
+        self.page(pfn)
+            .set_private(usize::try_from(slot.offset()).expect("a small model"));
+        self.page(pfn).flags().edit(PageFlags::SWAPCACHE, PageFlags::empty());
+        slot
+    }
+
+    /// Takes a page out of the swap cache; it is dirty from now on, because no slot has its contents. Locked.
+    pub(super) fn delete_from_swap_cache(&self, page: &LockedPage) {
+        let pfn = page.pfn();
+        let slot = self.slot_of(pfn);
+        {
+            let mut caches = self.caches.lock();
+            let at = caches.swap.slots.get_mut(&slot).expect("a slot in use");
+            at.cached = None;
+            if at.users == 0 {
+                caches.swap.slots.remove(&slot);
+            }
+        }
+        self.page(pfn).set_private(0);
+        self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::SWAPCACHE);
+        self.put(PageRef::counted(pfn));
+    }
+
+    /// Empties a slot's cache where neither an entry names the slot nor maps the page (Linux: `remove_exclusive_swap_page`).
+    pub(super) fn drop_unused_swap_cache(&self, slot: SwapEntry) {
+        let cached = {
+            let caches = self.caches.lock();
+            caches.swap.lookup(slot).filter(|_| caches.swap.users(slot) == 0)
+        };
+        let Some(page) = cached.and_then(|pfn| self.get(pfn)) else {
+            return;
+        };
+        // A page in flight is locked: its migration entries are users that nobody counts.
+        let page = match self.try_lock(page) {
+            Ok(locked) => {
+                if self.page(locked.pfn()).mapcount() == 0 {
+                    self.delete_from_swap_cache(&locked);
+                }
+                self.unlock(locked)
+            }
+            Err(page) => page,
+        };
+        self.put(page);
+    }
+
+    /// Puts an anonymous page into the swap cache, with a slot of its own; `None` where it is locked, or in it already.
+    pub fn swap_cache(&self, pfn: Pfn) -> Option<SwapEntry> {
+        let page = self.try_lock(self.get(pfn)?).map_err(|page| self.put(page)).ok()?;
+        let anon = self.page(pfn).mapping().is_anon() && !self.page(pfn).flags().load().contains(PageFlags::SWAPCACHE);
+        let slot = anon.then(|| self.add_to_swap_cache(pfn, None));
+        if slot.is_some() {
+            self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::empty());
+        }
+        let page = self.unlock(page);
+        self.put(page);
+        slot
+    }
+
+    /// Writes an anonymous page to swap and frees its frame, as reclaim does; false where somebody else uses it. A page that is
+    /// not freed stays in the swap cache.
+    pub fn swap_out(&self, pfn: Pfn) -> bool {
+        // A staged page has a reference more.
+        self.drain();
+        self.swap_cache(pfn);
+        let Some(Ok(page)) = self
+            .get(pfn)
+            .map(|page| self.try_lock(page).map_err(|page| self.put(page)))
+        else {
+            return false;
+        };
+        if !self.page(pfn).flags().load().contains(PageFlags::SWAPCACHE) {
+            let page = self.unlock(page);
+            self.put(page);
+            return false;
+        }
+        let slot = self.slot_of(pfn);
+        let mut gather = self.gather();
+        self.walk(&page, &mut gather, &mut |entry| {
+            entry.update(&|pte| pte.install_swap(pfn, slot));
+            ControlFlow::Continue(())
+        });
+        self.flush(gather);
+        self.begin_writeback(pfn);
+        self.end_writeback(pfn);
+        // Two references: the cache's and ours.
+        let free = self.page(pfn).mapcount() == 0 && self.page(pfn).count() == 2;
+        if free {
+            self.delete_from_swap_cache(&page);
+            // Clean after all: the slot that has users has the contents.
+            self.page(pfn).flags().edit(PageFlags::empty(), PageFlags::DIRTY);
+        }
+        let page = self.unlock(page);
+        self.put(page);
+        free
+    }
+}

@@ -1,0 +1,168 @@
+//! Page tables, and entries held under their lock.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use core::cell::RefCell;
+
+use mm_types::{PageFlags, Pfn, Pte, Site, SwapEntry, Vpn, ledger};
+
+use super::Model;
+use super::lock::{Guard, Lock};
+use crate::{Edited, Entry, EntryVma, UsesPageMap, get_for_ledger, put_for_ledger};
+
+/// An address space: one page table under one lock.
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    pub(super) table: Lock<Table>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    entries: BTreeMap<Vpn, Pte>,
+    pub(super) rss: i64,
+    pub(super) swapents: i64,
+}
+
+impl Table {
+    pub(super) fn get(&self, page: Vpn) -> Pte {
+        self.entries.get(&page).copied().unwrap_or_default()
+    }
+
+    pub(super) fn set(&mut self, page: Vpn, pte: Pte) {
+        if pte.is_none() {
+            self.entries.remove(&page);
+        } else {
+            self.entries.insert(page, pte);
+        }
+    }
+
+    pub(super) fn range(&self, start: Vpn, end: Vpn) -> impl Iterator<Item = (Vpn, Pte)> + '_ {
+        self.entries.range(start..end).map(|(page, pte)| (*page, *pte))
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Vpn, Pte)> + '_ {
+        self.entries.iter().map(|(page, pte)| (*page, *pte))
+    }
+}
+
+/// What edits of entries leave to do at the next flush.
+#[derive(Debug, Default)]
+#[must_use = "translations that are gathered and not flushed stay stale"]
+pub struct Gather {
+    /// Translations to invalidate.
+    pub(super) sites: Vec<Site>,
+    /// Frames that lost their last reference; freed when no CPU can reach them any more.
+    pub(super) unused: Vec<Pfn>,
+    /// Swap slots that may be cached for nobody now.
+    pub(super) swap: Vec<SwapEntry>,
+}
+
+/// An entry, its table's lock held by whoever holds the guard that it shares.
+pub(super) struct HeldEntry<'h, 'm> {
+    pub(super) model: &'m Model,
+    pub(super) table: &'h RefCell<Guard<'m, Table>>,
+    pub(super) gather: &'h RefCell<Gather>,
+    pub(super) site: Site,
+    pub(super) vma: EntryVma,
+}
+
+impl Entry for HeldEntry<'_, '_> {
+    fn site(&self) -> Site {
+        self.site
+    }
+
+    fn read(&self) -> Pte {
+        self.table.borrow().get(self.site.page)
+    }
+
+    fn update(&mut self, edit: &dyn Fn(Pte) -> Option<Pte>) -> Option<Edited> {
+        let (mut table, mut gather) = (self.table.borrow_mut(), self.gather.borrow_mut());
+        let before = table.get(self.site.page);
+        let after = edit(before)?;
+        debug_assert_eq!(edit(before), Some(after), "an edit that is not pure");
+        let (map, counts) = (self.model.page_map(), ledger(before, after));
+        // A swap-cache page that lost a mapping may be cached for nobody now; its slot is read while it surely is alive.
+        let cached = counts
+            .put
+            .filter(|pfn| self.model.page(*pfn).flags().load().contains(PageFlags::SWAPCACHE));
+        gather.swap.extend(cached.map(|pfn| self.model.slot_of(pfn)));
+        get_for_ledger(map, &counts);
+        if let Some(slot) = counts.swap_dup {
+            self.model.caches.lock().swap.dup(slot);
+        }
+        table.set(self.site.page, after);
+        table.rss += i64::from(counts.rss);
+        table.swapents += i64::from(counts.swapents);
+        if let Some(slot) = counts.swap_free {
+            self.model.caches.lock().swap.free(slot);
+            gather.swap.push(slot);
+        }
+        gather.unused.extend(put_for_ledger(map, &counts));
+        if before.is_present() {
+            gather.sites.push(self.site);
+            self.model.tlbs.lock().pending.insert(self.site);
+        }
+        Some(Edited { before, after })
+    }
+
+    fn vma(&self) -> EntryVma {
+        self.vma
+    }
+}
+
+impl Model {
+    /// Holds one entry.
+    pub(super) fn with_entry<R>(
+        &self,
+        site: Site,
+        vma: EntryVma,
+        gather: &mut Gather,
+        f: impl FnOnce(&mut dyn Entry) -> R,
+    ) -> R {
+        let table = RefCell::new(self.table(site));
+        let shared = RefCell::new(core::mem::take(gather));
+        let done = f(&mut HeldEntry {
+            model: self,
+            table: &table,
+            gather: &shared,
+            site,
+            vma,
+        });
+        *gather = shared.into_inner();
+        done
+    }
+
+    /// Holds two entries, of one space or of two.
+    pub(super) fn with_entries<R>(
+        &self,
+        (first, second): (Site, Site),
+        vma: EntryVma,
+        gather: &mut Gather,
+        f: impl FnOnce(&mut dyn Entry, &mut dyn Entry) -> R,
+    ) -> R {
+        let table = RefCell::new(self.table(first));
+        let other = (second.space != first.space).then(|| RefCell::new(self.table(second)));
+        let shared = RefCell::new(core::mem::take(gather));
+        let held = |site, table| HeldEntry {
+            model: self,
+            table,
+            gather: &shared,
+            site,
+            vma,
+        };
+        let (mut first, mut second) = (held(first, &table), held(second, other.as_ref().unwrap_or(&table)));
+        let done = f(&mut first, &mut second);
+        *gather = shared.into_inner();
+        done
+    }
+
+    pub(super) fn table(&self, site: Site) -> Guard<'_, Table> {
+        self.space(site.space).table.lock()
+    }
+
+    /// Returns the entry at `site`, without waiting or faulting.
+    #[must_use]
+    pub fn pte(&self, site: Site) -> Pte {
+        self.table(site).get(site.page)
+    }
+}
