@@ -6,19 +6,34 @@ use crate::{Isolated, PageRef};
 
 /// A list of pages: what the core needs of a caller's.
 ///
-/// Pushing does not fail and order is kept; that is all. Implemented for lists linked by index through the page map
+/// Pushing does not fail and order is kept; that is all, and `push_back`, `pop_front` and `len` are all a kernel writes. Implemented for lists linked by index through the page map
 /// ([`MapList`], no allocation) and, with feature `alloc`, for `VecDeque`.
 pub trait List<T> {
     /// Appends.
     fn push_back(&mut self, item: T);
     /// Takes the first.
     fn pop_front(&mut self) -> Option<T>;
-    /// Takes the last.
-    fn pop_back(&mut self) -> Option<T>;
-    /// Puts all of `other` before the first, in its order; `other` is empty afterwards.
-    fn splice_front(&mut self, other: &mut Self);
     /// Returns how many there are.
     fn len(&self) -> usize;
+    /// Takes the last. Provided for lists that are linked one way, in time linear in the length.
+    fn pop_back(&mut self) -> Option<T> {
+        for _ in 1..self.len() {
+            if let Some(item) = self.pop_front() {
+                self.push_back(item);
+            }
+        }
+        self.pop_front()
+    }
+    /// Puts all of `other` before the first, in its order; `other` is empty afterwards. Provided, in time linear in the length.
+    fn splice_front(&mut self, other: &mut Self)
+    where
+        Self: Sized,
+    {
+        while let Some(item) = self.pop_front() {
+            other.push_back(item);
+        }
+        core::mem::swap(self, other);
+    }
     /// True where there is none.
     fn is_empty(&self) -> bool {
         self.len() == 0
