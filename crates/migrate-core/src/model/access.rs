@@ -94,11 +94,7 @@ impl Model {
         if write && !pte.writable() {
             return None;
         }
-        let dirty = if write {
-            PteFlags::DIRTY | PteFlags::SOFT_DIRTY
-        } else {
-            PteFlags::empty()
-        };
+        let dirty = if write { PteFlags::DIRTY } else { PteFlags::empty() };
         let flags = flags | PteFlags::YOUNG | dirty;
         table.set(site.page, Pte::present(pfn, flags));
         let write = pte.writable() && flags.contains(PteFlags::DIRTY);

@@ -43,6 +43,8 @@ struct Buffers {
     busy: u8,
     /// All locked by a migration.
     held: bool,
+    /// Attempts that found them busy, in a row.
+    refused: u32,
 }
 
 /// What is under the caches' locks (Linux: `tree_lock`, `private_lock`, `swap_lock`).
@@ -281,9 +283,18 @@ impl Cache for Model {
             return Ok(());
         };
         if buffers.busy != 0 || buffers.held {
+            buffers.refused += 1;
+            assert!(
+                buffers.refused < 10_000,
+                "a thread waits for ever for a buffer of {:?}",
+                page.pfn()
+            );
             return Err(Refusal::BuffersBusy);
         }
-        buffers.held = true;
+        *buffers = Buffers {
+            held: true,
+            ..Buffers::default()
+        };
         Ok(())
     }
 

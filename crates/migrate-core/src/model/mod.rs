@@ -11,7 +11,7 @@
 //! mapping went is freed when the flush is over, so that a CPU with a stale translation cannot reach somebody else's page.
 //!
 //! One thread runs the model. Where it would sleep it does what the test queued with [`Model::on_sleep`]; with nothing queued
-//! nothing could ever wake it, and it panics. All of this module is test code: what cannot happen in a kernel that is right
+//! nothing could ever wake it, and it panics. Other threads are what [`Model::on_wake`] is given: they go on when a page lock opens. All of this module is test code: what cannot happen in a kernel that is right
 //! panics or is remembered until [`Model::check`].
 //!
 //! | file | what |
@@ -25,6 +25,7 @@
 //! | `access.rs` | what a CPU does: TLB, table, fault |
 //! | `vmas.rs`, `ops.rs` | what programs ask for: map, fork, mprotect, munmap, mremap, truncate |
 //! | `check.rs` | the invariants, recounted |
+//! | `fixture.rs` | what scenarios ask for |
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -38,7 +39,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use mm_types::trace::Observer;
-use mm_types::{Lru as LruLists, Mode, NodeId, Outcome, Page, PageMap, Pfn, Reason, Refusal, Sleep};
+use mm_types::{ActorId, Lru as LruLists, Mode, NodeId, Outcome, Page, PageMap, Pfn, Reason, Refusal, Site, Sleep};
 
 use crate::{
     Args, CopyError, FromFn, Isolated, Lru, PageRef, Profile, Slot, Tally, UsesPageMap, isolate_lru_page,
@@ -48,6 +49,7 @@ use crate::{
 mod access;
 mod cache;
 mod check;
+mod fixture;
 mod lock;
 mod memory;
 mod ops;
@@ -61,6 +63,7 @@ mod vmas;
 pub use access::{Access, Op};
 pub use cache::WritePage;
 pub use check::Violation;
+pub use fixture::ModelFixture;
 pub use memory::POISON;
 pub use table::Gather;
 
@@ -115,6 +118,8 @@ pub struct Model {
     caches: Lock<Caches>,
     tlbs: Lock<Tlbs>,
     wakeups: Lock<VecDeque<Wakeup>>,
+    sleepers: Lock<Vec<(Pfn, Wakeup)>>,
+    finished: Lock<Vec<(ActorId, Site, Access)>>,
     violations: Lock<Vec<Violation>>,
 }
 
@@ -147,6 +152,8 @@ impl Model {
             caches: Lock::new(Caches::default()),
             tlbs: Lock::new(Tlbs::new(config.cpus)),
             wakeups: Lock::default(),
+            sleepers: Lock::default(),
+            finished: Lock::default(),
             violations: Lock::default(),
         }
     }
@@ -163,6 +170,12 @@ impl Model {
     /// Queues what happens the next time a thread would sleep: what wakes it, or somebody else's work.
     pub fn on_sleep(&self, wakeup: impl FnOnce(&Self) + Send + 'static) {
         self.wakeups.lock().push_back(Box::new(wakeup));
+    }
+
+    /// Lets another thread go on once somebody wakes who sleeps on `pfn`: a page lock or writeback that was waited for is over.
+    /// It runs within the wake-up, so it must not sleep; it may ask again.
+    pub fn on_wake(&self, pfn: Pfn, thread: impl FnOnce(&Self) + Send + 'static) {
+        self.sleepers.lock().push((pfn, Box::new(thread)));
     }
 
     /// Takes `pfn` off the LRU, after draining the staging arrays.
@@ -273,5 +286,14 @@ impl Sleep for Model {
         }
     }
 
-    fn wake_all(&self, _word: &core::sync::atomic::AtomicU32) {}
+    fn wake_all(&self, word: &core::sync::atomic::AtomicU32) {
+        let asleep = core::mem::take(&mut *self.sleepers.lock());
+        let (awake, asleep): (Vec<_>, Vec<_>) = asleep
+            .into_iter()
+            .partition(|(pfn, _)| core::ptr::eq(self.page(*pfn).flags().word(), word));
+        *self.sleepers.lock() = asleep;
+        for (_, thread) in awake {
+            thread(self);
+        }
+    }
 }

@@ -238,7 +238,7 @@ impl Model {
     }
 
     /// Cuts a range out of its VMAs, changes each of them, and returns what they are now.
-    fn cut(&self, site: Site, pages: u64, mut change: impl FnMut(&mut Vma)) -> Vec<Vma> {
+    pub(super) fn cut(&self, site: Site, pages: u64, mut change: impl FnMut(&mut Vma)) -> Vec<Vma> {
         let end = Vpn::new(site.page.raw().saturating_add(pages));
         let mut vmas = self.vmas.lock();
         vmas.cut(site.space, site.page, end);

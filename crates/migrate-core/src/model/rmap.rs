@@ -43,7 +43,8 @@ impl Tlbs {
     }
 }
 
-fn belongs(vma: &Vma, mapping: Mapping) -> bool {
+/// True where pages of `mapping` are found through `vma`.
+pub(super) fn belongs(vma: &Vma, mapping: Mapping) -> bool {
     match mapping {
         Mapping::None => false,
         Mapping::Anon(id) => vma.anon_vma == Some(id),

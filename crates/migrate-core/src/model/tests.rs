@@ -406,3 +406,113 @@ fn many_pages_move_in_one_batch() {
         assert!(matches!(model.pte(at(space, page)), Pte::Present { .. }));
     }
 }
+
+fn play(profile: &'static Profile, text: &str) -> std::string::String {
+    use crate::fixture::{Replay, run_scenario};
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let text = std::format!("scenario v1\nspace m0\n{}\n", lines.join("\n"));
+    match run_scenario(&mut super::ModelFixture::new(), &text, Some(profile)) {
+        Ok(Replay::Ran(report)) => std::format!("{report}"),
+        other => panic!("{}\n{text}{other:?}", profile.rules),
+    }
+}
+
+#[test]
+fn a_thread_that_touches_a_page_in_flight_sleeps_and_goes_on_at_the_unlock() {
+    for profile in [&MODERN, &LINUX_2_6_17] {
+        let text = "map p0 m0+0x3 anon rw
+            write m0+0x3 0x2a
+            at flush: fault t1 m0+0x3 read
+            migrate p0
+            expect moved p0
+            expect read m0+0x3 0x2a";
+        let trace = play(profile, text);
+        let place = |word: &str| trace.find(word).unwrap_or_else(|| panic!("{word}: {trace}"));
+        assert!(
+            place("\nmigration_entry_wait ") < place("\nunlock ") && place("\nunlock ") < place("\nwake "),
+            "{trace}"
+        );
+    }
+}
+
+/// Whatever a scenario can ask for, in the middle of a run where that makes sense; each ends with the fixture's check.
+#[test]
+fn every_step_of_a_scenario_adds_up() {
+    let texts = [
+        "map p0 m0+0x0 anon rw
+         write m0+0x0 1
+         at copy: fork m0 m1
+         migrate p0
+         expect moved p0
+         write m1+0x0 2
+         expect read m0+0x0 1
+         expect read m1+0x0 2",
+        "map p0 m0+0x0 anon rw
+         write m0+0x0 1
+         at flush: mremap m0+0x0 m0+0x9
+         migrate p0
+         expect moved p0
+         expect read m0+0x9 1",
+        "map p0 m0+0x0 anon rw
+         at flush: protect m0+0x0 ro
+         migrate p0
+         protect m0+0x0 rw
+         write m0+0x0 4
+         expect read m0+0x0 4",
+        "map p0 m0+0x0 anon rw
+         at flush: unmap m0+0x0
+         migrate p0",
+        "map p0 m0+0x0 anon rw
+         isolate p0
+         free p0
+         migrate p0
+         expect freed p0",
+        "space m1
+         map p0 m0+0x0 anon rw
+         share p0 m1+0x4 rw
+         write m0+0x0 1
+         migrate p0
+         expect moved p0
+         write m1+0x4 2
+         expect read m0+0x0 2",
+        "map p0 m0+0x0 anon rw
+         pin p0
+         migrate p0
+         expect refused p0 pinned",
+        "file b0 pages=4 mover=plain
+         map p0 m0+0x0 file=b0+0x0 rw shared
+         write m0+0x0 7
+         at flush: truncate p0
+         migrate p0",
+        "file b0 pages=4 mover=buffers
+         map p0 m0+0x0 file=b0+0x1 rw shared
+         buffers_busy p0
+         at wait: buffers_free p0
+         migrate p0",
+        "file b0 pages=4 mover=fallback
+         map p0 m0+0x0 file=b0+0x1 ro private
+         dirty p0
+         migrate p0",
+        "file b0 pages=4 mover=plain
+         map p0 m0+0x0 file=b0+0x1 rw shared
+         nonlinear m0+0x0
+         migrate p0
+         write m0+0x0 3
+         expect read m0+0x0 3",
+        "map p0 m0+0x0 anon rw
+         write m0+0x0 3
+         swapcache p0
+         migrate p0
+         expect moved p0
+         write m0+0x0 4
+         expect read m0+0x0 4",
+        "map p0 m0+0x0 anon rw
+         mlock m0+0x0
+         migrate p0",
+    ];
+    for text in texts {
+        for profile in [&MODERN, &LINUX_2_6_17] {
+            play(profile, text);
+        }
+    }
+}
