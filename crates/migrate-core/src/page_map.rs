@@ -97,7 +97,11 @@ pub fn put_for_ledger(map: PageMap<'_>, ledger: &Ledger) -> Option<Pfn> {
 /// lock and no LRU lock is held.
 pub fn free_unused<K: UsesPageMap>(kernel: &K, pfn: Pfn) {
     let map = kernel.page_map();
-    kernel.with_lru(|lru| lru.forget(map, pfn));
+    // Nobody can put the page on a list any more: putting takes a reference, and there is none to take.
+    let listed = PageFlags::LRU.union(PageFlags::ACTIVE).union(PageFlags::UNEVICTABLE);
+    if with(kernel, pfn, false, |page| page.flags().load().intersects(listed)) {
+        kernel.with_lru(|lru| lru.forget(map, pfn));
+    }
     kernel.free_frame(pfn);
 }
 

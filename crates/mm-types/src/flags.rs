@@ -98,9 +98,14 @@ impl core::str::FromStr for PageFlags {
         }
         let mut flags = Self::empty();
         for word in text.split('+') {
-            let known = Self::all().iter_names().find(|(name, _)| name.eq_ignore_ascii_case(word));
+            let known = Self::all()
+                .iter_names()
+                .find(|(name, _)| name.eq_ignore_ascii_case(word));
             let Some((_, flag)) = known else {
-                return Err(crate::UnknownWord { what: "page flag", known: "the names of PageFlags in lower case, joined by +" });
+                return Err(crate::UnknownWord {
+                    what: "page flag",
+                    known: "the names of PageFlags in lower case, joined by +",
+                });
             };
             flags |= flag;
         }
@@ -128,13 +133,24 @@ impl AtomicPageFlags {
         PageFlags::from_bits_retain(self.0.load(Ordering::Acquire))
     }
 
-    /// Sets `set`, then clears `clear`, in one step each; returns the flags before the first of them.
+    /// Sets `set` and clears `clear` in one step; returns the flags before. A flag in both is cleared.
+    ///
+    /// Nothing is written where nothing changes: most edits of a migration clear flags that are clear already.
     pub fn edit(&self, set: PageFlags, clear: PageFlags) -> PageFlags {
-        let before = if set.is_empty() { self.0.load(Ordering::Acquire) } else { self.0.fetch_or(set.bits(), Ordering::AcqRel) };
-        if !clear.is_empty() {
-            self.0.fetch_and(!clear.bits(), Ordering::AcqRel);
+        let mut seen = self.0.load(Ordering::Acquire);
+        loop {
+            let wanted = (seen | set.bits()) & !clear.bits();
+            if wanted == seen {
+                return PageFlags::from_bits_retain(seen);
+            }
+            match self
+                .0
+                .compare_exchange_weak(seen, wanted, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => return PageFlags::from_bits_retain(seen),
+                Err(now) => seen = now,
+            }
         }
-        PageFlags::from_bits_retain(before)
     }
 
     /// Sets `flag` and returns whether any of it was set before (Linux: `test_and_set_bit`).
@@ -186,7 +202,10 @@ impl AtomicPageFlags {
             if wanted == seen {
                 return Some(seen);
             }
-            match self.0.compare_exchange(seen, wanted, Ordering::AcqRel, Ordering::Acquire) {
+            match self
+                .0
+                .compare_exchange(seen, wanted, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Ok(_) => return Some(wanted),
                 Err(now) => seen = now,
             }

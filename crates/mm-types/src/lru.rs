@@ -166,8 +166,10 @@ impl Lru {
     /// [`ListError`] where the page is outside the map, or on a list, the caller's own among them. Nothing changed, and
     /// the reference is still the caller's.
     pub fn putback(&mut self, map: PageMap<'_>, pfn: Pfn, mut freed: impl FnMut(Pfn)) -> Result<(), ListError> {
-        self.add_new(map, pfn, &mut freed)?;
-        self.release(map, pfn, freed);
+        // The caller's reference becomes staging's: 2.6.17 took one and dropped the other.
+        if self.stage(map, pfn, &mut freed)? {
+            self.release(map, pfn, freed);
+        }
         Ok(())
     }
 
@@ -177,11 +179,23 @@ impl Lru {
     ///
     /// # Errors
     /// [`ListError`] where the page is outside the map, or on a list. Nothing changed.
-    pub fn add_new(&mut self, map: PageMap<'_>, pfn: Pfn, freed: impl FnMut(Pfn)) -> Result<(), ListError> {
+    pub fn add_new(&mut self, map: PageMap<'_>, pfn: Pfn, mut freed: impl FnMut(Pfn)) -> Result<(), ListError> {
+        let page = map.page(pfn).ok_or(ListError::NoSuchFrame(pfn))?;
+        page.get();
+        let staged = self.stage(map, pfn, &mut freed);
+        if staged != Ok(false) {
+            self.release(map, pfn, freed);
+        }
+        staged.map(drop)
+    }
+
+    /// Stages a page and takes a reference of the caller's for it; true where the page went to its list at once and the
+    /// reference is left over.
+    fn stage(&mut self, map: PageMap<'_>, pfn: Pfn, freed: &mut impl FnMut(Pfn)) -> Result<bool, ListError> {
         let page = map.page(pfn).ok_or(ListError::NoSuchFrame(pfn))?;
         let flags = page.flags().load();
         if flags.contains(PageFlags::UNEVICTABLE) {
-            return self.arrive(map, pfn, page, LruList::Unevictable);
+            return self.arrive(map, pfn, page, LruList::Unevictable).map(|()| true);
         }
         let (stage, onto) = if flags.contains(PageFlags::ACTIVE) {
             (LruList::StagedActive, LruList::Active)
@@ -189,12 +203,11 @@ impl Lru {
             (LruList::StagedInactive, LruList::Inactive)
         };
         self.list_mut(stage).push_back(map, pfn)?;
-        page.get();
         page.flags().edit(PageFlags::empty(), PageFlags::ACTIVE);
         if self.list(stage).len() >= Self::STAGING {
             self.drain_one(map, stage, onto, freed);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Puts an isolated page back without staging: freed at once where only the isolation held it, else on its list.

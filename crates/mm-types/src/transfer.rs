@@ -32,7 +32,11 @@ pub struct Row {
 }
 
 const fn row(flag: PageFlags, linux_2_6_17: Carry, modern: Carry) -> Row {
-    Row { flag, linux_2_6_17, modern }
+    Row {
+        flag,
+        linux_2_6_17,
+        modern,
+    }
 }
 
 /// The table. Flags that are not in it are never transferred and never cleared by a migration.
@@ -67,14 +71,19 @@ pub struct Transfer {
     pub end_on_new: PageFlags,
 }
 
-/// Computes the transfer for an old page with flags `old`.
-///
-/// The copy of the contents comes before it: `UPTODATE` on the new page says that they are there.
-#[must_use]
-pub const fn transfer(rules: Rules, old: PageFlags) -> Transfer {
-    let mut set = PageFlags::empty();
-    let mut clear = PageFlags::empty();
-    let mut end = PageFlags::empty();
+/// The table of one system, by what is done: each set is worked out when the crate is built.
+struct Sets {
+    set_on_new: PageFlags,
+    clear_on_old: PageFlags,
+    end_on_new: PageFlags,
+}
+
+const fn sets(rules: Rules) -> Sets {
+    let mut sets = Sets {
+        set_on_new: PageFlags::empty(),
+        clear_on_old: PageFlags::empty(),
+        end_on_new: PageFlags::empty(),
+    };
     let mut rest = TABLE;
     while let [row, tail @ ..] = rest {
         let carry = match rules {
@@ -82,22 +91,41 @@ pub const fn transfer(rules: Rules, old: PageFlags) -> Transfer {
             Rules::Modern => row.modern,
         };
         match carry {
-            Carry::Copied => set = set.union(row.flag.intersection(old)),
+            Carry::Copied => sets.set_on_new = sets.set_on_new.union(row.flag),
             Carry::Moved | Carry::MovedWithAccounting => {
-                set = set.union(row.flag.intersection(old));
-                clear = clear.union(row.flag);
+                sets.set_on_new = sets.set_on_new.union(row.flag);
+                sets.clear_on_old = sets.clear_on_old.union(row.flag);
             }
-            Carry::ClearedOnOld => clear = clear.union(row.flag),
-            Carry::EndedOnNew => end = end.union(row.flag),
+            Carry::ClearedOnOld => sets.clear_on_old = sets.clear_on_old.union(row.flag),
+            Carry::EndedOnNew => sets.end_on_new = sets.end_on_new.union(row.flag),
             Carry::Left => {}
         }
         rest = tail;
     }
+    sets
+}
+
+/// Computes the transfer for an old page with flags `old`.
+///
+/// The copy of the contents comes before it: `UPTODATE` on the new page says that they are there.
+#[must_use]
+pub const fn transfer(rules: Rules, old: PageFlags) -> Transfer {
+    const LINUX_2_6_17: Sets = sets(Rules::Linux2617);
+    const MODERN: Sets = sets(Rules::Modern);
+    let sets = match rules {
+        Rules::Linux2617 => &LINUX_2_6_17,
+        Rules::Modern => &MODERN,
+    };
+    let mut set = sets.set_on_new.intersection(old);
     // Active and unevictable exclude each other (`folio_migrate_flags`: active is tested first).
     if set.contains(PageFlags::ACTIVE) {
         set = set.difference(PageFlags::UNEVICTABLE);
     }
-    Transfer { set_on_new: set, clear_on_old: clear, end_on_new: end }
+    Transfer {
+        set_on_new: set,
+        clear_on_old: sets.clear_on_old,
+        end_on_new: sets.end_on_new,
+    }
 }
 
 #[cfg(test)]
