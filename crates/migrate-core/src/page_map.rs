@@ -40,22 +40,26 @@ pub struct PageRef(Pfn);
 
 impl PageRef {
     /// Makes a free frame a page in use, with the one reference returned; `None` where it is in use or outside the map.
+    #[inline]
     pub fn allocate(map: PageMap<'_>, pfn: Pfn) -> Option<Self> {
         map.page(pfn)?.allocate().then_some(Self(pfn))
     }
 
     /// Takes a reference unless the page is free or frozen.
+    #[inline]
     pub fn get(map: PageMap<'_>, pfn: Pfn) -> Option<Self> {
         map.page(pfn)?.get_unless_zero().then_some(Self(pfn))
     }
 
     /// Names a reference that is counted already: one that a cache slot or a list held.
+    #[inline]
     pub const fn counted(pfn: Pfn) -> Self {
         Self(pfn)
     }
 
     /// Returns the frame.
     #[must_use]
+    #[inline]
     pub const fn pfn(&self) -> Pfn {
         self.0
     }
@@ -69,6 +73,7 @@ pub struct LockedPage(PageRef);
 impl LockedPage {
     /// Returns the frame.
     #[must_use]
+    #[inline]
     pub const fn pfn(&self) -> Pfn {
         self.0.pfn()
     }
@@ -76,6 +81,7 @@ impl LockedPage {
 
 /// Applies the increments of an entry's ledger. Called by [`Entry::update`](crate::Entry::update) under the entry lock, before
 /// the store.
+#[inline]
 pub fn get_for_ledger(map: PageMap<'_>, ledger: &Ledger) {
     if let Some(page) = ledger.get.and_then(|pfn| map.page(pfn)) {
         page.get();
@@ -86,6 +92,7 @@ pub fn get_for_ledger(map: PageMap<'_>, ledger: &Ledger) {
 /// Applies the decrements of an entry's ledger. Called under the entry lock, after the store; returns the frame that lost its
 /// last reference, to be freed when the entry lock is open.
 #[must_use = "a frame whose last reference went is owed to the allocator"]
+#[inline]
 pub fn put_for_ledger(map: PageMap<'_>, ledger: &Ledger) -> Option<Pfn> {
     let pfn = ledger.put?;
     let page = map.page(pfn)?;
@@ -95,6 +102,7 @@ pub fn put_for_ledger(map: PageMap<'_>, ledger: &Ledger) -> Option<Pfn> {
 
 /// Frees a frame whose last reference was dropped by the caller (Linux: `__put_page`): it leaves its LRU list first. No entry
 /// lock and no LRU lock is held.
+#[inline]
 pub fn free_unused<K: UsesPageMap>(kernel: &K, pfn: Pfn) {
     let map = kernel.page_map();
     // Nobody can put the page on a list any more: putting takes a reference, and there is none to take.
@@ -243,6 +251,7 @@ impl<K: UsesPageMap> Wait for K {
 }
 
 /// Sleeps while `flag` may be set on `pfn`; may return early.
+#[inline]
 pub(crate) fn wait_while<K: UsesPageMap>(kernel: &K, pfn: Pfn, flag: PageFlags) {
     with(kernel, pfn, (), |page| {
         if let Some(seen) = page.flags().announce_wait(flag) {

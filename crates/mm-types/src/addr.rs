@@ -20,18 +20,21 @@ macro_rules! word {
         impl $name {
             /// Wraps a raw number.
             #[must_use]
+            #[inline]
             pub const fn new(raw: $repr) -> Self {
                 Self(raw)
             }
 
             /// Returns the raw number.
             #[must_use]
+            #[inline]
             pub const fn raw(self) -> $repr {
                 self.0
             }
 
             /// Adds `n`, or `None` where the result does not fit.
             #[must_use]
+            #[inline]
             pub const fn checked_add(self, n: $repr) -> Option<Self> {
                 match self.0.checked_add(n) {
                     Some(raw) => Some(Self(raw)),
@@ -41,6 +44,7 @@ macro_rules! word {
 
             /// Subtracts `n`, or `None` where the result would be negative.
             #[must_use]
+            #[inline]
             pub const fn checked_sub(self, n: $repr) -> Option<Self> {
                 match self.0.checked_sub(n) {
                     Some(raw) => Some(Self(raw)),
@@ -101,6 +105,7 @@ word! {
 impl Pfn {
     /// Returns the frame's first byte, or `None` where it lies beyond 2^64.
     #[must_use]
+    #[inline]
     pub const fn addr(self) -> Option<PhysAddr> {
         match self.0.checked_mul(PAGE_SIZE as u64) {
             Some(raw) => Some(PhysAddr(raw)),
@@ -110,6 +115,7 @@ impl Pfn {
 
     /// Returns the number as an index into a frame table, or `None` where it does not fit `usize`.
     #[must_use]
+    #[inline]
     pub fn index(self) -> Option<usize> {
         usize::try_from(self.0).ok()
     }
@@ -118,12 +124,14 @@ impl Pfn {
 impl PhysAddr {
     /// Returns the frame that holds this byte.
     #[must_use]
+    #[inline]
     pub const fn pfn(self) -> Pfn {
         Pfn(self.0 >> PAGE_SHIFT)
     }
 
     /// True at the first byte of a frame.
     #[must_use]
+    #[inline]
     pub const fn is_page_aligned(self) -> bool {
         self.0.trailing_zeros() >= PAGE_SHIFT
     }
@@ -132,12 +140,14 @@ impl PhysAddr {
 impl VirtAddr {
     /// Returns the page that holds this byte.
     #[must_use]
+    #[inline]
     pub const fn vpn(self) -> Vpn {
         Vpn(self.0 >> PAGE_SHIFT)
     }
 
     /// True at the first byte of a page.
     #[must_use]
+    #[inline]
     pub const fn is_page_aligned(self) -> bool {
         self.0.trailing_zeros() >= PAGE_SHIFT
     }
@@ -146,6 +156,7 @@ impl VirtAddr {
 impl Vpn {
     /// Returns the page's first byte, or `None` where it lies beyond 2^64.
     #[must_use]
+    #[inline]
     pub const fn addr(self) -> Option<VirtAddr> {
         match self.0.checked_mul(PAGE_SIZE as u64) {
             Some(raw) => Some(VirtAddr(raw)),
@@ -160,6 +171,7 @@ impl Order {
 
     /// Returns how many base pages a page of this order has, or `None` where that does not fit.
     #[must_use]
+    #[inline]
     pub const fn pages(self) -> Option<u32> {
         1u32.checked_shl(self.0 as u32)
     }
@@ -177,6 +189,7 @@ pub struct Site {
 impl Site {
     /// Names page `page` of `space`.
     #[must_use]
+    #[inline]
     pub const fn new(space: SpaceId, page: Vpn) -> Self {
         Self { space, page }
     }

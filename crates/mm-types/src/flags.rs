@@ -123,12 +123,14 @@ pub struct AtomicPageFlags(AtomicU32);
 impl AtomicPageFlags {
     /// Makes flags that start as `flags`.
     #[must_use]
+    #[inline]
     pub fn new(flags: PageFlags) -> Self {
         Self(AtomicU32::new(flags.bits()))
     }
 
     /// Reads all flags; what the lock guards is ordered after the lock's release.
     #[must_use]
+    #[inline]
     pub fn load(&self) -> PageFlags {
         PageFlags::from_bits_retain(self.0.load(Ordering::Acquire))
     }
@@ -136,6 +138,7 @@ impl AtomicPageFlags {
     /// Sets `set` and clears `clear` in one step; returns the flags before. A flag in both is cleared.
     ///
     /// Nothing is written where nothing changes: most edits of a migration clear flags that are clear already.
+    #[inline]
     pub fn edit(&self, set: PageFlags, clear: PageFlags) -> PageFlags {
         let mut seen = self.0.load(Ordering::Acquire);
         loop {
@@ -154,29 +157,34 @@ impl AtomicPageFlags {
     }
 
     /// Sets `flag` and returns whether any of it was set before (Linux: `test_and_set_bit`).
+    #[inline]
     pub fn test_and_set(&self, flag: PageFlags) -> bool {
         self.0.fetch_or(flag.bits(), Ordering::AcqRel) & flag.bits() != 0
     }
 
     /// Clears `flag` and returns whether any of it was set before (Linux: `test_and_clear_bit`).
+    #[inline]
     pub fn test_and_clear(&self, flag: PageFlags) -> bool {
         self.0.fetch_and(!flag.bits(), Ordering::AcqRel) & flag.bits() != 0
     }
 
     /// Takes the page lock if it is free (Linux: `TestSetPageLocked`, `trylock_page`). Never sleeps.
     #[must_use]
+    #[inline]
     pub fn try_lock(&self) -> bool {
         self.0.fetch_or(PageFlags::LOCKED.bits(), Ordering::Acquire) & PageFlags::LOCKED.bits() == 0
     }
 
     /// Gives up the page lock; returns true where somebody may sleep on it and the caller owes them a wake-up.
     #[must_use = "sleepers on the lock must be woken"]
+    #[inline]
     pub fn unlock(&self) -> bool {
         self.clear_and_owe(PageFlags::LOCKED)
     }
 
     /// Ends writeback; returns true where somebody may sleep on it and the caller owes them a wake-up.
     #[must_use = "sleepers on writeback must be woken"]
+    #[inline]
     pub fn end_writeback(&self) -> bool {
         self.clear_and_owe(PageFlags::WRITEBACK)
     }
@@ -192,6 +200,7 @@ impl AtomicPageFlags {
     ///
     /// The sleeper then waits while the word equals what was returned ([`Sleep::wait`](crate::Sleep::wait)), and looks again.
     #[must_use]
+    #[inline]
     pub fn announce_wait(&self, flag: PageFlags) -> Option<u32> {
         let mut seen = self.0.load(Ordering::Acquire);
         loop {
@@ -214,6 +223,7 @@ impl AtomicPageFlags {
 
     /// Returns the word itself, for a backend that sleeps on it (a futex).
     #[must_use]
+    #[inline]
     pub fn word(&self) -> &AtomicU32 {
         &self.0
     }

@@ -31,9 +31,16 @@ pub struct Ledger {
 ///
 /// Migration entries hold no reference and no mapping (I4), so installing one gives both up and restoring takes both again.
 #[must_use]
+#[inline]
 pub fn ledger(before: Pte, after: Pte) -> Ledger {
     let mapped = |pte: Pte| if pte.is_present() { pte.pfn() } else { None };
-    let slot = |pte: Pte| if let Pte::Swap { entry, .. } = pte { Some(entry) } else { None };
+    let slot = |pte: Pte| {
+        if let Pte::Swap { entry, .. } = pte {
+            Some(entry)
+        } else {
+            None
+        }
+    };
     let resident = |pte: Pte| i8::from(pte.is_present() || pte.is_migration());
     let swapped = |pte: Pte| i8::from(slot(pte).is_some());
     let (from, to) = (mapped(before), mapped(after));
@@ -51,6 +58,7 @@ pub fn ledger(before: Pte, after: Pte) -> Ledger {
 /// References a page has when nobody but the migration and its cache holds it: one for the isolation, one for each cache
 /// slot, one for private data (2.6.17 `migrate_page_move_mapping`: 1, 2, 3; 6.x `folio_expected_refs`).
 #[must_use]
+#[inline]
 pub const fn expected_count(slots: u32, private: bool) -> u32 {
     1u32.saturating_add(slots).saturating_add(private as u32)
 }
@@ -64,21 +72,51 @@ mod tests {
     const NEW: Pfn = Pfn::new(9);
 
     fn present(pfn: Pfn) -> Pte {
-        Pte::Present { pfn, flags: PteFlags::WRITE }
+        Pte::Present {
+            pfn,
+            flags: PteFlags::WRITE,
+        }
     }
 
     #[test]
     fn an_entry_holds_no_reference_but_stays_resident() {
         let entry = Pte::Migration(MigrationEntry::make(PAGE, true));
-        assert_eq!(ledger(present(PAGE), entry), Ledger { put: Some(PAGE), ..Ledger::default() });
-        assert_eq!(ledger(entry, present(NEW)), Ledger { get: Some(NEW), ..Ledger::default() });
-        assert_eq!(ledger(entry, Pte::None), Ledger { rss: -1, ..Ledger::default() });
-        assert_eq!(ledger(Pte::None, entry), Ledger { rss: 1, ..Ledger::default() });
+        assert_eq!(
+            ledger(present(PAGE), entry),
+            Ledger {
+                put: Some(PAGE),
+                ..Ledger::default()
+            }
+        );
+        assert_eq!(
+            ledger(entry, present(NEW)),
+            Ledger {
+                get: Some(NEW),
+                ..Ledger::default()
+            }
+        );
+        assert_eq!(
+            ledger(entry, Pte::None),
+            Ledger {
+                rss: -1,
+                ..Ledger::default()
+            }
+        );
+        assert_eq!(
+            ledger(Pte::None, entry),
+            Ledger {
+                rss: 1,
+                ..Ledger::default()
+            }
+        );
     }
 
     #[test]
     fn a_change_of_permission_changes_no_count() {
-        let read_only = Pte::Present { pfn: PAGE, flags: PteFlags::empty() };
+        let read_only = Pte::Present {
+            pfn: PAGE,
+            flags: PteFlags::empty(),
+        };
         assert_eq!(ledger(present(PAGE), read_only), Ledger::default());
     }
 

@@ -14,10 +14,12 @@ pub struct ListId(u32);
 impl ListId {
     /// Names list `n`. Lists that are in use over one page map at the same time have different numbers.
     #[must_use]
+    #[inline]
     pub const fn new(n: core::num::NonZeroU32) -> Self {
         Self(n.get())
     }
 
+    #[inline]
     pub(crate) const fn fixed(n: u32) -> Self {
         Self(n)
     }
@@ -52,32 +54,43 @@ pub struct PageList {
 impl PageList {
     /// Makes an empty list with number `id`.
     #[must_use]
+    #[inline]
     pub const fn new(id: ListId) -> Self {
-        Self { id, first: END, last: END, len: 0 }
+        Self {
+            id,
+            first: END,
+            last: END,
+            len: 0,
+        }
     }
 
     /// Returns how many pages are on the list.
     #[must_use]
+    #[inline]
     pub const fn len(&self) -> usize {
         self.len
     }
 
     /// True where no page is on the list.
     #[must_use]
+    #[inline]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// True where `pfn` is on this list; one relaxed load.
     #[must_use]
+    #[inline]
     pub fn contains(&self, map: PageMap<'_>, pfn: Pfn) -> bool {
-        map.page(pfn).is_some_and(|page| page.link.list.load(Ordering::Relaxed) == self.id.0)
+        map.page(pfn)
+            .is_some_and(|page| page.link.list.load(Ordering::Relaxed) == self.id.0)
     }
 
     /// Appends `pfn`.
     ///
     /// # Errors
     /// [`ListError`] where it is outside the map, or on a list.
+    #[inline]
     pub fn push_back(&mut self, map: PageMap<'_>, pfn: Pfn) -> Result<(), ListError> {
         let (slot, link) = self.claim(map, pfn)?;
         link.next.store(END, Ordering::Relaxed);
@@ -95,6 +108,7 @@ impl PageList {
     ///
     /// # Errors
     /// [`ListError`] where it is outside the map, or on a list.
+    #[inline]
     pub fn push_front(&mut self, map: PageMap<'_>, pfn: Pfn) -> Result<(), ListError> {
         let (slot, link) = self.claim(map, pfn)?;
         link.prev.store(END, Ordering::Relaxed);
@@ -120,12 +134,14 @@ impl PageList {
     }
 
     /// Takes the first page off.
+    #[inline]
     pub fn pop_front(&mut self, map: PageMap<'_>) -> Option<Pfn> {
         let pfn = map.pfn_at(self.first)?;
         self.remove(map, pfn).ok().map(|()| pfn)
     }
 
     /// Takes the last page off.
+    #[inline]
     pub fn pop_back(&mut self, map: PageMap<'_>) -> Option<Pfn> {
         let pfn = map.pfn_at(self.last)?;
         self.remove(map, pfn).ok().map(|()| pfn)
@@ -135,6 +151,7 @@ impl PageList {
     ///
     /// # Errors
     /// [`ListError`] where it is outside the map, or not on this list.
+    #[inline]
     pub fn remove(&mut self, map: PageMap<'_>, pfn: Pfn) -> Result<(), ListError> {
         let link = &map.page(pfn).ok_or(ListError::NoSuchFrame(pfn))?.link;
         if link.list.load(Ordering::Relaxed) != self.id.0 {
@@ -155,6 +172,7 @@ impl PageList {
     }
 
     /// Puts all of `other` before the first of this list, in its order; `other` is empty afterwards.
+    #[inline]
     pub fn splice_front(&mut self, map: PageMap<'_>, other: &mut Self) {
         while let Some(pfn) = other.pop_back(map) {
             let pushed = self.push_front(map, pfn);
@@ -163,6 +181,7 @@ impl PageList {
     }
 
     /// Visits the pages from first to last.
+    #[inline]
     pub fn iter<'m>(&self, map: PageMap<'m>) -> impl Iterator<Item = Pfn> + use<'m> {
         let mut at = self.first;
         let mut left = self.len;
@@ -193,7 +212,10 @@ mod tests {
         a.push_back(map, Pfn::new(11)).unwrap();
         assert_eq!(b.push_back(map, Pfn::new(11)), Err(ListError::OnAList(Pfn::new(11))));
         assert_eq!(b.remove(map, Pfn::new(11)), Err(ListError::NotOnThisList(Pfn::new(11))));
-        assert_eq!(a.push_back(map, Pfn::new(14)), Err(ListError::NoSuchFrame(Pfn::new(14))));
+        assert_eq!(
+            a.push_back(map, Pfn::new(14)),
+            Err(ListError::NoSuchFrame(Pfn::new(14)))
+        );
         assert!(a.contains(map, Pfn::new(11)) && !b.contains(map, Pfn::new(11)));
         assert_eq!((a.len(), b.len()), (1, 0));
     }

@@ -38,6 +38,7 @@ impl LruList {
 
     /// True for the lists that [`PageFlags::LRU`] stands for.
     #[must_use]
+    #[inline]
     pub const fn is_lru(self) -> bool {
         matches!(self, Self::Active | Self::Inactive | Self::Unevictable)
     }
@@ -62,6 +63,7 @@ impl Lru {
 
     /// Makes the empty lists of `node`. At most one `Lru` of a node is in use over one page map.
     #[must_use]
+    #[inline]
     pub const fn new(node: NodeId) -> Self {
         // A node number has 16 bits and a node has five lists: the sum stays below 2^32.
         let first = Self::FIRST_LIST | ((node.raw() as u32) << 3);
@@ -76,6 +78,7 @@ impl Lru {
 
     /// Returns one of the lists, to count or to visit its pages.
     #[must_use]
+    #[inline]
     pub const fn list(&self, list: LruList) -> &PageList {
         match list {
             LruList::Active => &self.active,
@@ -98,6 +101,7 @@ impl Lru {
 
     /// Returns which of the lists `pfn` is on, or `None` where it is on none of this node's.
     #[must_use]
+    #[inline]
     pub fn list_of(&self, map: PageMap<'_>, pfn: Pfn) -> Option<LruList> {
         LruList::ALL
             .iter()
@@ -107,12 +111,14 @@ impl Lru {
 
     /// True where `pfn` is on the active, inactive or unevictable list: staged does not count.
     #[must_use]
+    #[inline]
     pub fn contains(&self, map: PageMap<'_>, pfn: Pfn) -> bool {
         self.list_of(map, pfn).is_some_and(LruList::is_lru)
     }
 
     /// Returns how many pages are on the active, inactive and unevictable lists.
     #[must_use]
+    #[inline]
     pub const fn len(&self) -> usize {
         self.active
             .len()
@@ -122,12 +128,14 @@ impl Lru {
 
     /// True where neither an LRU list nor staging has a page.
     #[must_use]
+    #[inline]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0 && self.staged() == 0
     }
 
     /// Returns how many pages are staged.
     #[must_use]
+    #[inline]
     pub const fn staged(&self) -> usize {
         self.staged_active.len().saturating_add(self.staged_inactive.len())
     }
@@ -141,6 +149,7 @@ impl Lru {
     /// # Errors
     /// [`Refusal::NotOnLru`] (`EBUSY`) where the page is on none of the lists, is staged, or its last reference is gone
     /// and only the flag is left (closed in 2.6.23 by get-unless-zero). Nothing changed.
+    #[inline]
     pub fn isolate(&mut self, map: PageMap<'_>, pfn: Pfn) -> Result<(), Refusal> {
         let page = map.page(pfn).ok_or(Refusal::NotOnLru)?;
         let on = self
@@ -165,6 +174,7 @@ impl Lru {
     /// # Errors
     /// [`ListError`] where the page is outside the map, or on a list, the caller's own among them. Nothing changed, and
     /// the reference is still the caller's.
+    #[inline]
     pub fn putback(&mut self, map: PageMap<'_>, pfn: Pfn, mut freed: impl FnMut(Pfn)) -> Result<(), ListError> {
         // The caller's reference becomes staging's: 2.6.17 took one and dropped the other.
         if self.stage(map, pfn, &mut freed)? {
@@ -179,6 +189,7 @@ impl Lru {
     ///
     /// # Errors
     /// [`ListError`] where the page is outside the map, or on a list. Nothing changed.
+    #[inline]
     pub fn add_new(&mut self, map: PageMap<'_>, pfn: Pfn, mut freed: impl FnMut(Pfn)) -> Result<(), ListError> {
         let page = map.page(pfn).ok_or(ListError::NoSuchFrame(pfn))?;
         page.get();
@@ -218,6 +229,7 @@ impl Lru {
     /// # Errors
     /// [`ListError`] where the page is outside the map, or on a list. Nothing changed, and the reference is still the
     /// caller's.
+    #[inline]
     pub fn putback_direct(&mut self, map: PageMap<'_>, pfn: Pfn, freed: impl FnMut(Pfn)) -> Result<(), ListError> {
         let page = map.page(pfn).ok_or(ListError::NoSuchFrame(pfn))?;
         let flags = page.flags().load();
@@ -238,6 +250,7 @@ impl Lru {
     ///
     /// A page that nobody else holds is freed here. Isolation refuses staged pages, so a migration drains first
     /// (`migrate_prep`).
+    #[inline]
     pub fn drain(&mut self, map: PageMap<'_>, mut freed: impl FnMut(Pfn)) {
         self.drain_one(map, LruList::StagedActive, LruList::Active, &mut freed);
         self.drain_one(map, LruList::StagedInactive, LruList::Inactive, &mut freed);
@@ -268,6 +281,7 @@ impl Lru {
     }
 
     /// Drops one reference, and where it was the last takes the page off its list and hands it to `freed` (Linux: `put_page`).
+    #[inline]
     pub fn release(&mut self, map: PageMap<'_>, pfn: Pfn, mut freed: impl FnMut(Pfn)) {
         if map.page(pfn).is_some_and(Page::put) {
             self.forget(map, pfn);
@@ -279,6 +293,7 @@ impl Lru {
     ///
     /// For who dropped the reference without this lock. LRU, ACTIVE and UNEVICTABLE are clear afterwards, listed or not.
     /// A staged page is left alone: staging holds a reference, so its last one cannot be gone.
+    #[inline]
     pub fn forget(&mut self, map: PageMap<'_>, pfn: Pfn) -> bool {
         let Some(page) = map.page(pfn).filter(|page| page.count() == 0) else {
             debug_assert!(false, "a page that is still referenced was to be forgotten");

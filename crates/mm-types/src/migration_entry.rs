@@ -25,6 +25,7 @@ pub enum MigrationKind {
 impl MigrationKind {
     /// Returns the kind's word in traces.
     #[must_use]
+    #[inline]
     pub const fn word(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -69,6 +70,7 @@ impl MigrationEntry {
     /// The frame's page must be locked. `write` is a boolean and not a swap type: fork once passed
     /// type 30 here, which is true, and so gave parent and child write access to a shared page.
     #[must_use]
+    #[inline]
     pub const fn make(pfn: Pfn, write: bool) -> Self {
         if write {
             Self::writable(pfn)
@@ -79,6 +81,7 @@ impl MigrationEntry {
 
     /// Makes a read-only entry (Linux 6.1: `make_readable_migration_entry()`); the page must be locked.
     #[must_use]
+    #[inline]
     pub const fn readable(pfn: Pfn) -> Self {
         Self {
             pfn,
@@ -90,6 +93,7 @@ impl MigrationEntry {
     /// Makes a read-only entry of an anonymous page that only this space maps
     /// (Linux 6.1: `make_readable_exclusive_migration_entry()`); the page must be locked.
     #[must_use]
+    #[inline]
     pub const fn readable_exclusive(pfn: Pfn) -> Self {
         Self {
             pfn,
@@ -100,6 +104,7 @@ impl MigrationEntry {
 
     /// Makes a writable entry (Linux 6.1: `make_writable_migration_entry()`); the page must be locked.
     #[must_use]
+    #[inline]
     pub const fn writable(pfn: Pfn) -> Self {
         Self {
             pfn,
@@ -110,30 +115,35 @@ impl MigrationEntry {
 
     /// Returns the entry with exactly these flags.
     #[must_use]
+    #[inline]
     pub const fn with_flags(self, flags: MigrationFlags) -> Self {
         Self { flags, ..self }
     }
 
     /// Returns the frame of the page in flight (Linux: `migration_entry_to_page()`).
     #[must_use]
+    #[inline]
     pub const fn pfn(self) -> Pfn {
         self.pfn
     }
 
     /// Returns the permission that is left.
     #[must_use]
+    #[inline]
     pub const fn kind(self) -> MigrationKind {
         self.kind
     }
 
     /// Returns the page-table bits it carries.
     #[must_use]
+    #[inline]
     pub const fn flags(self) -> MigrationFlags {
         self.flags
     }
 
     /// True where the mapping will be writable again (Linux: `is_write_migration_entry()`).
     #[must_use]
+    #[inline]
     pub const fn is_write(self) -> bool {
         matches!(self.kind, MigrationKind::Write)
     }
@@ -141,6 +151,7 @@ impl MigrationEntry {
     /// Takes away write permission and exclusiveness, as fork does for a copy-on-write mapping
     /// (Linux: `make_migration_entry_read()`).
     #[must_use]
+    #[inline]
     pub const fn make_read(self) -> Self {
         Self {
             kind: MigrationKind::Read,
@@ -151,6 +162,7 @@ impl MigrationEntry {
     /// Takes away write permission and keeps what is known of exclusiveness, as mprotect does for an
     /// anonymous page: write becomes read-exclusive, read stays read.
     #[must_use]
+    #[inline]
     pub const fn make_read_exclusive(self) -> Self {
         match self.kind {
             MigrationKind::Write => Self {

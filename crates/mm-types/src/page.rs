@@ -31,6 +31,7 @@ pub enum Mapping {
 impl Mapping {
     /// Anonymous (Linux: `PageAnon`).
     #[must_use]
+    #[inline]
     pub const fn is_anon(self) -> bool {
         matches!(self, Self::Anon(_))
     }
@@ -49,12 +50,19 @@ impl Mapping {
         let Some(id) = (word >> 1).checked_sub(1).and_then(|id| u32::try_from(id).ok()) else {
             return Self::None;
         };
-        if word & 1 == 1 { Self::Anon(AnonVmaId::new(id)) } else { Self::File(MappingId::new(id)) }
+        if word & 1 == 1 {
+            Self::Anon(AnonVmaId::new(id))
+        } else {
+            Self::File(MappingId::new(id))
+        }
     }
 }
 
 /// The descriptor of one frame (Linux: `struct page`).
+///
+/// One cache line each, so that neighbours' users do not slow each other.
 #[derive(Debug)]
+#[repr(align(64))]
 pub struct Page {
     /// (A) Flags; the page lock is one of them.
     flags: AtomicPageFlags,
@@ -121,6 +129,7 @@ impl Page {
 
     /// Makes the descriptor of a free frame.
     #[must_use]
+    #[inline]
     pub fn new() -> Self {
         Self {
             flags: AtomicPageFlags::new(PageFlags::empty()),
@@ -131,29 +140,37 @@ impl Page {
             private: AtomicUsize::new(0),
             pins: AtomicU32::new(0),
             entries_out: AtomicU32::new(0),
-            link: Link { list: AtomicU32::new(0), next: AtomicU32::new(0), prev: AtomicU32::new(0) },
+            link: Link {
+                list: AtomicU32::new(0),
+                next: AtomicU32::new(0),
+                prev: AtomicU32::new(0),
+            },
         }
     }
 
     /// Returns the flags, the page lock among them.
     #[must_use]
+    #[inline]
     pub fn flags(&self) -> &AtomicPageFlags {
         &self.flags
     }
 
     /// Returns the reference count at this moment.
     #[must_use]
+    #[inline]
     pub fn count(&self) -> u32 {
         self.count.load(Ordering::Acquire)
     }
 
     /// Returns how many present entries map the page at this moment.
     #[must_use]
+    #[inline]
     pub fn mapcount(&self) -> u32 {
         self.mapcount.load(Ordering::Acquire)
     }
 
     /// Takes a reference on a page the caller knows to be alive.
+    #[inline]
     pub fn get(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
@@ -162,11 +179,15 @@ impl Page {
     ///
     /// False for a page that is free or frozen: look it up again.
     #[must_use]
+    #[inline]
     pub fn get_unless_zero(&self) -> bool {
         let mut seen = self.count.load(Ordering::Relaxed);
         while seen != 0 {
             let Some(more) = seen.checked_add(1) else { return false };
-            match self.count.compare_exchange_weak(seen, more, Ordering::Acquire, Ordering::Relaxed) {
+            match self
+                .count
+                .compare_exchange_weak(seen, more, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) => return true,
                 Err(now) => seen = now,
             }
@@ -178,6 +199,7 @@ impl Page {
     ///
     /// A count of 0 stays 0: a reference dropped twice must not wrap into four thousand million users.
     #[must_use = "the last reference frees the frame"]
+    #[inline]
     pub fn put(&self) -> bool {
         let mut seen = self.count.load(Ordering::Relaxed);
         loop {
@@ -185,7 +207,10 @@ impl Page {
                 debug_assert!(false, "a reference was dropped that nobody held");
                 return false;
             };
-            match self.count.compare_exchange_weak(seen, less, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .count
+                .compare_exchange_weak(seen, less, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(_) => return less == 0,
                 Err(now) => seen = now,
             }
@@ -196,6 +221,7 @@ impl Page {
     ///
     /// # Errors
     /// [`CountMismatch`] with what was found; nothing changed.
+    #[inline]
     pub fn freeze(&self, expected: u32) -> Result<(), CountMismatch> {
         self.count
             .compare_exchange(expected, 0, Ordering::AcqRel, Ordering::Acquire)
@@ -204,14 +230,20 @@ impl Page {
     }
 
     /// Gives a frozen page the count `count` (Linux: `folio_ref_unfreeze`). Only whoever froze it may call this.
+    #[inline]
     pub fn unfreeze(&self, count: u32) {
         self.count.store(count, Ordering::Release);
     }
 
     /// Makes a free frame a page in use with one reference, as an allocator does; false where it is not free.
     #[must_use]
+    #[inline]
     pub fn allocate(&self) -> bool {
-        if self.count.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if self
+            .count
+            .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed)
+            .is_err()
+        {
             return false;
         }
         self.flags.edit(PageFlags::empty(), PageFlags::all());
@@ -224,22 +256,29 @@ impl Page {
     ///
     /// # Errors
     /// [`BadPage`] with what is left on it.
+    #[inline]
     pub fn check_free(&self) -> Result<(), BadPage> {
         let flags = self.flags.load() & Self::NOT_FREEABLE;
         let (mapping, mapcount) = (self.mapping(), self.mapcount());
         if flags.is_empty() && mapping == Mapping::None && mapcount == 0 {
             Ok(())
         } else {
-            Err(BadPage { flags, mapping, mapcount })
+            Err(BadPage {
+                flags,
+                mapping,
+                mapcount,
+            })
         }
     }
 
     /// One more present entry maps the page. Called under the entry's lock, before the store.
+    #[inline]
     pub fn add_mapping(&self) {
         self.mapcount.fetch_add(1, Ordering::AcqRel);
     }
 
     /// One present entry less maps the page. Called under the entry's lock, after the store.
+    #[inline]
     pub fn remove_mapping(&self) {
         let before = self.mapcount.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before != 0, "a mapping was removed that nobody had added");
@@ -247,55 +286,65 @@ impl Page {
 
     /// Returns what the page belongs to. Stable under the page lock.
     #[must_use]
+    #[inline]
     pub fn mapping(&self) -> Mapping {
         Mapping::from_word(self.mapping.load(Ordering::Acquire))
     }
 
     /// Sets what the page belongs to. Caller holds the page lock, or is the page's only user.
+    #[inline]
     pub fn set_mapping(&self, mapping: Mapping) {
         self.mapping.store(mapping.to_word(), Ordering::Release);
     }
 
     /// Returns the page number within the mapping. Stable under the page lock.
     #[must_use]
+    #[inline]
     pub fn index(&self) -> usize {
         self.index.load(Ordering::Acquire)
     }
 
     /// Sets the page number within the mapping. Caller holds the page lock, or is the page's only user.
+    #[inline]
     pub fn set_index(&self, index: usize) {
         self.index.store(index, Ordering::Release);
     }
 
     /// Returns the private word. Stable under the page lock.
     #[must_use]
+    #[inline]
     pub fn private(&self) -> usize {
         self.private.load(Ordering::Acquire)
     }
 
     /// Sets the private word. Caller holds the page lock, or is the page's only user.
+    #[inline]
     pub fn set_private(&self, private: usize) {
         self.private.store(private, Ordering::Release);
     }
 
     /// Returns the number of pins.
     #[must_use]
+    #[inline]
     pub fn pins(&self) -> u32 {
         self.pins.load(Ordering::Acquire)
     }
 
     /// Counts one pin. The caller holds a reference for it.
+    #[inline]
     pub fn add_pin(&self) {
         self.pins.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Takes one pin away. The caller then drops its reference.
+    #[inline]
     pub fn remove_pin(&self) {
         let before = self.pins.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before != 0, "a pin was removed that nobody held");
     }
 
     /// Counts `change` more migration entries that name the page; returns how many there are.
+    #[inline]
     pub fn entries_out(&self, change: i32) -> u32 {
         let step = 0u32.wrapping_add_signed(change);
         self.entries_out.fetch_add(step, Ordering::AcqRel).wrapping_add(step)
@@ -318,6 +367,7 @@ pub struct PageMap<'s> {
 impl<'s> PageMap<'s> {
     /// Makes a map whose first descriptor is that of frame `base`.
     #[must_use]
+    #[inline]
     pub const fn new(base: Pfn, pages: &'s [Page]) -> Self {
         Self { base, pages }
     }
@@ -326,7 +376,11 @@ impl<'s> PageMap<'s> {
     #[must_use]
     #[inline]
     pub fn page(&self, pfn: Pfn) -> Option<&'s Page> {
-        self.pages.get(pfn.raw().checked_sub(self.base.raw()).and_then(|n| usize::try_from(n).ok())?)
+        self.pages.get(
+            pfn.raw()
+                .checked_sub(self.base.raw())
+                .and_then(|n| usize::try_from(n).ok())?,
+        )
     }
 
     /// Returns the descriptor that a list link of this map names.
@@ -351,18 +405,21 @@ impl<'s> PageMap<'s> {
 
     /// Returns the first frame.
     #[must_use]
+    #[inline]
     pub const fn base(&self) -> Pfn {
         self.base
     }
 
     /// Returns how many frames there are.
     #[must_use]
+    #[inline]
     pub const fn len(&self) -> usize {
         self.pages.len()
     }
 
     /// True for a map of no frames.
     #[must_use]
+    #[inline]
     pub const fn is_empty(&self) -> bool {
         self.pages.is_empty()
     }
@@ -406,11 +463,16 @@ mod tests {
         assert!(page.allocate());
         assert_eq!(page.check_free(), Ok(()));
         page.set_mapping(Mapping::Anon(AnonVmaId::new(0)));
-        page.flags().edit(PageFlags::ACTIVE | PageFlags::DIRTY, PageFlags::empty());
+        page.flags()
+            .edit(PageFlags::ACTIVE | PageFlags::DIRTY, PageFlags::empty());
         let bad = page.check_free();
         assert_eq!(
             bad,
-            Err(BadPage { flags: PageFlags::ACTIVE, mapping: Mapping::Anon(AnonVmaId::new(0)), mapcount: 0 })
+            Err(BadPage {
+                flags: PageFlags::ACTIVE,
+                mapping: Mapping::Anon(AnonVmaId::new(0)),
+                mapcount: 0
+            })
         );
     }
 

@@ -83,12 +83,14 @@ pub enum Pte {
 impl Pte {
     /// Maps `pfn` with `flags`.
     #[must_use]
+    #[inline]
     pub const fn present(pfn: Pfn, flags: PteFlags) -> Self {
         Self::Present { pfn, flags }
     }
 
     /// Returns the frame the entry maps or names.
     #[must_use]
+    #[inline]
     pub const fn pfn(self) -> Option<Pfn> {
         match self {
             Self::Present { pfn, .. } | Self::Poison(pfn) => Some(pfn),
@@ -99,24 +101,28 @@ impl Pte {
 
     /// True for an empty slot (Linux: `pte_none()`).
     #[must_use]
+    #[inline]
     pub const fn is_none(self) -> bool {
         matches!(self, Self::None)
     }
 
     /// True where the hardware may translate through the entry.
     #[must_use]
+    #[inline]
     pub const fn is_present(self) -> bool {
         matches!(self, Self::Present { .. })
     }
 
     /// True where a page in flight is named.
     #[must_use]
+    #[inline]
     pub const fn is_migration(self) -> bool {
         matches!(self, Self::Migration(_))
     }
 
     /// Returns the migration entry, if it is one.
     #[must_use]
+    #[inline]
     pub const fn migration(self) -> Option<MigrationEntry> {
         match self {
             Self::Migration(entry) => Some(entry),
@@ -126,12 +132,14 @@ impl Pte {
 
     /// True where `pfn` is mapped here, present.
     #[must_use]
+    #[inline]
     pub fn maps(self, pfn: Pfn) -> bool {
         matches!(self, Self::Present { pfn: mapped, .. } if mapped == pfn)
     }
 
     /// Returns the bits of a present entry; no bits otherwise.
     #[must_use]
+    #[inline]
     pub const fn flags(self) -> PteFlags {
         match self {
             Self::Present { flags, .. } => flags,
@@ -141,12 +149,14 @@ impl Pte {
 
     /// True where a store goes through now; a write migration entry is not writable, it will be.
     #[must_use]
+    #[inline]
     pub const fn writable(self) -> bool {
         self.flags().contains(PteFlags::WRITE) && !self.flags().contains(PteFlags::UFFD_WP)
     }
 
     /// True where the entry, present or in flight, remembers a store.
     #[must_use]
+    #[inline]
     pub const fn dirty(self) -> bool {
         match self {
             Self::Present { flags, .. } => flags.contains(PteFlags::DIRTY),
@@ -157,6 +167,7 @@ impl Pte {
 
     /// True where the entry, present or in flight, remembers an access.
     #[must_use]
+    #[inline]
     pub const fn young(self) -> bool {
         match self {
             Self::Present { flags, .. } => flags.contains(PteFlags::YOUNG),

@@ -33,6 +33,7 @@ impl Pte {
     /// style: the caller takes it from the entry that the exchange returned. `None` unless `pfn` is
     /// mapped here.
     #[must_use]
+    #[inline]
     pub fn install_migration(self, pfn: Pfn, style: EntryStyle) -> Option<Self> {
         if !self.maps(pfn) {
             return None;
@@ -54,6 +55,7 @@ impl Pte {
     /// Replaces a mapping of `pfn` by its slot in swap: what 2.6.17 does to a swap-cache page instead
     /// of a migration entry. `None` unless `pfn` is mapped here.
     #[must_use]
+    #[inline]
     pub fn install_swap(self, pfn: Pfn, entry: SwapEntry) -> Option<Self> {
         if !self.maps(pfn) {
             return None;
@@ -68,18 +70,21 @@ impl Pte {
     /// Replaces a nonlinear mapping of `pfn` by the file offset it is found again by, in pages
     /// (Linux 2.6.17: `try_to_unmap_cluster()`). `None` unless `pfn` is mapped here.
     #[must_use]
+    #[inline]
     pub fn clear_to_file(self, pfn: Pfn, offset: u64) -> Option<Self> {
         self.maps(pfn).then_some(Self::File { offset })
     }
 
     /// Clears a mapping of `pfn`, which comes back by an ordinary fault. `None` unless `pfn` is mapped here.
     #[must_use]
+    #[inline]
     pub fn unmap(self, pfn: Pfn) -> Option<Self> {
         self.maps(pfn).then_some(Self::None)
     }
 
     /// Replaces a mapping of `pfn` by a poison entry. `None` unless `pfn` is mapped here.
     #[must_use]
+    #[inline]
     pub fn install_poison(self, pfn: Pfn) -> Option<Self> {
         self.maps(pfn).then_some(Self::Poison(pfn))
     }
@@ -92,6 +97,7 @@ impl Pte {
     /// soft-dirty exactly as it was. Both pages must be locked. `None` for anything but a migration
     /// entry of `to.old`.
     #[must_use]
+    #[inline]
     pub fn restore(self, to: Restore) -> Option<Self> {
         let entry = self.migration().filter(|entry| entry.pfn() == to.old)?;
         let watched = entry.flags().contains(MigrationFlags::UFFD_WP);
@@ -119,6 +125,7 @@ impl Pte {
     /// the parent's entry already remembers both. A slot is no longer exclusive once two entries
     /// refer to it. userfaultfd marks are copied; a caller whose child is not registered clears them.
     #[must_use]
+    #[inline]
     pub fn fork_copy(self, cow: bool) -> (Self, Self) {
         match self {
             Self::Present { pfn, flags } => {
@@ -157,6 +164,7 @@ impl Pte {
     /// written is not known before it is back: to read-exclusive for an anonymous page in the lossless
     /// style, to read otherwise.
     #[must_use]
+    #[inline]
     pub fn protect(self, allow_write: bool, anon: bool, style: EntryStyle) -> Self {
         match self {
             Self::Present { pfn, flags } if !allow_write => Self::present(pfn, flags.difference(PteFlags::WRITE)),

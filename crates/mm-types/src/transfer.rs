@@ -109,6 +109,7 @@ const fn sets(rules: Rules) -> Sets {
 ///
 /// The copy of the contents comes before it: `UPTODATE` on the new page says that they are there.
 #[must_use]
+#[inline]
 pub const fn transfer(rules: Rules, old: PageFlags) -> Transfer {
     const LINUX_2_6_17: Sets = sets(Rules::Linux2617);
     const MODERN: Sets = sets(Rules::Modern);

@@ -53,6 +53,7 @@ impl From<NonPresent> for Pte {
 impl Pte {
     /// Returns the swap, migration or poison entry, if it is one.
     #[must_use]
+    #[inline]
     pub const fn non_present(self) -> Option<NonPresent> {
         match self {
             Self::Swap { entry, flags } => Some(NonPresent::Swap { entry, flags }),
@@ -103,6 +104,7 @@ impl EntryFormat {
     /// The direction is always the safe one: old, read-only, not exclusive. `Lost::DIRTY` obliges the
     /// caller to mark the page dirty before the word replaces the mapping.
     #[must_use]
+    #[inline]
     pub fn fit(&self, entry: MigrationEntry) -> (MigrationEntry, Lost) {
         let lost_flags = entry.flags().difference(self.room());
         let mut lost = Lost::empty();
@@ -128,6 +130,7 @@ impl EntryFormat {
 
     /// Degrades a swap entry's marks to what the format can hold, and says which it had more.
     #[must_use]
+    #[inline]
     pub const fn fit_swap(&self, flags: SwapPteFlags) -> (SwapPteFlags, Lost) {
         let mut lost = Lost::empty();
         let mut kept = flags;
@@ -154,6 +157,7 @@ impl EntryFormat {
     ///
     /// [`EncodeError`]: a frame or offset too large, a type the layout does not have, marks without
     /// room, or the one entry that would read as an empty slot.
+    #[inline]
     pub fn encode(&self, entry: NonPresent) -> Result<u64, EncodeError> {
         let word = match entry {
             NonPresent::Swap { entry, flags } => self.swap_word(entry, flags)?,
@@ -172,6 +176,7 @@ impl EntryFormat {
     /// `None` for an empty slot, a present or a file entry, a type the layout gives to something this
     /// project has no entry for, and a word with a bit set that the format has no field for.
     #[must_use]
+    #[inline]
     pub fn decode(&self, word: u64) -> Option<NonPresent> {
         let marks = bit(self.soft_dirty_bit) | bit(self.uffd_wp_bit) | bit(self.exclusive_bit);
         if self.is_none(word) || word & !(self.type_mask() | self.offset_mask() | marks) != 0 {
