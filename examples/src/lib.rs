@@ -1,1 +1,24 @@
 //! What the programs share.
+//!
+//! | question | module |
+//! |---|---|
+//! | what was asked for, and does it make sense? | [`args`], [`size`], [`memory`] |
+//! | whose pages move? | [`workers`]: [`words`] that are written, [`file_check`] of what is read |
+//! | what does a plain copy cost? | [`mod@reference`] |
+//! | what is happening? | [`picture`], [`stop`] |
+//! | what came of it? | [`report`], [`refused`], [`console`] |
+
+pub mod args;
+pub mod console;
+pub mod file_check;
+pub mod median;
+pub mod memory;
+pub mod picture;
+pub mod random;
+pub mod reference;
+pub mod refused;
+pub mod report;
+pub mod size;
+pub mod stop;
+pub mod words;
+pub mod workers;
