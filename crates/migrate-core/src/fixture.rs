@@ -97,7 +97,8 @@ pub trait Fixture {
     fn space(&self) -> Result<SpaceId, FixtureError>;
 
     /// Maps a fresh anonymous page, all zero, up to date, not dirty, at an empty `site`: on the source node, on the LRU (drained, inactive)
-    /// with one reference, the entry's. `writable` is the VMA's permission and the entry's.
+    /// with one reference, the entry's. `writable` is the VMA's permission and the entry's; where the profile's entries remember
+    /// it, the entry is exclusive.
     ///
     /// # Errors
     /// As all methods.
@@ -343,7 +344,8 @@ pub trait Fixture {
         lacks(Capabilities::FAULT_THREAD)
     }
 
-    /// Waits until every thread of [`Fixture::fault`] that slept has finished, and returns what each saw or stored, by actor
+    /// Called after each run, with no page lock held: waits until every thread of [`Fixture::fault`] that slept has finished, does
+    /// what else had to wait for a page lock, and returns what each thread saw or stored, by actor
     /// ([`Capabilities::FAULT_THREAD`]). The event `Wake` of each has been recorded.
     ///
     /// # Errors

@@ -215,6 +215,7 @@ impl List<Isolated<Ref>> for Chain<'_> {
 
 use fixture::{Board, Kernel, PAGES, SOURCE, TARGET};
 use mc::fixture::{Fixture, Replay, run_scenario};
+use mc::model::ModelFixture;
 use mc::{Args, FromFn, LINUX_2_6_17, MODERN, Profile, Tally};
 use mm_types::{Mode, Outcome, Reason};
 
@@ -378,11 +379,15 @@ fn a_page_locked_by_another_is_refused_and_is_as_it_was() {
 }
 
 #[test]
-fn the_scenarios_run_where_the_kernel_has_what_they_need() {
+fn scenarios_leave_the_same_trace_as_on_the_model_where_the_kernel_has_what_they_need() {
     let mut ran = 0;
     for case in support::cases() {
         match run_scenario(&mut Board::new(), &case.text, Some(case.profile)) {
-            Ok(Replay::Ran(_)) => ran += 1,
+            Ok(Replay::Ran(report)) => {
+                ran += 1;
+                let model = run_scenario(&mut ModelFixture::default(), &case.text, Some(case.profile)).unwrap();
+                assert_eq!(report.to_string(), model.report().unwrap().to_string(), "{}", case.name);
+            }
             Ok(Replay::NotApplicable { lacks }) => println!("{}: not applicable, lacks: {lacks}", case.name),
             Err(error) => panic!("{}: {error}", case.name),
         }

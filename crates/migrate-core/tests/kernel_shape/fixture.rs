@@ -78,8 +78,10 @@ impl Board {
         }
     }
 
-    fn map(&self, site: Site, pfn: Pfn, write: bool) {
-        let flags = if write { PteFlags::WRITE } else { PteFlags::empty() };
+    fn map(&self, site: Site, pfn: Pfn, write: bool, alone: bool) {
+        let mut flags = PteFlags::empty();
+        flags.set(PteFlags::WRITE, write);
+        flags.set(PteFlags::EXCLUSIVE, alone && self.style.get() == EntryStyle::Lossless);
         self.kernel.slot(site).update(&|_| Some(Pte::present(pfn, flags)));
     }
 }
@@ -147,7 +149,7 @@ impl Fixture for Board {
         descriptor.index.set(site.page.raw() as usize);
         descriptor.flags.set(PageFlags::UPTODATE);
         self.vmas.borrow_mut().insert(site, writable);
-        self.map(site, pfn, writable);
+        self.map(site, pfn, writable, true);
         self.kernel.putback(page);
         Ok(pfn)
     }
@@ -159,7 +161,7 @@ impl Fixture for Board {
             return Err(FixtureError::NotApplicable(Capabilities::SHARED));
         }
         self.vmas.borrow_mut().insert(to, writable);
-        self.map(to, pfn, writable);
+        self.map(to, pfn, writable, false);
         Ok(())
     }
 
@@ -189,10 +191,10 @@ impl Fixture for Board {
                 to.index.set(from.index.get());
                 to.flags.set(PageFlags::UPTODATE);
                 page = copy.0;
-                self.map(site, Pfn::new(page as u64), true);
+                self.map(site, Pfn::new(page as u64), true, true);
                 self.kernel.putback(copy);
             } else {
-                self.map(site, pfn, true);
+                self.map(site, pfn, true, true);
             }
             if let Some(recording) = &self.recording {
                 (&**recording).note(|| Event::Map {

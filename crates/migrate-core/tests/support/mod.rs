@@ -6,19 +6,19 @@ use std::path::Path;
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
 
 /// One scenario in one profile.
-pub struct Case {
+pub(crate) struct Case {
     /// The file's name without `.scn`, and the profile's.
-    pub name: String,
+    pub(crate) name: String,
     /// The text.
-    pub text: String,
+    pub(crate) text: String,
     /// Whose rules.
-    pub profile: &'static Profile,
+    pub(crate) profile: &'static Profile,
 }
 
 /// Returns every scenario in every profile it exists in, by name.
 ///
 /// `NAME.scn` exists in both; `NAME.linux.scn` and `NAME.modern.scn` in one, which the text names too.
-pub fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let mut cases = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
