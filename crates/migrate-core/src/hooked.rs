@@ -253,11 +253,11 @@ impl<B: Rmap, H: Hook> Rmap for Hooked<'_, B, H> {
         self.backend.flush_pending(space);
     }
 
-    fn reserve(&self, page: &B::Locked, gather: &mut B::Gather) -> Result<(), Refusal> {
+    fn reserve(&self, page: &B::Locked, new: Option<&B::Locked>, gather: &mut B::Gather) -> Result<(), Refusal> {
         if self.fails(Edge::Reserve(self.locked_pfn(page))) {
             return Err(Refusal::MappingLimit);
         }
-        self.backend.reserve(page, gather)
+        self.backend.reserve(page, new, gather)
     }
 
     fn is_mapped(&self, page: &B::Locked) -> bool {

@@ -188,10 +188,19 @@ pub trait Rmap: Frames {
 
     /// Reserves what restoring this page's entries can need, before the first of them is replaced.
     ///
+    /// `new` is the page it will move to if nothing goes wrong, where the profile takes that first. A backend for which making
+    /// a translation real is the expensive part can prepare it at the first barrier already, inaccessible, and only open it at
+    /// the second; should the page stay after all, the second barrier makes the old frame's mapping again.
+    ///
     /// # Errors
     /// The refusal for the page; nothing was reserved.
-    fn reserve(&self, page: &Self::Locked, gather: &mut Self::Gather) -> Result<(), Refusal> {
-        let _ = (page, gather);
+    fn reserve(
+        &self,
+        page: &Self::Locked,
+        new: Option<&Self::Locked>,
+        gather: &mut Self::Gather,
+    ) -> Result<(), Refusal> {
+        let _ = (page, new, gather);
         Ok(())
     }
 

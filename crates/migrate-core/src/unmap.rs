@@ -20,7 +20,7 @@ impl<B: Backend> Slot<B> {
             return Ok(());
         }
         let (gather, edits) = pending.parts(cx.backend);
-        cx.backend.reserve(old, gather)?;
+        cx.backend.reserve(old, self.new.locked(), gather)?;
         self.state.unmapped = true;
         let pfn = pfn_of(cx.backend, old);
         let swap = match cx.profile.swap_cache {
