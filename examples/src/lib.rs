@@ -14,6 +14,7 @@ pub mod file_check;
 pub mod median;
 pub mod memory;
 pub mod picture;
+pub mod provoke;
 pub mod random;
 pub mod reference;
 pub mod refused;

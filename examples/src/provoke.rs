@@ -1,0 +1,408 @@
+//! Every reason a page can stay, provoked on purpose.
+//!
+//! Most are scenarios: texts that the model replays. What a scenario cannot say is done to the model by hand; what the model
+//! cannot do by itself is done to it by a hook that lets one step fail.
+
+use std::collections::VecDeque;
+
+use migrate_core::fixture::{Replay, run_scenario};
+use migrate_core::model::{Config, Model, ModelFixture, WritePage};
+use migrate_core::{
+    Args, Edge, Frames, FromFn, Hooked, LINUX_2_6_17, MODERN, Mover, PageRef, Profile, Slot, Verdict, migrate_pages,
+    putback_lru_pages,
+};
+use mm_types::trace::Event;
+use mm_types::{ActorId, Mode, NodeId, Outcome, PageFlags, Pfn, Reason, Refusal, Rules, Site, Vpn};
+
+/// How a refusal is provoked.
+#[derive(Clone, Copy)]
+pub enum How {
+    /// A scenario about page `p0`; everything after its version line and settings of profile and mode.
+    Scenario(&'static str),
+    /// By hand.
+    ByHand(fn() -> Result<Vec<Outcome>, String>),
+    /// Not at all, and why.
+    Unreachable(&'static str),
+}
+
+impl core::fmt::Debug for How {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Scenario(_) => "Scenario",
+            Self::ByHand(_) => "ByHand",
+            Self::Unreachable(_) => "Unreachable",
+        })
+    }
+}
+
+/// One reason, and how to provoke it.
+#[derive(Clone, Copy, Debug)]
+pub struct Provocation {
+    /// The rule's word.
+    pub word: &'static str,
+    /// What is done, as a sentence.
+    pub story: &'static str,
+    /// How.
+    pub how: How,
+}
+
+const fn scenario(word: &'static str, story: &'static str, text: &'static str) -> Provocation {
+    Provocation {
+        word,
+        story,
+        how: How::Scenario(text),
+    }
+}
+
+const fn by_hand(word: &'static str, story: &'static str, how: fn() -> Result<Vec<Outcome>, String>) -> Provocation {
+    Provocation {
+        word,
+        story,
+        how: How::ByHand(how),
+    }
+}
+
+/// All of them, in the order of [`Refusal::EXAMPLES`].
+pub const ALL: &[Provocation] = &[
+    scenario(
+        "lock_busy",
+        "somebody holds the page lock, and the run may not sleep",
+        "profile modern\nmode async\nspace m0\nmap p0 m0+0x3 anon rw\nlock p0\nmigrate p0\n",
+    ),
+    scenario(
+        "writeback",
+        "the page is being written back, and the run may wait for locks only",
+        "profile modern\nmode sync-light\nspace m0\nfile b0 pages=1 mover=plain\nmap p0 m0+0x3 file=b0+0x0 rw shared\nwriteback p0\nmigrate p0\n",
+    ),
+    by_hand(
+        "mapped",
+        "a nonlinear mapping was used lately: 2006 only ages its entry at first, and so the page is mapped still",
+        mapped,
+    ),
+    scenario(
+        "extra_reference",
+        "somebody outside the migration holds a reference",
+        "profile modern\nspace m0\nmap p0 m0+0x3 anon rw\nget p0\nmigrate p0\n",
+    ),
+    scenario(
+        "pinned",
+        "the page is pinned for direct access, twice",
+        "profile modern\nspace m0\nmap p0 m0+0x3 anon rw\npin p0\npin p0\nmigrate p0\n",
+    ),
+    scenario(
+        "buffers_busy",
+        "a buffer is under I/O, and the run may not wait",
+        "profile modern\nmode async\nspace m0\nfile b0 pages=1 mover=buffers\nmap p0 m0+0x3 file=b0+0x0 rw shared\nbuffers_busy p0\nmigrate p0\n",
+    ),
+    by_hand(
+        "buffers_not_releasable",
+        "its file system keeps private data with the page and does not give them up",
+        buffers_not_releasable,
+    ),
+    by_hand(
+        "slot_changed",
+        "just before the switch, the page cache holds another page at this index",
+        slot_changed,
+    ),
+    scenario(
+        "truncated",
+        "the page was cut off its file while a buffer was under I/O",
+        "profile modern\nspace m0\nfile b0 pages=1 mover=buffers\nmap p0 m0+0x3 file=b0+0x0 rw shared\nisolate p0\nbuffers_busy p0\ntruncate p0\nmigrate p0\n",
+    ),
+    by_hand("not_on_lru", "another migration isolated the page first", not_on_lru),
+    scenario(
+        "mlocked",
+        "one of two spaces locked its mapping: in 2006 such a page does not move",
+        "profile linux-2.6.17\nspace m0\nspace m1\nmap p0 m0+0x3 anon rw\nshare p0 m1+0x3 rw\nmlock m1+0x3\nmigrate p0\n",
+    ),
+    by_hand("poisoned", "the frame is known to be bad", poisoned),
+    scenario(
+        "dirty",
+        "a dirty page of a file that does not know how to move pages; today's kernel does not write it out",
+        "profile modern\nspace m0\nfile b0 pages=1 mover=fallback\nmap p0 m0+0x3 file=b0+0x0 rw shared\nwrite m0+0x3 0x2a\nmigrate p0\n",
+    ),
+    scenario(
+        "written_out",
+        "the same in 2006, which writes the page out, leaves it for now, and moves it clean in a later pass",
+        "profile linux-2.6.17\nspace m0\nfile b0 pages=1 mover=fallback\nmap p0 m0+0x3 file=b0+0x0 rw shared\nwrite m0+0x3 0x2a\nmigrate p0\n",
+    ),
+    scenario(
+        "no_writepage",
+        "the same in 2006, of a file that has no way to write",
+        "profile linux-2.6.17\nspace m0\nfile b0 pages=1 mover=fallback-nowrite\nmap p0 m0+0x3 file=b0+0x0 rw shared\nwrite m0+0x3 0x2a\nmigrate p0\n",
+    ),
+    by_hand(
+        "write_failed",
+        "the same in 2006, and the file system reports an error",
+        write_failed,
+    ),
+    scenario(
+        "never_moves",
+        "the file forbids it",
+        "profile modern\nspace m0\nfile b0 pages=1 mover=never\nmap p0 m0+0x3 file=b0+0x0 rw shared\nmigrate p0\n",
+    ),
+    scenario(
+        "no_target",
+        "there is no new page",
+        "profile modern\nspace m0\nmap p0 m0+0x3 anon rw\ntargets 0\nmigrate p0\n",
+    ),
+    by_hand(
+        "mapping_limit",
+        "in user space, to protect one page in the middle of a mapping takes two more mappings, and there are none (here: a hook says so)",
+        mapping_limit,
+    ),
+    Provocation {
+        word: "stall_budget",
+        story: "the page would be held longer than its caller allows",
+        how: How::Unreachable("no run takes a stall budget yet; the word is reserved"),
+    },
+    scenario(
+        "copy_failed",
+        "the contents cannot be read: today's kernel notices before the switch, and nothing has moved",
+        "profile modern\nspace m0\nmap p0 m0+0x3 anon rw\nfail copy p0\nmigrate p0\n",
+    ),
+    scenario(
+        "copied_too_late",
+        "the same in 2006, which copies after the switch: the new page is in place, in error",
+        "profile linux-2.6.17\nspace m0\nmap p0 m0+0x3 anon rw\nfail copy p0\nmigrate p0\n",
+    ),
+    by_hand(
+        "backend",
+        "what provides new pages fails with a number of its own",
+        backend_error,
+    ),
+];
+
+/// What a provocation led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Provoked {
+    /// The refusal, with its holder.
+    pub refusal: Refusal,
+    /// True where the page stayed in the end; false where a later pass moved it.
+    pub stayed: bool,
+}
+
+impl Provocation {
+    /// Does it, and finds the refusal among the page's outcomes; `None` where it cannot be provoked.
+    ///
+    /// # Errors
+    /// What went wrong, or which outcomes came instead.
+    pub fn provoke(&self) -> Result<Option<Provoked>, String> {
+        let outcomes = match self.how {
+            How::Unreachable(_) => return Ok(None),
+            How::Scenario(text) => replay(text)?,
+            How::ByHand(how) => how()?,
+        };
+        let refusal = outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Retry(refusal) | Outcome::Refused(refusal) if refusal.word() == self.word => Some(*refusal),
+            _ => None,
+        });
+        let refusal = refusal.ok_or_else(|| format!("{}: {outcomes:?}", self.word))?;
+        let stayed = matches!(outcomes.last(), Some(Outcome::Refused(_)));
+        Ok(Some(Provoked { refusal, stayed }))
+    }
+
+    /// Returns the profile in which it is provoked.
+    #[must_use]
+    pub fn rules(&self) -> Rules {
+        match self.how {
+            How::Scenario(text) if text.contains(LINUX_2_6_17.rules.word()) => Rules::Linux2617,
+            How::ByHand(_) if matches!(self.word, "write_failed" | "mapped") => Rules::Linux2617,
+            _ => Rules::Modern,
+        }
+    }
+}
+
+fn replay(text: &str) -> Result<Vec<Outcome>, String> {
+    let text = format!("scenario v1\n{text}");
+    match run_scenario(&mut ModelFixture::new(), &text, None) {
+        // A scenario here has one page, so that whatever its trace says of refusals is about that page.
+        Ok(Replay::Ran(report)) => Ok(report.events.iter().filter_map(outcome).collect()),
+        Ok(Replay::NotApplicable { lacks }) => Err(format!("the model lacks {lacks}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn outcome(event: &Event) -> Option<Outcome> {
+    match *event {
+        Event::Refuse { refusal, last, .. } if last => Some(Outcome::Refused(refusal)),
+        Event::Refuse { refusal, .. } => Some(Outcome::Retry(refusal)),
+        Event::Moved { new, .. } => Some(Outcome::Moved { to: new }),
+        _ => None,
+    }
+}
+
+const SOURCE: u64 = 0;
+
+/// A model with one page, and who uses it.
+struct Stage {
+    model: Model,
+    site: Site,
+    pfn: Pfn,
+}
+
+impl Stage {
+    fn anonymous(profile: &'static Profile) -> Result<Self, String> {
+        let model = Self::model(profile);
+        let site = Site::new(model.new_space(), Vpn::new(SOURCE));
+        model.map_anon(site, 1);
+        Self::touch(model, site)
+    }
+
+    fn file(profile: &'static Profile, mover: Mover, write: WritePage) -> Result<Self, String> {
+        let model = Self::model(profile);
+        let site = Site::new(model.new_space(), Vpn::new(SOURCE));
+        let file = model.create_file(1, mover, write);
+        model.map_file(site, 1, file, 0, true);
+        Self::touch(model, site)
+    }
+
+    fn model(profile: &'static Profile) -> Model {
+        Model::new(Config {
+            profile,
+            ..Config::default()
+        })
+    }
+
+    fn touch(model: Model, site: Site) -> Result<Self, String> {
+        let _ = model.access(ActorId::new(0), site, migrate_core::model::Op::Read, ());
+        let pfn = model.pte(site).pfn().ok_or("the model did not map the page")?;
+        Ok(Self { model, site, pfn })
+    }
+
+    /// One run over the page, in which the steps that `fails` names fail.
+    fn run(&self, profile: &Profile, fails: impl Fn(Edge) -> bool) -> Result<Vec<Outcome>, String> {
+        self.run_with(profile, fails, |model| {
+            model.allocate(NodeId::new(1)).ok_or(Refusal::NoTarget)
+        })
+    }
+
+    fn run_with(
+        &self,
+        profile: &Profile,
+        fails: impl Fn(Edge) -> bool,
+        take: impl Fn(&Model) -> Result<PageRef, Refusal>,
+    ) -> Result<Vec<Outcome>, String> {
+        let hook = |edge| if fails(edge) { Verdict::Fail } else { Verdict::Go };
+        let backend = Hooked::new(&self.model, &hook);
+        let page = match self.model.isolate(self.pfn, ()) {
+            Ok(page) => page,
+            Err(refusal) => return Ok(vec![Outcome::Refused(refusal)]),
+        };
+        let mut outcomes = Vec::new();
+        let (mut from, mut moved, mut failed) = (VecDeque::from([page]), VecDeque::new(), VecDeque::new());
+        let args = Args {
+            from: &mut from,
+            target: FromFn {
+                take: |_: &PageRef| take(&self.model),
+                give_back: |page| self.model.put(page),
+            },
+            moved: Some(&mut moved),
+            failed: &mut failed,
+            slots: &mut [Slot::new()],
+            profile,
+            mode: Mode::Sync,
+            reason: Reason::SyscallOrCpuset,
+            outcome: &mut |_, outcome| outcomes.push(outcome),
+            observer: (),
+        };
+        migrate_pages(&backend, args).map_err(|error| error.to_string())?;
+        for list in [&mut moved, &mut failed, &mut from] {
+            putback_lru_pages(&self.model, list, ());
+        }
+        Ok(outcomes)
+    }
+}
+
+fn buffers_not_releasable() -> Result<Vec<Outcome>, String> {
+    let stage = Stage::file(&MODERN, Mover::Fallback, WritePage::Unlocks)?;
+    // The reference is that of the private data.
+    let page = stage.model.page(stage.pfn);
+    page.get();
+    page.flags().edit(PageFlags::PRIVATE, PageFlags::empty());
+    stage.run(&MODERN, |edge| matches!(edge, Edge::ReleaseBuffers(_)))
+}
+
+fn mapped() -> Result<Vec<Outcome>, String> {
+    let stage = Stage::file(&LINUX_2_6_17, Mover::Plain, WritePage::Unlocks)?;
+    stage.model.remap_file(stage.site, 0, ());
+    let Stage { model, site, .. } = stage;
+    Stage::touch(model, site)?.run(&LINUX_2_6_17, |_| false)
+}
+
+fn slot_changed() -> Result<Vec<Outcome>, String> {
+    let stage = Stage::file(&MODERN, Mover::Plain, WritePage::Unlocks)?;
+    stage.run(&MODERN, |edge| matches!(edge, Edge::Switch { .. }))
+}
+
+fn not_on_lru() -> Result<Vec<Outcome>, String> {
+    let stage = Stage::anonymous(&MODERN)?;
+    let first = stage
+        .model
+        .isolate(stage.pfn, ())
+        .map_err(|refusal| refusal.to_string())?;
+    let outcomes = stage.run(&MODERN, |_| false);
+    putback_lru_pages(&stage.model, &mut Some(first), ());
+    outcomes
+}
+
+fn poisoned() -> Result<Vec<Outcome>, String> {
+    let stage = Stage::anonymous(&MODERN)?;
+    let page = stage.model.page(stage.pfn);
+    page.flags().edit(PageFlags::HWPOISON, PageFlags::empty());
+    stage.run(&MODERN, |_| false)
+}
+
+fn write_failed() -> Result<Vec<Outcome>, String> {
+    let stage = Stage::file(&LINUX_2_6_17, Mover::Fallback, WritePage::Fails)?;
+    stage.model.dirty_page(stage.pfn);
+    stage.run(&LINUX_2_6_17, |_| false)
+}
+
+fn mapping_limit() -> Result<Vec<Outcome>, String> {
+    let stage = Stage::anonymous(&MODERN)?;
+    stage.run(&MODERN, |edge| matches!(edge, Edge::Reserve(_)))
+}
+
+fn backend_error() -> Result<Vec<Outcome>, String> {
+    let stage = Stage::anonymous(&MODERN)?;
+    stage.run_with(&MODERN, |_| false, |_| Err(Refusal::Backend { code: libc::EIO }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_there_once_and_in_order() {
+        let words: Vec<_> = ALL.iter().map(|provocation| provocation.word).collect();
+        let known: Vec<_> = Refusal::EXAMPLES.iter().map(|refusal| refusal.word()).collect();
+        assert_eq!(words, known);
+    }
+
+    #[test]
+    fn every_provocation_ends_with_its_own_refusal() {
+        let mut unreachable = Vec::new();
+        for provocation in ALL {
+            match provocation.provoke() {
+                Ok(Some(provoked)) => assert_eq!(provoked.refusal.word(), provocation.word),
+                Ok(None) => unreachable.push(provocation.word),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert_eq!(unreachable, ["stall_budget"]);
+    }
+
+    #[test]
+    fn holders_are_named_where_there_is_one() {
+        let holder = |word: &str| {
+            let provocation = ALL.iter().find(|provocation| provocation.word == word).unwrap();
+            provocation.provoke().unwrap().unwrap().refusal.to_string()
+        };
+        assert_eq!(holder("extra_reference"), "extra_reference expected=1 found=2");
+        assert_eq!(holder("pinned"), "pinned pins=2");
+        assert!(holder("mlocked").starts_with("mlocked site=m"), "{}", holder("mlocked"));
+        assert!(holder("mapped").starts_with("mapped site=m"), "{}", holder("mapped"));
+        assert_eq!(holder("backend"), "backend code=5");
+    }
+}
