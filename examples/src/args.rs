@@ -60,7 +60,7 @@ pub struct Cli {
     /// What everything random depends on
     #[arg(long, value_name = "X", default_value_t = 1)]
     seed: u64,
-    /// Write the canonical trace of the first events to this file
+    /// Write the canonical trace to this file: the newest events, as many as there is room for
     #[arg(long, value_name = "PATH")]
     trace: Option<PathBuf>,
     /// Print the report as one JSON object

@@ -5,8 +5,9 @@
 //! | what was asked for, and does it make sense? | [`args`], [`size`], [`memory`] |
 //! | whose pages move? | [`workers`]: [`words`] that are written, [`file_check`] of what is read |
 //! | what does a plain copy cost? | [`mod@reference`] |
-//! | what is happening? | [`picture`], [`stop`] |
-//! | what came of it? | [`report`], [`refused`], [`console`] |
+//! | what is happening? | [`progress`], [`picture`], [`stop`] |
+//! | why would a page stay? | [`provoke`] |
+//! | what came of it? | [`report`], [`refused`], [`tally`], [`console`] |
 
 pub mod args;
 pub mod console;
@@ -14,6 +15,7 @@ pub mod file_check;
 pub mod median;
 pub mod memory;
 pub mod picture;
+pub mod progress;
 pub mod provoke;
 pub mod random;
 pub mod reference;
@@ -21,5 +23,6 @@ pub mod refused;
 pub mod report;
 pub mod size;
 pub mod stop;
+pub mod tally;
 pub mod words;
 pub mod workers;

@@ -1,0 +1,228 @@
+//! What is happening, while it happens: a picture on a terminal, a line now and then without one.
+//!
+//! Both go to standard error, so that standard output holds the report and nothing else.
+
+use core::fmt::Write as _;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::time::Duration;
+use std::io::{self, IsTerminal};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::args::Until;
+use crate::console;
+use crate::picture::Board;
+use crate::report::Stalls;
+
+/// What the migrator tells while it works.
+#[derive(Debug)]
+pub struct Live {
+    /// On which node each page is.
+    pub board: Board,
+    /// Pages moved so far.
+    pub moved: AtomicU64,
+    /// Pages that stayed, so far.
+    pub refused: AtomicU64,
+    /// Trips made: everything to the other node.
+    pub trips: AtomicU32,
+    /// True once pages move: before, threads touch everything for the first time.
+    pub started: AtomicBool,
+}
+
+impl Live {
+    /// Makes the picture of `pages` pages that are all on node 0.
+    #[must_use]
+    pub fn new(pages: usize) -> Self {
+        Self {
+            board: Board::new(pages),
+            moved: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            trips: AtomicU32::new(0),
+            started: AtomicBool::new(false),
+        }
+    }
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// A picture that is drawn over.
+    Picture,
+    /// A line every second.
+    Lines,
+    /// Nothing.
+    Nothing,
+}
+
+/// Chooses how to show progress: nothing where nobody wants it, a picture where it can be drawn over.
+#[must_use]
+pub fn style(quiet: bool) -> Style {
+    if quiet {
+        Style::Nothing
+    } else if io::stderr().is_terminal() {
+        Style::Picture
+    } else {
+        Style::Lines
+    }
+}
+
+/// Cells of a row, where the terminal is wide enough.
+const CELLS: usize = 64;
+const PICTURE_EVERY: Duration = Duration::from_millis(100);
+const LINE_EVERY: Duration = Duration::from_secs(1);
+/// What the bar counts for a job that ends by time.
+const STEPS: u64 = 1000;
+
+/// Shows progress until the sender of `end` is gone.
+pub fn show(style: Style, live: &Live, until: Until, stalls: impl Fn() -> Stalls, end: Receiver<()>) {
+    let (every, bar) = match style {
+        Style::Nothing => return,
+        Style::Lines => (LINE_EVERY, None),
+        Style::Picture => (PICTURE_EVERY, Some(bar())),
+    };
+    let mut rate = Rate::new();
+    let mut begun: Option<Instant> = None;
+    while end.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+        if !live.started.load(Ordering::Relaxed) {
+            continue;
+        }
+        let begun = *begun.get_or_insert_with(Instant::now);
+        let moved = live.moved.load(Ordering::Relaxed);
+        let status = status(live, moved, rate.update(moved), stalls());
+        match &bar {
+            None => console::remark(status),
+            Some(bar) => {
+                bar.set_message(picture(&live.board, cells()));
+                bar.set_prefix(status);
+                bar.set_position(share(live, until, begun.elapsed()));
+            }
+        }
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr());
+    // A constant of ours: were it wrong, the default style would do.
+    if let Ok(style) = ProgressStyle::with_template("{msg}\n{prefix}\n{wide_bar} {percent:>3}%") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// What fits the line: the bar's own idea of the terminal's width is not told, so the kernel is asked (`ioctl_tty(2)`).
+fn cells() -> usize {
+    let mut size = libc::winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    // SAFETY: `size` is live for the call and is what TIOCGWINSZ fills in.
+    let known = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) } == 0 && size.ws_col > 0;
+    let width = if known { usize::from(size.ws_col) } else { 80 };
+    // The rows' own words and borders.
+    width.saturating_sub(10).clamp(1, CELLS)
+}
+
+/// How far the job is, in [`STEPS`].
+fn share(live: &Live, until: Until, elapsed: Duration) -> u64 {
+    let part = match until {
+        Until::Elapsed(time) => elapsed.as_secs_f64() / time.as_secs_f64(),
+        Until::Rounds(rounds) => {
+            let done = f64::from(live.trips.load(Ordering::Relaxed));
+            done / (2.0 * f64::from(rounds))
+        }
+    };
+    (part.min(1.0) * STEPS as f64) as u64
+}
+
+fn picture(board: &Board, cells: usize) -> String {
+    let mut text = String::new();
+    for node in 0..2 {
+        let end = if node == 0 { "\n" } else { "" };
+        // Writing to a string does not fail.
+        let _ = write!(text, "node {node} \u{2502}{}\u{2502}{end}", board.row(node, cells));
+    }
+    text
+}
+
+fn status(live: &Live, moved: u64, per_second: f64, stalls: Stalls) -> String {
+    format!(
+        "{moved} moved, {per_second:.0} pages/s; {} on node 0, {} on node 1; {} stayed; {} blocked, p99 {:.0} us, worst {:.0} us",
+        live.board.on(0),
+        live.board.on(1),
+        live.refused.load(Ordering::Relaxed),
+        stalls.count,
+        stalls.p99_us,
+        stalls.max_us
+    )
+}
+
+/// Pages a second, smoothed over about a second so that one can read it.
+#[derive(Debug)]
+struct Rate {
+    at: Instant,
+    moved: u64,
+    per_second: Option<f64>,
+}
+
+impl Rate {
+    fn new() -> Self {
+        Self {
+            at: Instant::now(),
+            moved: 0,
+            per_second: None,
+        }
+    }
+
+    fn update(&mut self, moved: u64) -> f64 {
+        let time = self.at.elapsed().as_secs_f64().max(1e-6);
+        let now = (moved - self.moved.min(moved)) as f64 / time;
+        (self.at, self.moved) = (Instant::now(), moved);
+        let share = time.min(1.0);
+        let smooth = self.per_second.map_or(now, |before| before + (now - before) * share);
+        self.per_second = Some(smooth);
+        smooth
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn the_picture_has_a_row_for_each_node() {
+        let live = Live::new(4);
+        live.board.moved(0, 1);
+        assert_eq!(picture(&live.board, 4), "node 0 │ ███│\nnode 1 │█   │");
+    }
+
+    #[test]
+    fn the_bar_follows_time_or_rounds_and_never_passes_its_end() {
+        let live = Live::new(1);
+        let time = Until::Elapsed(Duration::from_secs(4));
+        assert_eq!(share(&live, time, Duration::from_secs(1)), STEPS / 4);
+        assert_eq!(share(&live, time, Duration::from_secs(9)), STEPS);
+        live.trips.store(3, Ordering::Relaxed);
+        assert_eq!(share(&live, Until::Rounds(3), Duration::ZERO), STEPS / 2);
+    }
+
+    #[test]
+    fn the_display_ends_when_the_job_does() {
+        for style in [Style::Nothing, Style::Lines, Style::Picture] {
+            let (job, end) = mpsc::channel();
+            let live = Live::new(1);
+            std::thread::scope(|scope| {
+                let live = &live;
+                scope.spawn(move || show(style, live, Until::Rounds(1), Stalls::default, end));
+                drop(job);
+            });
+        }
+    }
+}
