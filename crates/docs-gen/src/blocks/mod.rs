@@ -1,0 +1,75 @@
+//! The blocks: each made from the one place where the code says it.
+
+use std::collections::BTreeMap;
+
+use crate::Error;
+
+mod entry;
+mod ledger;
+mod numbers;
+mod outcomes;
+mod profiles;
+mod recorded;
+mod steps;
+mod trace;
+mod transfer;
+mod vocabulary;
+
+/// The blocks by name.
+pub type Blocks = BTreeMap<&'static str, String>;
+
+type Make = fn() -> Result<String, String>;
+
+const ALL: &[(&str, Make)] = &[
+    ("contents", vocabulary::contents),
+    ("steps-2006", || Ok(steps::table(mm_types::Rules::Linux2617))),
+    ("steps-modern", || Ok(steps::table(mm_types::Rules::Modern))),
+    ("steps-order", steps::order),
+    ("refusals", || Ok(outcomes::refusals())),
+    ("errnos", || Ok(outcomes::errnos())),
+    ("outcomes", outcomes::lists),
+    ("transfer", transfer::table),
+    ("carries", transfer::legend),
+    ("swap-types", || Ok(entry::swap_types())),
+    ("type-kinds", entry::type_kinds),
+    ("entry-kinds", entry::migration_kinds),
+    ("entry-marks", entry::migration_marks),
+    ("entry-bits", || Ok(entry::drawings())),
+    ("entry-words", entry::packed),
+    ("entry-losses", entry::losses),
+    ("ledger", ledger::moments),
+    ("edits", || Ok(ledger::edits())),
+    ("profiles", profiles::differences),
+    ("passes", profiles::passes),
+    ("modes", vocabulary::modes),
+    ("reasons", vocabulary::reasons),
+    ("counters", vocabulary::counters),
+    ("capabilities", vocabulary::capabilities),
+    ("events", trace::events),
+    ("texts-of-entries", || Ok(trace::entries())),
+    ("invariants", || Ok(trace::invariants())),
+    ("run-modern", || recorded::one_page(&migrate_core::MODERN)),
+    ("run-2006", || recorded::one_page(&migrate_core::LINUX_2_6_17)),
+    ("run-batch", recorded::batch),
+    ("run-refused", recorded::refused),
+    ("scenario-fault", || Ok(recorded::scenario_fault())),
+    ("run-fault-modern", || recorded::fault(&migrate_core::MODERN)),
+    ("run-fault-2006", || recorded::fault(&migrate_core::LINUX_2_6_17)),
+    ("header", || Ok(numbers::header())),
+    ("max-batch", || Ok(numbers::max_batch())),
+    ("gaps-2006", || Ok(numbers::gaps_2006())),
+    ("unmapped-2006", || recorded::entry_2006("set_migration_pte", "was=")),
+    ("restored-2006", || recorded::entry_2006("remove_migration_pte", "now=")),
+    ("swap-files-2006", || Ok(numbers::swap_files_2006())),
+    ("swap-files-modern", || Ok(numbers::swap_files_modern())),
+];
+
+/// Makes every block.
+///
+/// # Errors
+/// A value has no description, or a run on the model did not go as the block needs it.
+pub fn render() -> Result<Blocks, Error> {
+    ALL.iter()
+        .map(|&(block, make)| Ok((block, make().map_err(|what| Error::Gap { block, what })?)))
+        .collect()
+}

@@ -1,0 +1,103 @@
+//! Makes the documents, or with `--check` says where they have drifted from the code.
+//!
+//! Exits with 0 where the documents are (now) what the code says, with 1 where they have drifted, and with 2 where it
+//! could not do what was asked.
+
+#![forbid(unsafe_code)]
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use docs_gen::{Book, blocks};
+
+const USAGE: &str = "usage: docs-gen [--check] [--root DIRECTORY]";
+
+struct Asked {
+    check: bool,
+    root: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("docs-gen: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<ExitCode, String> {
+    let Some(asked) = arguments(env::args_os().skip(1))? else {
+        println!(
+            "{USAGE}\n\n\
+             Makes docs/*.md and the marked blocks of README.md from the code's own tables.\n\n  \
+             --check           write nothing; exit with 1 where a document differs, and show how\n  \
+             --root DIRECTORY  the repository, instead of the one around the current directory"
+        );
+        return Ok(ExitCode::SUCCESS);
+    };
+    let root = match asked.root {
+        Some(root) => root,
+        None => around()?,
+    };
+    let blocks = blocks::render().map_err(|error| error.to_string())?;
+    let book = Book::make(&root, &blocks).map_err(|error| error.to_string())?;
+    if !asked.check {
+        for file in book.write(&root).map_err(|error| error.to_string())? {
+            println!("{file}");
+        }
+    }
+    let drifts = book.check(&root).map_err(|error| error.to_string())?;
+    // What was stale is gone now; what is missing in a file written by hand is for a person to add.
+    let drifts: Vec<_> = drifts
+        .iter()
+        .filter(|drift| asked.check || !matches!(drift, docs_gen::Drift::Stale { .. }))
+        .collect();
+    if drifts.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    for drift in &drifts {
+        eprintln!("{drift}");
+    }
+    if asked.check {
+        eprintln!("docs-gen: the code says otherwise; `cargo run -p docs-gen` writes it down");
+    }
+    Ok(ExitCode::from(1))
+}
+
+/// Reads the arguments; `None` asks for help.
+fn arguments(given: impl Iterator<Item = std::ffi::OsString>) -> Result<Option<Asked>, String> {
+    let mut asked = Asked {
+        check: false,
+        root: None,
+    };
+    let mut given = given;
+    while let Some(argument) = given.next() {
+        match argument.to_str() {
+            Some("--check") => asked.check = true,
+            Some("--root") => match given.next() {
+                Some(root) => asked.root = Some(root.into()),
+                None => return Err(format!("--root needs a directory; {USAGE}")),
+            },
+            Some("--help" | "-h") => return Ok(None),
+            _ => return Err(format!("unknown argument {argument:?}; {USAGE}")),
+        }
+    }
+    if let Some(root) = &asked.root
+        && !root.is_dir()
+    {
+        return Err(format!("{} is not a directory", root.display()));
+    }
+    Ok(Some(asked))
+}
+
+/// Finds the repository around the current directory.
+fn around() -> Result<PathBuf, String> {
+    let here = env::current_dir().map_err(|error| format!("the current directory: {error}"))?;
+    here.ancestors()
+        .find(|dir| dir.join("crates/docs-gen/Cargo.toml").is_file())
+        .map(PathBuf::from)
+        .ok_or_else(|| format!("not inside the repository; go there, or name it; {USAGE}"))
+}

@@ -1,0 +1,111 @@
+//! What is written is good markdown, the same on every machine, and speaks of what there is.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use docs_gen::blocks::render;
+use docs_gen::{Book, CHAPTERS};
+
+fn book() -> Book {
+    Book::make(Path::new(env!("CARGO_TARGET_TMPDIR")), &render().unwrap()).unwrap()
+}
+
+/// Cells of a row: bars that are not escaped separate them.
+fn cells(row: &str) -> usize {
+    row.replace("\\|", "").matches('|').count() - 1
+}
+
+/// Lines outside of code, with their numbers.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut fenced = false;
+    text.lines().enumerate().filter(move |(_, line)| {
+        let fence = line.starts_with("```");
+        fenced ^= fence;
+        !fenced && !fence
+    })
+}
+
+#[test]
+fn every_table_has_a_head_and_rows_of_as_many_cells() {
+    let mut tables = 0;
+    for (file, text) in book().files() {
+        let mut width = None;
+        let mut before = 0;
+        for (n, line) in prose(text) {
+            if !line.starts_with('|') || before + 1 != n {
+                width = None;
+            }
+            before = n;
+            if !line.starts_with('|') {
+                continue;
+            }
+            assert!(line.ends_with('|'), "{file}, line {}: {line}", n + 1);
+            match width {
+                None => {
+                    tables += 1;
+                    width = Some(cells(line));
+                    let rule = text.lines().nth(n + 1).unwrap();
+                    assert!(rule.chars().all(|c| "|-".contains(c)), "{file}, line {}: {rule}", n + 2);
+                }
+                Some(width) => assert_eq!(cells(line), width, "{file}, line {}: {line}", n + 1),
+            }
+        }
+        assert_eq!(text.matches("```").count() % 2, 0, "{file}: a code block is not closed");
+    }
+    assert!(tables > 20, "{tables} tables were looked at");
+}
+
+#[test]
+fn no_path_of_a_machine_is_in_the_text() {
+    let here = env!("CARGO_MANIFEST_DIR").trim_end_matches("/crates/docs-gen");
+    for (file, text) in book().files() {
+        for path in [here, "/home/", "/root/", "/tmp/", "/work/", "/Users/", ":\\"] {
+            assert!(!text.contains(path), "{file} has {path}");
+        }
+    }
+}
+
+#[test]
+fn the_same_code_makes_the_same_text() {
+    assert_eq!(render().unwrap(), render().unwrap());
+}
+
+#[test]
+fn links_lead_to_chapters() {
+    let files: BTreeSet<_> = CHAPTERS
+        .iter()
+        .map(|chapter| chapter.file.trim_start_matches("docs/"))
+        .collect();
+    for (file, text) in book().files() {
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            assert!(files.contains(target), "{file} links to {target}");
+        }
+    }
+}
+
+#[test]
+fn words_that_prose_quotes_are_words_of_the_code() {
+    let blocks = render().unwrap();
+    for chapter in CHAPTERS {
+        for (n, line) in prose(chapter.template) {
+            for word in line.split('`').skip(1).step_by(2) {
+                // A lower-case word with an underscore is an event, a rule, a flag or a field.
+                let ours = word.contains('_') && word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+                let known = blocks.values().any(|text| text.contains(&format!("`{word}`")));
+                assert!(
+                    !ours || known,
+                    "{}, line {}: nothing is called {word}",
+                    chapter.source,
+                    n + 1
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn chapters_have_titles_of_their_own() {
+    let titles: BTreeSet<_> = CHAPTERS.iter().map(|chapter| chapter.title()).collect();
+    assert_eq!(titles.len(), CHAPTERS.len());
+    assert!(CHAPTERS.iter().all(|chapter| chapter.template.starts_with("# ")));
+}
