@@ -114,7 +114,7 @@ impl fmt::Display for Drift {
             } => {
                 match block {
                     Some(block) => write!(f, "{file}, line {line}: block {block} has drifted")?,
-                    None => write!(f, "{file}, line {line}: prose differs from its source")?,
+                    None => write!(f, "{file}, line {line}: text outside the blocks has drifted")?,
                 }
                 for line in lines.iter().take(SHOWN) {
                     write!(f, "\n  {line}")?;

@@ -121,7 +121,7 @@ fn prose_changed_in_place_is_drift_in_a_chapter_and_nobodys_business_in_the_read
     assert!(
         drifts[0]
             .to_string()
-            .starts_with("docs/glossary.md, line 3: prose differs"),
+            .starts_with("docs/glossary.md, line 3: text outside"),
         "{}",
         drifts[0]
     );
