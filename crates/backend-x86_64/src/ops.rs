@@ -1,0 +1,440 @@
+//! What programs ask for: areas, mappings, fork, mprotect, munmap, mremap, exit.
+//!
+//! Each runs under the areas' lock from its first look to its last edit, so that none sees another half done; its flush comes
+//! after the lock, before it returns, and ends with the flush of what a migration left pending ([`Readers`]).
+
+use migrate_core::{Entry, PageRef, Readers, Rmap, UsesPageMap};
+use mm_types::trace::{Event, Observer};
+use mm_types::{Mapping, PageFlags, PhysAddr, Pte, PteFlags, Site, SpaceId, VirtAddr, Vma, VmaFlags, VmaId, Vpn};
+
+use crate::areas::Areas;
+use crate::gather::Gather;
+use crate::held::Around;
+use crate::paging::frame_at;
+use crate::{HwEntry, Kernel, MapError, Platform};
+
+impl<P: Platform> Kernel<'_, P> {
+    /// Maps an area of anonymous memory (Linux: `mmap`); its pages come by faults.
+    ///
+    /// Private areas that may ever be written have [`VmaFlags::MAYWRITE`], shared ones [`VmaFlags::SHARED`].
+    ///
+    /// # Errors
+    /// [`MapError`] where the range is not one of user pages, overlaps another area, or there is no room.
+    pub fn map_area(&self, space: SpaceId, start: VirtAddr, pages: u64, flags: VmaFlags) -> Result<VmaId, MapError> {
+        let (start, end) = self.paging().user_range(start, pages)?;
+        self.space(space)?;
+        Ok(self.areas().lock().vmas.insert(Vma::anon(space, start, end, flags))?)
+    }
+
+    /// Returns the area around `site`.
+    ///
+    /// # Errors
+    /// [`MapError::NoArea`].
+    pub fn area(&self, site: Site) -> Result<Vma, MapError> {
+        self.areas().lock().find(site)
+    }
+
+    /// Maps a frame of the caller's at an address inside an area, where nothing is mapped (Linux: `vm_insert_page`).
+    ///
+    /// The caller holds a reference to the page, and keeps it; the mapping takes its own. A page that belongs to nothing becomes
+    /// anonymous memory of the area, up to date; one that does must be found again at this place: it is of the same anon-vma and
+    /// index. The entry allows no more than the area. The page is not put on the LRU.
+    ///
+    /// # Errors
+    /// [`MapError`] for a misaligned, unknown or free frame, a misaligned or foreign address, a place that is not empty, a page
+    /// of something else, and where memory ran out. Nothing is mapped then.
+    pub fn map_frame(
+        &self,
+        space: SpaceId,
+        at: VirtAddr,
+        frame: PhysAddr,
+        flags: PteFlags,
+    ) -> Result<HwEntry, MapError> {
+        let pfn = frame_at(frame)?;
+        let site = Site::new(space, self.paging().user_page(at)?);
+        self.space(space)?;
+        let out_of_range = MapError::FrameOutOfRange(pfn);
+        HwEntry::table(pfn).ok_or(out_of_range)?;
+        self.words(pfn).ok_or(out_of_range)?;
+        let page = self.map().page(pfn).ok_or(out_of_range)?;
+        if page.flags().load().contains(PageFlags::RESERVED) {
+            return Err(MapError::NotOfThisArea(pfn));
+        }
+        let held = PageRef::get(self.map(), pfn).ok_or(MapError::FrameFree(pfn))?;
+        let mut gather = Gather::new();
+        let mapped = (|| {
+            let mut areas = self.areas().lock();
+            let vma = areas.find(site)?;
+            let mapping = Mapping::Anon(areas.anon_vma(site)?);
+            let index = vma.index(site.page).ok_or(MapError::NoArea(site))?;
+            match page.mapping() {
+                Mapping::None => {
+                    page.set_index(index);
+                    page.set_mapping(mapping);
+                    page.flags().edit(PageFlags::UPTODATE, PageFlags::empty());
+                }
+                its if its == mapping && page.index() == index => {}
+                _ => return Err(MapError::NotOfThisArea(pfn)),
+            }
+            let mut allowed = flags;
+            allowed.set(
+                PteFlags::WRITE,
+                flags.contains(PteFlags::WRITE) && vma.flags.contains(VmaFlags::WRITE),
+            );
+            let to = Pte::present(pfn, allowed);
+            self.with_new_entry(site, Around::from(&vma), &mut gather, |entry| {
+                match entry.update(&|pte| pte.is_none().then_some(to)) {
+                    Some(_) => Ok(entry.word()),
+                    None => Err(MapError::AlreadyMapped {
+                        site,
+                        found: entry.word().decode(),
+                    }),
+                }
+            })?
+        })();
+        self.flush(gather);
+        migrate_core::Frames::put(self, held);
+        mapped
+    }
+
+    /// Maps the page at `from` at the empty page `to` too, in an area of one page that shares it.
+    ///
+    /// # Errors
+    /// [`MapError`] where nothing present is at `from`, something is at `to`, or memory ran out.
+    pub fn share(&self, from: Site, space: SpaceId, to: VirtAddr, write: bool) -> Result<(), MapError> {
+        let (start, end) = self.paging().user_range(to, 1)?;
+        let Pte::Present { pfn, .. } = self.entry(from) else {
+            return Err(MapError::NotMapped(from));
+        };
+        let page = PageRef::get(self.map(), pfn).ok_or(MapError::NotMapped(from))?;
+        let made = (|| {
+            let desc = self.map().page(pfn).ok_or(MapError::FrameOutOfRange(pfn))?;
+            let Mapping::Anon(anon_vma) = desc.mapping() else {
+                return Err(MapError::NotOfThisArea(pfn));
+            };
+            let mut flags = VmaFlags::READ | VmaFlags::SHARED | VmaFlags::MAYREAD | VmaFlags::MAYWRITE;
+            flags.set(VmaFlags::WRITE, write);
+            let vma = Vma {
+                pgoff: desc.index(),
+                ..Vma::anon(space, start, end, flags)
+            };
+            let mut areas = self.areas().lock();
+            let id = areas.vmas.insert(vma)?;
+            let joined = areas.join(id, anon_vma);
+            if joined.is_err() {
+                areas.remove(id);
+            }
+            joined
+        })();
+        let mapped = made.and_then(|()| {
+            let frame = pfn.addr().ok_or(MapError::FrameOutOfRange(pfn))?;
+            let mut flags = PteFlags::empty();
+            flags.set(PteFlags::WRITE, write);
+            self.map_frame(space, to, frame, flags)
+        });
+        migrate_core::Frames::put(self, page);
+        mapped.map(drop)
+    }
+
+    /// Copies a space (Linux: `dup_mmap`, `copy_page_range`); pages of private areas become copy-on-write in both. Locked areas
+    /// are not locked in the child.
+    ///
+    /// # Errors
+    /// [`MapError`] where room or memory ran out; there is no child then, and the parent's pages may have become copy-on-write.
+    pub fn fork<O: Observer>(&self, parent: SpaceId, observer: O) -> Result<SpaceId, MapError> {
+        let child = self.create_space(self.space(parent)?.root())?;
+        let readers = Readers::begin(self, parent, observer);
+        let mut gather = Gather::new();
+        let copied = self.copy_areas(parent, child, &readers, &mut gather);
+        self.flush(gather);
+        readers.finish();
+        match copied {
+            Ok(()) => Ok(child),
+            Err(error) => {
+                self.destroy_space(child, observer)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn copy_areas<O: Observer>(
+        &self,
+        parent: SpaceId,
+        child: SpaceId,
+        readers: &Readers<'_, Self, O>,
+        gather: &mut Gather,
+    ) -> Result<(), MapError> {
+        let end = self.paging().user_end();
+        let mut areas = self.areas().lock();
+        self.space(parent)?.note_downgrade();
+        let mut from = Vpn::new(0);
+        while let Some(vma) = areas.next(parent, from, end) {
+            from = vma.end;
+            if vma.flags.contains(VmaFlags::DONTCOPY) {
+                continue;
+            }
+            // Linked before its first entry is copied, and after the parent's, so that every walk finds the copies.
+            let copy = Vma {
+                space: child,
+                flags: vma.flags.difference(VmaFlags::LOCKED),
+                ..vma
+            };
+            areas.add_after(vma.id, copy)?;
+            let mut at = vma.start;
+            while let Some(page) = self.next_used(Site::new(parent, at), vma.end) {
+                let sites = (Site::new(parent, page), Site::new(child, page));
+                self.with_entries(sites, Around::from(&vma), gather, |from, to| {
+                    readers.copy(from, to, vma.is_cow());
+                })?;
+                at = after(page);
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes what programs may do with a range (Linux: `mprotect`): `access` is any of READ, WRITE and EXEC. Entries lose
+    /// permissions here; write permission comes back page by page, by faults.
+    ///
+    /// # Errors
+    /// [`MapError`] where the range is not one of user pages, or there is no room for the parts of areas. Nothing changed.
+    pub fn protect<O: Observer>(
+        &self,
+        space: SpaceId,
+        start: VirtAddr,
+        pages: u64,
+        access: VmaFlags,
+        observer: O,
+    ) -> Result<(), MapError> {
+        const ACCESS: VmaFlags = VmaFlags::READ.union(VmaFlags::WRITE).union(VmaFlags::EXEC);
+        let (start, end) = self.paging().user_range(start, pages)?;
+        let of = self.space(space)?;
+        let readers = Readers::begin(self, space, observer);
+        let mut gather = Gather::new();
+        let done = (|| {
+            let mut areas = self.areas().lock();
+            areas.cut(space, start, end)?;
+            of.note_downgrade();
+            let mut from = start;
+            while let Some(vma) = areas.next(space, from, end) {
+                from = vma.end;
+                let flags = vma.flags.difference(ACCESS) | access.intersection(ACCESS);
+                areas.vmas.set_flags(vma.id, flags)?;
+                let vma = Vma { flags, ..vma };
+                self.each_entry(&vma, (vma.start, vma.end), &mut gather, |entry| {
+                    let pte = entry.read();
+                    let anon = pte.pfn().and_then(|pfn| self.map().page(pfn));
+                    let anon = anon.is_some_and(|page| page.mapping().is_anon());
+                    let allow = flags.contains(VmaFlags::WRITE);
+                    readers.protect(entry, allow, anon, self.profile().entries);
+                    entry.refresh_attributes();
+                })?;
+            }
+            Ok(())
+        })();
+        self.flush(gather);
+        readers.finish();
+        done
+    }
+
+    /// Unmaps a range (Linux: `munmap`): its entries, migration entries among them, then its areas, then tables left empty.
+    ///
+    /// # Errors
+    /// [`MapError`] where the range is not one of user pages, or there is no room for the parts of areas. Nothing changed.
+    pub fn unmap<O: Observer>(&self, space: SpaceId, start: VirtAddr, pages: u64, observer: O) -> Result<(), MapError> {
+        let range = self.paging().user_range(start, pages)?;
+        self.space(space)?;
+        self.unmap_pages(space, range, observer)
+    }
+
+    fn unmap_pages<O: Observer>(&self, space: SpaceId, (start, end): (Vpn, Vpn), observer: O) -> Result<(), MapError> {
+        let readers = Readers::begin(self, space, observer);
+        let mut gather = Gather::new();
+        let done = (|| {
+            let mut areas = self.areas().lock();
+            areas.cut(space, start, end)?;
+            while let Some(vma) = areas.next(space, start, end) {
+                self.zap(&vma, &readers, &mut gather)?;
+                // The entries are gone before the area: a walk in between finds the places empty.
+                areas.remove(vma.id);
+            }
+            self.free_tables(space, start, end, &mut gather);
+            Ok(())
+        })();
+        self.flush(gather);
+        readers.finish();
+        done
+    }
+
+    fn zap<O: Observer>(&self, vma: &Vma, readers: &Readers<'_, Self, O>, gather: &mut Gather) -> Result<(), MapError> {
+        self.each_entry(vma, (vma.start, vma.end), gather, |entry| {
+            let dirty = readers.zap(entry).filter(|pte| pte.is_present() && pte.dirty());
+            // Somebody else's reference keeps the page alive, and its contents are wanted; else nobody sees the flag.
+            let page = dirty.and_then(Pte::pfn).and_then(|pfn| self.map().page(pfn));
+            if let Some(page) = page.filter(|page| page.count() > 0) {
+                page.flags().edit(PageFlags::DIRTY, PageFlags::empty());
+            }
+        })
+    }
+
+    /// Moves a range to an empty one of the same space (Linux: `mremap`). Pages keep their indices, so the reverse map finds
+    /// them at their new places.
+    ///
+    /// # Errors
+    /// [`MapError`] where a range is not one of user pages, the new one is not empty, or memory ran out; what did not move by
+    /// then is still at its old place, in an area.
+    pub fn move_range<O: Observer>(
+        &self,
+        space: SpaceId,
+        start: VirtAddr,
+        pages: u64,
+        to: VirtAddr,
+        observer: O,
+    ) -> Result<(), MapError> {
+        let (start, end) = self.paging().user_range(start, pages)?;
+        let (target, target_end) = self.paging().user_range(to, pages)?;
+        self.space(space)?;
+        let readers = Readers::begin(self, space, observer);
+        let mut gather = Gather::new();
+        let moved = |page: Vpn| {
+            let offset = page.raw().saturating_sub(start.raw());
+            Vpn::new(target.raw().saturating_add(offset))
+        };
+        let done = (|| {
+            let mut areas = self.areas().lock();
+            if let Some(there) = areas.next(space, target, target_end) {
+                return Err(mm_types::VmaError::Overlap(there.id).into());
+            }
+            areas.cut(space, start, end)?;
+            while let Some(vma) = areas.next(space, start, end) {
+                // The new place comes after the old one in every walk: one that passed the old place with the entries still there
+                // has restored them, and one that passes it without meets them again.
+                let there = Vma {
+                    start: moved(vma.start),
+                    end: moved(vma.end),
+                    ..vma
+                };
+                areas.add_after(vma.id, there)?;
+                self.move_entries(&vma, moved, &readers, &mut gather)?;
+                areas.remove(vma.id);
+            }
+            self.free_tables(space, start, end, &mut gather);
+            Ok(())
+        })();
+        self.flush(gather);
+        readers.finish();
+        done
+    }
+
+    fn move_entries<O: Observer>(
+        &self,
+        vma: &Vma,
+        moved: impl Fn(Vpn) -> Vpn,
+        readers: &Readers<'_, Self, O>,
+        gather: &mut Gather,
+    ) -> Result<(), MapError> {
+        let mut at = vma.start;
+        while let Some(page) = self.next_used(Site::new(vma.space, at), vma.end) {
+            let sites = (Site::new(vma.space, page), Site::new(vma.space, moved(page)));
+            self.with_entries(sites, Around::from(vma), gather, |from, to| readers.relocate(from, to))?;
+            at = after(page);
+        }
+        Ok(())
+    }
+
+    /// Unmaps everything in a space and frees its tables (Linux: `exit_mmap`). No CPU runs it, and none will: its number may be
+    /// another space's at once.
+    ///
+    /// # Errors
+    /// [`MapError::NoSpace`].
+    pub fn destroy_space<O: Observer>(&self, id: SpaceId, observer: O) -> Result<(), MapError> {
+        let space = self.space(id)?;
+        self.unmap_pages(id, (Vpn::new(0), self.paging().user_end()), observer)?;
+        let _structure = space.structure.exclusive();
+        if let Some(root) = space.root() {
+            space.release();
+            self.drop_unseen_table(root);
+        }
+        Ok(())
+    }
+
+    // Holds each entry of a part of an area that is not empty, in turn; the areas' lock is held.
+    fn each_entry(
+        &self,
+        vma: &Vma,
+        (start, end): (Vpn, Vpn),
+        gather: &mut Gather,
+        mut f: impl FnMut(&mut crate::held::HeldEntry<'_, '_, '_, P>),
+    ) -> Result<(), MapError> {
+        let mut at = start;
+        while let Some(page) = self.next_used(Site::new(vma.space, at), end) {
+            self.with_entry(Site::new(vma.space, page), Around::from(vma), gather, &mut f)?;
+            at = after(page);
+        }
+        Ok(())
+    }
+
+    /// Stores `to` at `site` where the area is still `vma` and `same` accepts what is there; flushes before it returns. False
+    /// where something changed: the access runs again.
+    pub(crate) fn install<O: Observer>(
+        &self,
+        vma: &Vma,
+        site: Site,
+        same: impl Fn(Pte) -> bool,
+        to: impl Fn(Pte) -> Pte,
+        observer: O,
+    ) -> Result<bool, MapError> {
+        let mut gather = Gather::new();
+        let edited = {
+            let areas = self.areas().lock();
+            if !unchanged(&areas, vma) {
+                return Ok(false);
+            }
+            self.with_new_entry(site, Around::from(vma), &mut gather, |entry| {
+                entry.update(&|now| same(now).then(|| to(now)))
+            })?
+        };
+        if let Some(edited) = edited {
+            observer.note(|| Event::Map {
+                site,
+                after: edited.after,
+            });
+        }
+        self.flush(gather);
+        Ok(edited.is_some())
+    }
+
+    /// Puts a page on the LRU, staged, with a reference of the staging's own (Linux: `lru_cache_add`).
+    ///
+    /// The caller holds a reference, and keeps it.
+    pub fn add_to_lru(&self, page: &PageRef) {
+        let map = self.map();
+        let added = self.with_lru(|lru| lru.add_new(map, page.pfn(), |pfn| self.free_frame(pfn)));
+        debug_assert!(added.is_ok(), "{added:?}");
+    }
+
+    /// Takes a frame from the platform, with one reference; `None` where there is none.
+    pub fn allocate(&self) -> Option<PageRef> {
+        let pfn = self.platform().take(crate::Purpose::Page)?;
+        let page = PageRef::allocate(self.map(), pfn);
+        debug_assert!(page.is_some(), "the allocator gave a frame in use: {pfn:?}");
+        page
+    }
+}
+
+fn after(page: Vpn) -> Vpn {
+    Vpn::new(page.raw().saturating_add(1))
+}
+
+fn unchanged(areas: &Areas<'_>, vma: &Vma) -> bool {
+    // An anon-vma may have been made by another fault.
+    areas.vmas.get(vma.id).is_some_and(|now| {
+        let now = Vma {
+            anon_vma: vma.anon_vma.or(now.anon_vma),
+            ..*now
+        };
+        now == Vma {
+            anon_vma: now.anon_vma,
+            ..*vma
+        }
+    })
+}

@@ -1,0 +1,388 @@
+//! A machine of ordinary memory: frames, CPUs that walk the tables and keep stale translations, threads that sleep.
+
+#![allow(dead_code, clippy::allow_attributes, reason = "each test file uses a part of it")]
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+use backend_x86_64::{
+    FrameMapping, FrameSource, FrameWords, Gather, HwBits, HwEntry, Kernel, Paging, Purpose, Shootdown, Space, Stale,
+    Storage,
+};
+use migrate_core::{
+    Args, FromFn, Isolated, Lru as _, PageRef, Profile, Slot, Tally, UsesPageMap, isolate_lru_page, migrate_pages,
+    migrate_prep, putback_lru_pages,
+};
+use mm_types::trace::Observer;
+use mm_types::{
+    ActorId, AnonVma, AnonVmaLink, Mode, Outcome, Page, PageMap, Pfn, Pte, Reason, Refusal, Site, Sleep, SpaceId,
+    VirtAddr, VmaFlags, VmaSlot, Vpn,
+};
+
+pub(crate) type Host<'s> = Kernel<'s, Machine>;
+
+pub(crate) const BASE: Pfn = Pfn::new(0x100);
+pub(crate) const POISON: u64 = 0xdead_beef_dead_beef;
+pub(crate) const READ_WRITE: VmaFlags = VmaFlags::READ
+    .union(VmaFlags::WRITE)
+    .union(VmaFlags::MAYREAD)
+    .union(VmaFlags::MAYWRITE);
+
+#[repr(align(4096))]
+struct Frame(FrameWords);
+
+// What a CPU keeps of an entry: it may store through it where the entry was writable, and dirty by then.
+#[derive(Clone, Copy)]
+struct Translation {
+    pfn: Pfn,
+    write: bool,
+    execute: bool,
+}
+
+type Tlb = BTreeMap<(SpaceId, Vpn), Translation>;
+
+/// Frames in two nodes of the same size, and CPUs.
+pub(crate) struct Machine {
+    frames: Box<[Frame]>,
+    free: [Mutex<VecDeque<Pfn>>; 2],
+    tlbs: Box<[Mutex<Tlb>]>,
+    sleepers: (Mutex<()>, Condvar),
+    paging: Paging,
+    /// Frames that `take` still gives for tables.
+    pub(crate) tables: AtomicUsize,
+    /// Shootdowns do nothing: what a kernel does that forgot them.
+    pub(crate) deaf: AtomicBool,
+    pub(crate) shootdowns: AtomicU32,
+}
+
+// SAFETY: frames are aligned arrays of atomics in one allocation that lives as long as the machine and does not move with it (1, 4),
+// one for each frame (2); tests reach them through atomics only (3).
+unsafe impl FrameMapping for Machine {
+    fn frame(&self, pfn: Pfn) -> Option<NonNull<FrameWords>> {
+        Some(NonNull::from(&self.at(pfn)?.0))
+    }
+}
+
+impl FrameSource for Machine {
+    fn take(&self, purpose: Purpose) -> Option<Pfn> {
+        if purpose == Purpose::Table {
+            let less = |left: usize| left.checked_sub(1);
+            self.tables
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less)
+                .ok()?;
+        }
+        self.take_from(0).or_else(|| self.take_from(1))
+    }
+
+    fn give_back(&self, pfn: Pfn) {
+        for word in &self.at(pfn).expect("a frame of this machine").0 {
+            word.store(POISON, Ordering::Relaxed);
+        }
+        let mut free = self.free[self.node(pfn)].lock().unwrap();
+        assert!(!free.contains(&pfn), "{pfn:?} was freed twice");
+        free.push_back(pfn);
+    }
+}
+
+impl Shootdown for Machine {
+    fn shootdown(&self, stale: Stale<'_>) {
+        self.shootdowns.fetch_add(1, Ordering::Relaxed);
+        if self.deaf.load(Ordering::Relaxed) {
+            return;
+        }
+        for tlb in &self.tlbs {
+            // A CPU acknowledges between two accesses.
+            tlb.lock().unwrap().retain(|(at, page), _| match stale {
+                Stale::Pages(space, pages) => *at != space || pages.binary_search(page).is_err(),
+                Stale::Space(space) => *at != space,
+                Stale::Everything => false,
+            });
+        }
+    }
+}
+
+impl Sleep for Machine {
+    fn wait(&self, word: &AtomicU32, seen: u32) {
+        let guard = self.sleepers.0.lock().unwrap();
+        if word.load(Ordering::Acquire) == seen {
+            drop(self.sleepers.1.wait(guard).unwrap());
+        }
+    }
+
+    fn wake_all(&self, _word: &AtomicU32) {
+        let _guard = self.sleepers.0.lock().unwrap();
+        self.sleepers.1.notify_all();
+    }
+}
+
+/// What an access does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    Load,
+    Store(u64),
+    Add(u64),
+}
+
+impl Machine {
+    fn new(frames: usize, cpus: usize, paging: Paging) -> Self {
+        let half = frames as u64 / 2;
+        let node = |n: u64| Mutex::new((0..half).map(|at| Pfn::new(BASE.raw() + n * half + at)).collect());
+        let frame = || Frame(core::array::from_fn(|_| AtomicU64::new(POISON)));
+        Self {
+            frames: (0..frames).map(|_| frame()).collect(),
+            free: [node(0), node(1)],
+            tlbs: (0..cpus).map(|_| Mutex::default()).collect(),
+            sleepers: Default::default(),
+            paging,
+            tables: AtomicUsize::new(usize::MAX),
+            deaf: AtomicBool::new(false),
+            shootdowns: AtomicU32::new(0),
+        }
+    }
+
+    fn at(&self, pfn: Pfn) -> Option<&Frame> {
+        self.frames
+            .get(usize::try_from(pfn.raw().checked_sub(BASE.raw())?).ok()?)
+    }
+
+    pub(crate) fn node(&self, pfn: Pfn) -> usize {
+        usize::from(pfn.raw() - BASE.raw() >= self.frames.len() as u64 / 2)
+    }
+
+    pub(crate) fn take_from(&self, node: usize) -> Option<Pfn> {
+        self.free[node].lock().unwrap().pop_front()
+    }
+
+    pub(crate) fn free_frames(&self) -> BTreeSet<Pfn> {
+        let both = self.free.iter().flat_map(|free| free.lock().unwrap().clone());
+        both.collect()
+    }
+
+    pub(crate) fn data(&self, pfn: Pfn, word: usize) -> &AtomicU64 {
+        &self.at(pfn).expect("a frame of this machine").0[word]
+    }
+
+    fn tlb(&self, cpu: usize) -> MutexGuard<'_, Tlb> {
+        self.tlbs[cpu].lock().unwrap()
+    }
+
+    /// One access to word `word` of a page by a CPU in user mode: its TLB, then the tables. Returns what was there.
+    ///
+    /// # Errors
+    /// The error code of a page fault.
+    pub(crate) fn access(
+        &self,
+        cpu: usize,
+        root: Pfn,
+        space: SpaceId,
+        page: Vpn,
+        word: usize,
+        op: Op,
+    ) -> Result<u64, u32> {
+        // Held for the whole access: a shootdown is acknowledged between two instructions.
+        let mut tlb = self.tlb(cpu);
+        let write = op != Op::Load;
+        let held = tlb.get(&(space, page)).filter(|held| held.write || !write).copied();
+        let found = match held {
+            Some(held) => held,
+            None => {
+                // A CPU drops its translation where it faults, and walks again.
+                tlb.remove(&(space, page));
+                let found = self.walk(root, page, write)?;
+                tlb.insert((space, page), found);
+                found
+            }
+        };
+        let data = self.data(found.pfn, word);
+        Ok(match op {
+            Op::Load => data.load(Ordering::Acquire),
+            Op::Store(value) => data.swap(value, Ordering::AcqRel),
+            Op::Add(value) => data.fetch_add(value, Ordering::AcqRel),
+        })
+    }
+
+    /// What the CPU's walker does (SDM vol. 3, 4.5 and 4.8).
+    fn walk(&self, root: Pfn, page: Vpn, write: bool) -> Result<Translation, u32> {
+        let code = 1 << 2 | u32::from(write) << 1;
+        let mut table = root;
+        for level in (0..self.paging.levels()).rev() {
+            let index = (page.raw() >> (9 * level)) & 0x1ff;
+            let slot = self.data(table, index as usize);
+            let mut seen = slot.load(Ordering::Acquire);
+            loop {
+                let entry = HwEntry::from_bits(seen);
+                let bits = entry.hw_bits();
+                if !entry.is_present() {
+                    return Err(code);
+                }
+                if !bits.contains(HwBits::USER) || write && !bits.contains(HwBits::WRITE) {
+                    return Err(code | 1);
+                }
+                let mut marks = HwBits::ACCESSED;
+                marks.set(HwBits::DIRTY, write && level == 0);
+                if bits.contains(marks) {
+                    break;
+                }
+                match slot.compare_exchange(seen, seen | marks.bits(), Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => seen |= marks.bits(),
+                    Err(now) => seen = now,
+                }
+            }
+            let entry = HwEntry::from_bits(seen);
+            if level == 0 {
+                return Ok(Translation {
+                    pfn: entry.frame(),
+                    write: entry.hw_bits().contains(HwBits::WRITE | HwBits::DIRTY),
+                    execute: !entry.hw_bits().contains(HwBits::NO_EXECUTE),
+                });
+            }
+            table = entry.frame();
+        }
+        unreachable!("the last level returns")
+    }
+}
+
+/// Runs `f` on a kernel over a machine of `frames` frames and `cpus` CPUs; then everything must be free again once `f` has
+/// destroyed its spaces.
+pub(crate) fn with_kernel(
+    frames: usize,
+    cpus: usize,
+    paging: Paging,
+    profile: &'static Profile,
+    f: impl FnOnce(&Host<'_>),
+) {
+    let pages: Box<[Page]> = (0..frames).map(|_| Page::new()).collect();
+    let spaces: Box<[Space]> = (0..12).map(|_| Space::new()).collect();
+    let (mut vmas, mut roots, mut links) = (
+        [VmaSlot::default(); 48],
+        [AnonVma::default(); 48],
+        [AnonVmaLink::default(); 48],
+    );
+    let storage = Storage {
+        pages: PageMap::new(BASE, &pages),
+        spaces: &spaces,
+        vmas: &mut vmas,
+        anon_vmas: &mut roots,
+        links: &mut links,
+    };
+    let kernel = Kernel::new(Machine::new(frames, cpus, paging), paging, profile, storage);
+    f(&kernel);
+    kernel.drain();
+    for (id, space) in (0..).zip(&spaces) {
+        if space.root().is_some() {
+            assert_eq!(kernel.destroy_space(SpaceId::new(id), ()), Ok(()));
+        }
+        assert!(!space.is_pending(), "a gather of {id} was never flushed");
+        assert_eq!(space.rss(), 0);
+    }
+    kernel.drain();
+    assert_eq!(kernel.platform().free_frames().len(), frames, "a frame leaked");
+    for page in &pages {
+        assert_eq!((page.count(), page.mapcount()), (0, 0));
+    }
+}
+
+/// The page at `addr` of `space`.
+pub(crate) fn site(space: SpaceId, addr: u64) -> Site {
+    Site::new(space, VirtAddr::new(addr).vpn())
+}
+
+/// One access with its faults; `None` where it is not allowed.
+pub(crate) fn access<O: Observer>(
+    kernel: &Host<'_>,
+    cpu: usize,
+    at: Site,
+    word: usize,
+    op: Op,
+    observer: O,
+) -> Option<u64> {
+    let root = kernel.space(at.space).unwrap().root().unwrap();
+    let addr = at.page.addr().unwrap();
+    loop {
+        match kernel.platform().access(cpu, root, at.space, at.page, word, op) {
+            Ok(value) => return Some(value),
+            Err(code) => {
+                let actor = ActorId::new(u32::try_from(cpu).unwrap() + 1);
+                let handled = kernel.page_fault(at.space, addr, code, actor, observer);
+                match handled {
+                    Ok(_) => {}
+                    Err(backend_x86_64::FaultError::NotAllowed) => return None,
+                    Err(error) => panic!("{at:?}: {error}"),
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn load(kernel: &Host<'_>, at: Site) -> u64 {
+    access(kernel, 0, at, 0, Op::Load, ()).expect("it may be read")
+}
+
+pub(crate) fn store(kernel: &Host<'_>, at: Site, value: u64) {
+    access(kernel, 0, at, 0, Op::Store(value), ()).expect("it may be written");
+}
+
+pub(crate) fn frame_of(kernel: &Host<'_>, at: Site) -> Pfn {
+    match kernel.entry(at) {
+        Pte::Present { pfn, .. } => pfn,
+        other => panic!("{at:?} is {other}"),
+    }
+}
+
+/// What a run came to, page by page.
+#[derive(Debug, Default)]
+pub(crate) struct Moved {
+    pub(crate) tally: Tally,
+    pub(crate) refusals: Vec<Refusal>,
+}
+
+/// Moves the pages at `sites` to node `to`; pages that stayed are put back.
+pub(crate) fn migrate<O: Observer>(kernel: &Host<'_>, sites: &[Site], to: usize, mode: Mode, observer: O) -> Moved {
+    migrate_prep(kernel);
+    let mut from: VecDeque<Isolated<PageRef>> = VecDeque::new();
+    for at in sites {
+        let pfn = kernel.entry(*at).pfn();
+        let Some(page) = pfn.and_then(|pfn| PageRef::get(kernel.page_map(), pfn)) else {
+            continue;
+        };
+        from.extend(isolate_lru_page(kernel, &page, observer));
+        migrate_core::Frames::put(kernel, page);
+    }
+    let mut failed = VecDeque::new();
+    let mut slots: Vec<Slot<Host<'_>>> = (0..sites.len().clamp(1, 512)).map(|_| Slot::new()).collect();
+    let mut moved = Moved::default();
+    let args = Args {
+        from: &mut from,
+        target: FromFn {
+            take: |_: &PageRef| {
+                let pfn = kernel.platform().take_from(to).ok_or(Refusal::NoTarget)?;
+                PageRef::allocate(kernel.page_map(), pfn).ok_or(Refusal::NoTarget)
+            },
+            give_back: |page| migrate_core::Frames::put(kernel, page),
+        },
+        moved: None,
+        failed: &mut failed,
+        slots: &mut slots,
+        profile: kernel.profile(),
+        mode,
+        reason: Reason::Compaction,
+        outcome: &mut |_, outcome| {
+            if let Outcome::Refused(refusal) | Outcome::Retry(refusal) = outcome {
+                moved.refusals.push(refusal);
+            }
+        },
+        observer,
+    };
+    moved.tally = migrate_pages(kernel, args).expect("slots were lent");
+    putback_lru_pages(kernel, &mut from, observer);
+    putback_lru_pages(kernel, &mut failed, observer);
+    kernel.drain();
+    moved
+}
+
+/// Nothing of a batch is left to be flushed by `gather`'s owner.
+pub(crate) const fn is_quiet(gather: &Gather) -> bool {
+    gather.is_empty()
+}
