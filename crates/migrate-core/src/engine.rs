@@ -81,6 +81,7 @@ where
         used: 0,
         pending: Pending::new(),
         unreached: None,
+        in_hand: None,
         outcome: args.outcome,
         tally: Tally::default(),
         pass: PassNow {
@@ -194,18 +195,20 @@ where
             0
         };
         for n in 0..total {
-            let Some(page) = self.from.pop_front() else { break };
+            self.in_hand = self.from.pop_front();
             if n >= told {
                 let refusal = Refusal::NoTarget;
-                let pfn = self.cx.backend.pfn(page.page());
-                self.cx.observer.note(|| Event::Refuse {
-                    pfn,
-                    refusal,
-                    last: true,
-                });
-                (self.outcome)(page.page(), Outcome::Refused(refusal));
+                if let Some(page) = &self.in_hand {
+                    let pfn = self.cx.backend.pfn(page.page());
+                    self.cx.observer.note(|| Event::Refuse {
+                        pfn,
+                        refusal,
+                        last: true,
+                    });
+                }
+                self.tell(true, Outcome::Refused(refusal));
             }
-            self.from.push_back(page);
+            self.keep();
         }
         self.tally.not_reached = u32::try_from(unreached).unwrap_or(u32::MAX);
     }

@@ -148,6 +148,8 @@ pub(crate) struct Run<'r, B: Backend, L: List<Isolated<B::Page>>, T: Target<B>, 
     pub(crate) pending: Pending<B>,
     /// The page at which a pass stopped for want of a new one.
     pub(crate) unreached: Option<Isolated<B::Page>>,
+    /// The page whose outcome is being told: a caller's closure that panics does not lose it.
+    pub(crate) in_hand: Option<Isolated<B::Page>>,
     pub(crate) outcome: &'r mut dyn FnMut(&B::Page, Outcome),
     pub(crate) tally: Tally,
     pub(crate) pass: PassNow,
@@ -172,10 +174,10 @@ where
         for slot in self.slots.iter_mut().take(self.used) {
             slot.unlock(cx);
         }
-        let used = core::mem::take(&mut self.used);
-        for n in 0..used {
+        for n in 0..self.used {
             self.account(n, tell);
         }
+        self.used = 0;
     }
 
     /// Puts the pages of one unlocked slot where they belong.
@@ -186,13 +188,14 @@ where
         let (old, new) = (slot.old.take(), slot.new.take());
         let Held::Page(old) = old else { return };
         let pfn = cx.backend.pfn(&old);
+        self.in_hand = Some(Isolated::from_isolated(old));
         match state {
             SlotState {
                 stage: Stage::Freed, ..
             } => {
                 self.tally.freed = self.tally.freed.saturating_add(1);
                 cx.observer.note(|| Event::Freed(pfn));
-                self.end(old, Outcome::Freed, tell);
+                self.end(Outcome::Freed, tell);
             }
             SlotState {
                 stage: Stage::Switched,
@@ -207,9 +210,9 @@ where
                     None => {
                         self.tally.moved = self.tally.moved.saturating_add(1);
                         cx.observer.note(|| Event::Moved { old: pfn, new: to });
-                        self.end(old, Outcome::Moved { to }, tell);
+                        self.end(Outcome::Moved { to }, tell);
                     }
-                    Some(refusal) => self.refused(old, pfn, refusal, tell),
+                    Some(refusal) => self.refused(pfn, refusal, tell),
                 }
             }
             SlotState {
@@ -222,28 +225,25 @@ where
                     self.target.give_back(cx.backend, new);
                 }
                 match refusal {
-                    Some(refusal) => self.refused(old, pfn, refusal, tell),
+                    Some(refusal) => self.refused(pfn, refusal, tell),
                     // Interrupted: as it was before.
-                    None => self.from.push_back(Isolated::from_isolated(old)),
+                    None => self.keep(),
                 }
             }
         }
     }
 
-    fn refused(&mut self, old: B::Page, pfn: Pfn, refusal: Refusal, tell: bool) {
+    fn refused(&mut self, pfn: Pfn, refusal: Refusal, tell: bool) {
         let last = self.pass.last || !refusal.is_transient();
         self.cx.observer.note(|| Event::Refuse { pfn, refusal, last });
-        if tell {
-            (self.outcome)(
-                &old,
-                if last {
-                    Outcome::Refused(refusal)
-                } else {
-                    Outcome::Retry(refusal)
-                },
-            );
-        }
-        let old = Isolated::from_isolated(old);
+        self.tell(
+            tell,
+            if last {
+                Outcome::Refused(refusal)
+            } else {
+                Outcome::Retry(refusal)
+            },
+        );
         if refusal.is_transient() {
             self.tally.retry = self.tally.retry.saturating_add(1);
             if let Some(retried) = usize::try_from(self.pass.number)
@@ -252,23 +252,38 @@ where
             {
                 *retried = retried.saturating_add(1);
             }
-            self.from.push_back(old);
+            self.keep();
         } else {
             self.tally.failed = self.tally.failed.saturating_add(1);
-            self.failed.push_back(old);
+            if let Some(page) = self.in_hand.take() {
+                self.failed.push_back(page);
+            }
+        }
+    }
+
+    /// Tells the caller the outcome of the page in hand.
+    pub(crate) fn tell(&mut self, tell: bool, outcome: Outcome) {
+        if let (true, Some(page)) = (tell, &self.in_hand) {
+            (self.outcome)(page.page(), outcome);
+        }
+    }
+
+    /// Puts the page in hand back on the caller's list.
+    pub(crate) fn keep(&mut self) {
+        if let Some(page) = self.in_hand.take() {
+            self.from.push_back(page);
         }
     }
 
     /// The old page of a finished migration: to the caller, or to the allocator.
-    fn end(&mut self, old: B::Page, outcome: Outcome, tell: bool) {
-        if tell {
-            (self.outcome)(&old, outcome);
-        }
+    fn end(&mut self, outcome: Outcome, tell: bool) {
+        self.tell(tell, outcome);
+        let Some(page) = self.in_hand.take() else { return };
         match &mut self.moved {
-            Some(moved) => moved.push_back(Isolated::from_isolated(old)),
+            Some(moved) => moved.push_back(page),
             // 2006: freed when the staging array drains (`migrate_pages_to` puts moved pages back).
-            None if self.cx.profile.frees_through_lru => self.cx.backend.putback(old),
-            None => self.cx.backend.put(old),
+            None if self.cx.profile.frees_through_lru => self.cx.backend.putback(page.into_page()),
+            None => self.cx.backend.put(page.into_page()),
         }
     }
 }
@@ -282,10 +297,10 @@ where
 {
     fn drop(&mut self) {
         // The caller's closure may be what panicked; it is not called again.
+        self.keep();
         self.finish_batch(false);
-        if let Some(page) = self.unreached.take() {
-            self.from.push_back(page);
-        }
+        self.in_hand = self.unreached.take();
+        self.keep();
     }
 }
 
@@ -299,19 +314,18 @@ impl<B: Backend> Slot<B> {
             }
         }
         for held in [&mut self.new, &mut self.old] {
-            *held = match held.take() {
-                Held::Locked(locked) => {
-                    let pfn = pfn_of(cx.backend, &locked);
-                    debug_assert!(
-                        cx.backend.entries_out(pfn, 0).unwrap_or(0) == 0,
-                        "a migration entry of {pfn:?} was not found again"
-                    );
-                    // Noted before the lock opens: after it, others may be at the page already.
-                    cx.observer.note(|| Event::Unlock(pfn));
-                    Held::Page(cx.backend.unlock(locked))
-                }
-                other => other,
+            let Some(pfn) = held.locked().map(|locked| pfn_of(cx.backend, locked)) else {
+                continue;
             };
+            debug_assert!(
+                cx.backend.entries_out(pfn, 0).unwrap_or(0) == 0,
+                "a migration entry of {pfn:?} was not found again"
+            );
+            // Noted before the lock opens: after it, others may be at the page already.
+            cx.observer.note(|| Event::Unlock(pfn));
+            if let Held::Locked(locked) = held.take() {
+                *held = Held::Page(cx.backend.unlock(locked));
+            }
         }
     }
 }

@@ -110,6 +110,25 @@ impl Entry for HeldEntry<'_, '_> {
     }
 }
 
+/// A gather lent to held entries; what they gathered is the owner's again when it ends, also where a visit panics.
+struct Lent<'g> {
+    owner: &'g mut Gather,
+    shared: RefCell<Gather>,
+}
+
+impl<'g> Lent<'g> {
+    fn new(owner: &'g mut Gather) -> Self {
+        let shared = RefCell::new(core::mem::take(owner));
+        Self { owner, shared }
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        *self.owner = core::mem::take(self.shared.get_mut());
+    }
+}
+
 impl Model {
     /// Holds one entry.
     pub(super) fn with_entry<R>(
@@ -120,16 +139,14 @@ impl Model {
         f: impl FnOnce(&mut dyn Entry) -> R,
     ) -> R {
         let table = RefCell::new(self.table(site));
-        let shared = RefCell::new(core::mem::take(gather));
-        let done = f(&mut HeldEntry {
+        let lent = Lent::new(gather);
+        f(&mut HeldEntry {
             model: self,
             table: &table,
-            gather: &shared,
+            gather: &lent.shared,
             site,
             vma,
-        });
-        *gather = shared.into_inner();
-        done
+        })
     }
 
     /// Holds two entries, of one space or of two.
@@ -142,18 +159,16 @@ impl Model {
     ) -> R {
         let table = RefCell::new(self.table(first));
         let other = (second.space != first.space).then(|| RefCell::new(self.table(second)));
-        let shared = RefCell::new(core::mem::take(gather));
+        let lent = Lent::new(gather);
         let held = |site, table| HeldEntry {
             model: self,
             table,
-            gather: &shared,
+            gather: &lent.shared,
             site,
             vma,
         };
         let (mut first, mut second) = (held(first, &table), held(second, other.as_ref().unwrap_or(&table)));
-        let done = f(&mut first, &mut second);
-        *gather = shared.into_inner();
-        done
+        f(&mut first, &mut second)
     }
 
     pub(super) fn table(&self, site: Site) -> Guard<'_, Table> {
