@@ -88,7 +88,7 @@ fn a_fork_while_runs_are_remapped_gives_the_child_none_of_them() {
                 first = (first + 7) % 48;
                 demand
                     .range
-                    .map_run(first, 16, demand.node.as_fd(), first, Prot::ReadWrite)
+                    .map_run(first, 16, demand.node.as_fd(), first, Prot::ReadWrite, false)
                     .unwrap();
             }
         });

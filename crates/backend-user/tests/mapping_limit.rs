@@ -50,7 +50,7 @@ fn ballast_rescues_an_operation_at_the_mapping_limit() {
     let tally = Tally::new();
     let node = NodeMemory::new(NodeId::new(0), 64, None).unwrap();
     let range = PageRange::reserve(64).unwrap();
-    range.map_run(0, 64, node.as_fd(), 0, Prot::ReadWrite).unwrap();
+    range.map_run(0, 64, node.as_fd(), 0, Prot::ReadWrite, false).unwrap();
     let ballast = Ballast::reserve(64).unwrap();
     let before = tally.sample().unwrap();
     let (start, len) = fill_up();
@@ -58,7 +58,7 @@ fn ballast_rescues_an_operation_at_the_mapping_limit() {
     assert!(full >= limit - 1 && full > before, "{full} of {limit}");
 
     // Replacing one page in the middle of a run needs two more mappings, and fails at the limit: commit and rollback alike.
-    let replace = |page: usize| range.map_run(page, 1, node.as_fd(), 63 - page, Prot::ReadWrite);
+    let replace = |page: usize| range.map_run(page, 1, node.as_fd(), 63 - page, Prot::ReadWrite, false);
     assert_eq!(replace(9), Err(MapError::MappingLimit { call: "mmap" }));
     assert_eq!(
         range.protect_run(9, 1, Prot::None),
@@ -73,7 +73,7 @@ fn ballast_rescues_an_operation_at_the_mapping_limit() {
 
     // Put back as it was, the run is one mapping again; with room in the process the ballast is whole again.
     ballast
-        .rescue(|| range.map_run(0, 64, node.as_fd(), 0, Prot::ReadWrite))
+        .rescue(|| range.map_run(0, 64, node.as_fd(), 0, Prot::ReadWrite, false))
         .unwrap();
     // SAFETY: the filler's own region, which nobody uses.
     assert_eq!(unsafe { libc::munmap(start, len) }, 0);

@@ -4,7 +4,9 @@
 //! whatever the address spaces have mapped or protected.
 
 use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
@@ -88,7 +90,7 @@ impl NodeMemory {
         if let Some(available) = available_memory().filter(|&a| asked > a) {
             return Err(NodeError::BeyondMemory { asked, available });
         }
-        let os = |call| move |e: std::io::Error| NodeError::Os { call, errno: e.into() };
+        let os = |call| move |e: io::Error| NodeError::Os { call, errno: e.into() };
         // SAFETY: the name is a C string that lives for the call.
         let fd = unsafe { libc::memfd_create(c"node".as_ptr(), libc::MFD_CLOEXEC) };
         if fd < 0 {
@@ -179,6 +181,93 @@ impl NodeMemory {
         // destination nobody (2): no byte is written while another thread accesses it, so a plain memcpy does not race.
         unsafe { ptr::copy_nonoverlapping(source.cast_const(), target, PAGE_SIZE) };
         Ok(())
+    }
+
+    /// Copies `frame` over frame `to_frame` of `to`, word by word, while others may access both.
+    ///
+    /// Slower than [`copy_frame`](Self::copy_frame); each word is whole, the page need not be of one moment.
+    ///
+    /// # Errors
+    /// One of the nodes has no such frame; nothing was copied.
+    pub fn copy_frame_shared(&self, frame: usize, to: &Self, to_frame: usize) -> Result<(), NoFrame> {
+        let source = self.words(frame)?;
+        let target = to.words(to_frame)?;
+        for (from, into) in source.iter().zip(target) {
+            into.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Reads page `page` of `file` into `frame`; beyond the end of the file there are zeroes.
+    ///
+    /// The frame is a new page's: nobody else uses it.
+    ///
+    /// # Errors
+    /// What `pread` answers, or `EINVAL` where there is no such frame or page.
+    pub fn read_from(&self, frame: usize, file: &File, page: usize) -> io::Result<()> {
+        let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+        let words = self.words(frame).map_err(|_| invalid())?;
+        let start = page.checked_mul(PAGE_SIZE).ok_or_else(invalid)?;
+        let mut done = 0;
+        while done < PAGE_SIZE {
+            let offset = libc::off_t::try_from(start + done).map_err(|_| invalid())?;
+            // SAFETY: `done < PAGE_SIZE`, so the pointer stays in the frame.
+            let at = unsafe { words.as_ptr().cast_mut().byte_add(done) };
+            // SAFETY: the bytes up to the frame's end are mapped writable; the kernel writes them, which is no access of ours.
+            let n = unsafe { libc::pread(file.as_raw_fd(), at.cast(), PAGE_SIZE - done, offset) };
+            match usize::try_from(n) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(_) => match io::Error::last_os_error() {
+                    e if e.kind() == io::ErrorKind::Interrupted => {}
+                    e => return Err(e),
+                },
+            }
+        }
+        // SAFETY: as above.
+        let rest = unsafe { words.as_ptr().cast_mut().byte_add(done) };
+        // SAFETY: the rest of a frame that nobody else uses.
+        unsafe { ptr::write_bytes(rest.cast::<u8>(), 0, PAGE_SIZE - done) };
+        Ok(())
+    }
+
+    /// Writes the first `len` bytes of `frame`, a page at most, to page `page` of `file`. Others may write the frame meanwhile.
+    ///
+    /// # Errors
+    /// What `pwrite` answers, or `EINVAL` where there is no such frame or page.
+    pub fn write_to(&self, frame: usize, file: &File, page: usize, len: usize) -> io::Result<()> {
+        let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+        let words = self.words(frame).map_err(|_| invalid())?;
+        let start = page.checked_mul(PAGE_SIZE).ok_or_else(invalid)?;
+        let len = len.min(PAGE_SIZE);
+        let mut done = 0;
+        while done < len {
+            let offset = libc::off_t::try_from(start + done).map_err(|_| invalid())?;
+            // SAFETY: `done < PAGE_SIZE`, so the pointer stays in the frame.
+            let at = unsafe { words.as_ptr().byte_add(done) };
+            // SAFETY: the bytes up to `len` are mapped; the kernel reads them, which is no access of ours.
+            let n = unsafe { libc::pwrite(file.as_raw_fd(), at.cast(), len - done, offset) };
+            match usize::try_from(n) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => done += n,
+                Err(_) => match io::Error::last_os_error() {
+                    e if e.kind() == io::ErrorKind::Interrupted => {}
+                    e => return Err(e),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns a frame as words that others may change at any time.
+    ///
+    /// # Errors
+    /// The node has no such frame.
+    pub fn words(&self, frame: usize) -> Result<&[AtomicU64], NoFrame> {
+        let at = self.frame(frame)?.cast::<AtomicU64>();
+        // SAFETY: a page's length is valid at a pointer from `frame`, as long as the node (invariant 1), and page-aligned;
+        // everything else that accesses the frame at the same time does so by atomic words or is excluded by its contract.
+        Ok(unsafe { core::slice::from_raw_parts(at, PAGE_SIZE / 8) })
     }
 
     /// Sets every byte of `frame` to `byte`.

@@ -127,15 +127,24 @@ impl PageRange {
 
     /// Maps the `n` frames of `fd` from `frame` on over the pages from `page` on: one `mmap(MAP_SHARED | MAP_FIXED)`.
     ///
-    /// Threads see the old frames until they see the new ones: there is no moment with neither.
+    /// Threads see the old frames until they see the new ones: there is no moment with neither. `populate`: the translations are
+    /// made now, rather than by a fault each (`MAP_POPULATE`).
     ///
     /// # Errors
     /// The mapping limit (the run splits a mapping), a run outside the range, or what `mmap` answers; nothing was changed.
-    pub fn map_run(&self, page: usize, n: usize, fd: BorrowedFd<'_>, frame: usize, prot: Prot) -> Result<(), MapError> {
+    pub fn map_run(
+        &self,
+        page: usize,
+        n: usize,
+        fd: BorrowedFd<'_>,
+        frame: usize,
+        prot: Prot,
+        populate: bool,
+    ) -> Result<(), MapError> {
         let (at, len) = self.run(page, n)?;
         let offset = frame.checked_mul(PAGE_SIZE).and_then(|o| libc::off_t::try_from(o).ok());
         let offset = offset.ok_or(MapError::TooLarge)?;
-        let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+        let flags = libc::MAP_SHARED | libc::MAP_FIXED | if populate { libc::MAP_POPULATE } else { 0 };
         // SAFETY: the run is part of the range, which is ours (invariant 1) and has no references into it.
         let got = unsafe { libc::mmap(at, len, prot.bits(), flags, fd.as_raw_fd(), offset) };
         if got == libc::MAP_FAILED {
@@ -216,8 +225,8 @@ mod tests {
     fn two_ranges_see_the_same_frames() {
         let node = NodeMemory::new(NodeId::new(0), 8, None).unwrap();
         let (a, b) = (PageRange::reserve(4).unwrap(), PageRange::reserve(4).unwrap());
-        a.map_run(1, 2, node.as_fd(), 5, Prot::ReadWrite).unwrap();
-        b.map_run(0, 2, node.as_fd(), 5, Prot::Read).unwrap();
+        a.map_run(1, 2, node.as_fd(), 5, Prot::ReadWrite, false).unwrap();
+        b.map_run(0, 2, node.as_fd(), 5, Prot::Read, false).unwrap();
         // SAFETY: page 2 is inside the range.
         let written = unsafe { a.as_ptr().add(2 * PAGE_SIZE) };
         // SAFETY: page 2 is mapped writable, and this test is alone with it.
@@ -234,7 +243,7 @@ mod tests {
     fn a_bad_descriptor_is_an_error_with_its_number() {
         let r = PageRange::reserve(1).unwrap();
         let (read_end, _write_end) = std::io::pipe().unwrap();
-        let e = r.map_run(0, 1, read_end.as_fd(), 0, Prot::Read).unwrap_err();
+        let e = r.map_run(0, 1, read_end.as_fd(), 0, Prot::Read, false).unwrap_err();
         assert!(
             matches!(e, MapError::Os { call: "mmap", errno } if errno.raw() == libc::ENODEV),
             "{e}"

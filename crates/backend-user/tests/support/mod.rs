@@ -76,7 +76,7 @@ unsafe impl FaultHandler for Demand {
         let mapped = self
             .range
             .page_of(fault.addr)
-            .map(|p| self.range.map_run(p, 1, self.node.as_fd(), p, prot));
+            .map(|p| self.range.map_run(p, 1, self.node.as_fd(), p, prot, false));
         if matches!(mapped, Some(Ok(()))) {
             Verdict::Retry
         } else {

@@ -1,0 +1,172 @@
+//! The page fault: what a thread does that touched a page of ours and could not go on.
+//!
+//! Runs in the signal handler, so nothing here locks, allocates or unwinds. It reads the entry, one atomic word, and
+//! either waits for the page's lock, lets the access run again, or leaves the work to the fault server.
+
+use core::cell::Cell;
+use core::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::time::Instant;
+
+use migrate_core::{LINUX_2_6_17, MODERN, migration_entry_wait};
+use mm_types::trace::{Event, Observer};
+use mm_types::{PageFlags, Pfn, Pte};
+
+use crate::kernel::Kernel;
+use crate::mm::Mm;
+use crate::stats::Kind;
+use crate::sys::fault::{Access, Fault, FaultHandler, Verdict};
+use crate::sys::server::{Answer, Request};
+use crate::trace::{Tracer, actor};
+use crate::waiter::Waiter;
+
+/// Times that one access may find itself permitted and fault again, before the server looks at the mapping.
+const AGAIN: u32 = 32;
+
+/// Looks at a page before a thread sleeps for it.
+const SPINS: u32 = 128;
+
+/// Answers the faults of one space.
+#[derive(Debug)]
+pub(crate) struct Handler {
+    pub(crate) kernel: Arc<Kernel>,
+    pub(crate) space: Arc<Mm>,
+}
+
+thread_local! {
+    // No initialiser and no destructor, so that a signal handler may look.
+    static LAST: Cell<(usize, u32)> = const { Cell::new((0, 0)) };
+}
+
+// SAFETY: 1: what is called from here reads atomics and the clock, sleeps on futexes, and rings the fault server; the
+// recorder, where there is one, is a ring of atomics. Arithmetic is on counters, indexing is checked, nothing unwinds. 2: page
+// descriptors, tables and statistics are ordinary memory.
+unsafe impl FaultHandler for Handler {
+    fn fault(&self, fault: &Fault) -> Verdict {
+        let Some(page) = self.space.range.page_of(fault.addr) else {
+            return Verdict::NotOurs;
+        };
+        if fault.access == Access::Execute {
+            return self.foreign();
+        }
+        let write = fault.is_write();
+        match self.space.read(page) {
+            Pte::Migration(_) => self.migrating(page, write),
+            pte if permits(pte, write) => self.about_to_be_real(fault.addr, pte, write),
+            Pte::Poison(_) => self.foreign(),
+            // A page that is moving, or being copied for somebody else, is not ours to change yet.
+            Pte::Present { pfn, .. } if self.locked(pfn) => self.wait(pfn),
+            _ => self.serve(fault.addr, write),
+        }
+    }
+}
+
+/// True where the entry lets the access through, once the mapping agrees with it.
+fn permits(pte: Pte, write: bool) -> bool {
+    pte.is_present() && (!write || pte.writable())
+}
+
+impl Handler {
+    fn foreign(&self) -> Verdict {
+        self.kernel.faults.count(Kind::Foreign);
+        Verdict::NotOurs
+    }
+
+    /// The page is in flight: waits until it has arrived, or stayed.
+    fn migrating(&self, page: usize, write: bool) -> Verdict {
+        let begun = Instant::now();
+        let kernel = &self.kernel;
+        let site = self.space.site(page);
+        let (who, tracer) = (actor(), Tracer(kernel.trace.as_deref()));
+        tracer.note(|| Event::Fault {
+            actor: who,
+            site,
+            write,
+        });
+        let waiter = Waiter {
+            kernel,
+            space: &self.space,
+        };
+        let profile = if kernel.runs_2006.load(Ordering::Relaxed) == 0 {
+            &MODERN
+        } else {
+            &LINUX_2_6_17
+        };
+        // In a traced machine every wait is seen: whether a spin would have sufficed is a matter of luck.
+        let spun = kernel.trace.is_none() && self.spin(page);
+        while !spun && self.space.read(page).is_migration() {
+            migration_entry_wait(&waiter, profile, site, who, tracer);
+        }
+        // Mapped in the table; real when the page lock opens, a moment later.
+        if let Some(pfn) = self.space.read(page).pfn() {
+            while self.locked(pfn) {
+                kernel.wait_unlocked(pfn);
+            }
+        }
+        kernel.faults.count(Kind::Migration);
+        kernel
+            .stalls
+            .add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        Verdict::Retry
+    }
+
+    /// Looks a few times whether the entry has come back; true where it has.
+    fn spin(&self, page: usize) -> bool {
+        for _ in 0..SPINS {
+            if !self.space.read(page).is_migration() {
+                return true;
+            }
+            core::hint::spin_loop();
+        }
+        false
+    }
+
+    /// The entry permits the access: it changed since, or the mapping is not there yet, or was not when the access began.
+    fn about_to_be_real(&self, addr: usize, pte: Pte, write: bool) -> Verdict {
+        let times = LAST.with(|last| {
+            let (before, times) = last.get();
+            let times = if before == addr { times + 1 } else { 0 };
+            last.set((addr, times));
+            times
+        });
+        if let Some(pfn) = pte.pfn().filter(|pfn| self.locked(*pfn)) {
+            return self.wait(pfn);
+        }
+        // A page that is watched for use is inaccessible until the server has noted the use.
+        if times >= AGAIN || (times > 0 && !pte.young()) {
+            LAST.with(|last| last.set((0, 0)));
+            return self.serve(addr, write);
+        }
+        self.kernel.faults.count(Kind::Again);
+        Verdict::Retry
+    }
+
+    fn locked(&self, pfn: Pfn) -> bool {
+        let flags = self.kernel.page(pfn).map(|page| page.flags().load());
+        flags.is_some_and(|flags| flags.contains(PageFlags::LOCKED))
+    }
+
+    /// Waits for a page lock, and lets the access run again.
+    fn wait(&self, pfn: Pfn) -> Verdict {
+        let begun = Instant::now();
+        self.kernel.wait_unlocked(pfn);
+        self.kernel
+            .stalls
+            .add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        self.kernel.faults.count(Kind::Again);
+        Verdict::Retry
+    }
+
+    fn serve(&self, addr: usize, write: bool) -> Verdict {
+        let request = Request {
+            space: self.space.id.raw().into(),
+            addr,
+            write,
+        };
+        let answer = self.kernel.desk.get().map(|desk| desk.ask(request));
+        match answer {
+            Some(Ok(Answer::Done)) => Verdict::Retry,
+            _ => self.foreign(),
+        }
+    }
+}

@@ -1,0 +1,374 @@
+//! The kernel that the process plays: frames, descriptors, lists, areas and caches, and what the core asks of them.
+//!
+//! Locks, in the order they are taken: page lock, [`Areas`], table locks (by rising space number), page cache, LRU, free frames.
+//! The fault handler takes none of them. No thread touches emulated memory while it holds one, and nor do the fault server and
+//! the migrator at any time: so whoever faults holds none.
+
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use core::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use migrate_core::{CopyError, PageRef, UsesPageMap};
+use mm_types::{CacheSlot, Lru, Mapping, NodeId, Page, PageCache, PageFlags, PageMap, Pfn, Sleep, SpaceId};
+
+use crate::areas::Areas;
+use crate::free_frames::FreeFrames;
+use crate::lent::Lent;
+use crate::refused::LastRefusals;
+use crate::stats::{FaultCounts, Histogram, Stats};
+use crate::sys::ballast::Ballast;
+use crate::sys::error::MapError;
+use crate::sys::futex;
+use crate::sys::maps;
+use crate::sys::node::NodeMemory;
+use crate::sys::server::Desk;
+use crate::trace::Recording;
+
+/// Takes a lock. A thread that panicked left data that are still whole: every change under these locks is made whole first.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What a machine can be told once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// A page with one site, or no writable one, may be read while it is copied.
+    pub(crate) readable: bool,
+    /// Pages that one demand fault brings in, where they are missing.
+    pub(crate) around: usize,
+    /// Mappings held in reserve.
+    pub(crate) ballast: usize,
+    /// Make translations of restored pages at once.
+    pub(crate) populate: bool,
+}
+
+/// Everything that all handles of a machine share.
+///
+/// The backend behind the seam. Programs use [`Machine`](crate::Machine); this is reachable for those who drive the core
+/// themselves.
+#[derive(Debug)]
+pub struct Kernel {
+    pub(crate) nodes: Box<[NodeMemory]>,
+    pub(crate) frames_per_node: usize,
+    pages: Box<[Page]>,
+    /// Present entries that may write, by frame.
+    pub(crate) writers: Box<[AtomicU32]>,
+    free: Box<[Mutex<FreeFrames>]>,
+    lru: Mutex<Lru>,
+    areas: RwLock<Areas>,
+    pub(crate) cache: Mutex<Lent<PageCache<'static>, Vec<CacheSlot>>>,
+    pub(crate) options: Options,
+    pub(crate) trace: Option<Arc<Recording>>,
+    pub(crate) desk: OnceLock<Arc<Desk>>,
+    /// Runs in progress under 2006 rules: pages are not readable while copied, and waiters take a reference.
+    pub(crate) runs_2006: AtomicU32,
+    /// Where demand faults take their frames.
+    preferred: AtomicUsize,
+    pub(crate) ballast: Ballast,
+    mappings: Mappings,
+    pub(crate) stalls: Histogram,
+    pub(crate) faults: FaultCounts,
+    pub(crate) refused: LastRefusals,
+    hook: Hook,
+}
+
+/// What is known of the process's mappings.
+#[derive(Debug, Default)]
+struct Mappings {
+    limit: usize,
+    /// Those that are not in any space, when last looked at.
+    others: AtomicUsize,
+    /// Those in spaces: one for each, and one for each edge.
+    ours: AtomicUsize,
+    peak: AtomicUsize,
+    /// Migration entries that are out: each may need two mappings more when it is restored.
+    pub(crate) in_flight: AtomicUsize,
+}
+
+/// A pause between the remapping of one space and the next, for tests.
+#[derive(Debug, Default)]
+struct Hook {
+    pause: AtomicUsize,
+    last: AtomicU32,
+}
+
+/// Sleeping on a page's flag word.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Futex;
+
+impl Sleep for Futex {
+    fn wait(&self, word: &AtomicU32, seen: u32) {
+        futex::wait(word, seen, None);
+    }
+
+    fn wake_all(&self, word: &AtomicU32) {
+        futex::wake_all(word);
+    }
+}
+
+impl Kernel {
+    pub(crate) fn new(
+        nodes: Vec<NodeMemory>,
+        frames_per_node: usize,
+        areas: usize,
+        options: Options,
+        trace: Option<Arc<Recording>>,
+    ) -> Result<Self, MapError> {
+        let frames = nodes.len() * frames_per_node;
+        let free = (0..nodes.len()).map(|node| {
+            let first = Pfn::new((node * frames_per_node) as u64);
+            Mutex::new(FreeFrames::new(first, frames_per_node))
+        });
+        let limit = maps::limit().unwrap_or(65_530);
+        let kernel = Self {
+            free: free.collect(),
+            nodes: nodes.into_boxed_slice(),
+            frames_per_node,
+            pages: (0..frames).map(|_| Page::new()).collect(),
+            writers: (0..frames).map(|_| AtomicU32::new(0)).collect(),
+            lru: Mutex::new(Lru::new(NodeId::new(0))),
+            areas: RwLock::new(Areas::new(areas)),
+            cache: Mutex::new(Lent::new(vec![CacheSlot::default(); frames], |slots| {
+                PageCache::new(slots)
+            })),
+            options,
+            trace,
+            desk: OnceLock::new(),
+            runs_2006: AtomicU32::new(0),
+            preferred: AtomicUsize::new(0),
+            ballast: Ballast::reserve(options.ballast.min(limit / 8))?,
+            mappings: Mappings {
+                limit,
+                ..Mappings::default()
+            },
+            stalls: Histogram::new(),
+            faults: FaultCounts::default(),
+            refused: LastRefusals::default(),
+            hook: Hook::default(),
+        };
+        kernel.look_at_mappings();
+        Ok(kernel)
+    }
+
+    /// Takes the areas, together with others who only look.
+    pub(crate) fn areas(&self) -> RwLockReadGuard<'_, Areas> {
+        self.areas.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the areas alone.
+    pub(crate) fn areas_mut(&self) -> RwLockWriteGuard<'_, Areas> {
+        self.areas.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a frame's descriptor.
+    pub(crate) fn page(&self, pfn: Pfn) -> Option<&Page> {
+        self.pages.get(pfn.index()?)
+    }
+
+    /// Returns the node that holds a frame, and the frame's place in it.
+    pub(crate) fn frame(&self, pfn: Pfn) -> Option<(&NodeMemory, usize)> {
+        let index = pfn.index()?;
+        let node = self.nodes.get(index.checked_div(self.frames_per_node)?)?;
+        Some((node, index % self.frames_per_node))
+    }
+
+    /// Returns how many frames of a node are free.
+    pub(crate) fn free_on(&self, node: NodeId) -> usize {
+        self.free
+            .get(usize::from(node.raw()))
+            .map_or(0, |free| lock(free).len())
+    }
+
+    /// Says on which node demand faults take their frames.
+    pub(crate) fn prefer(&self, node: NodeId) {
+        self.preferred.store(usize::from(node.raw()), Ordering::Relaxed);
+    }
+
+    /// Takes up to `want` neighbouring frames of one node.
+    pub(crate) fn take_on(&self, node: NodeId, want: usize) -> Option<(Pfn, usize)> {
+        lock(self.free.get(usize::from(node.raw()))?).take_run(want)
+    }
+
+    /// Takes up to `want` neighbouring frames, on the preferred node where it has any.
+    pub(crate) fn take_frames(&self, want: usize) -> Option<(Pfn, usize)> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        (0..self.free.len()).find_map(|n| lock(self.free.get((first + n) % self.free.len())?).take_run(want))
+    }
+
+    /// Takes exactly this frame, if it is free.
+    pub(crate) fn take_at(&self, pfn: Pfn) -> bool {
+        let node = usize::from(self.node_of(pfn).raw());
+        self.free.get(node).is_some_and(|free| lock(free).take_at(pfn))
+    }
+
+    /// Returns where on the preferred node `pages` neighbouring pages would fit.
+    pub(crate) fn place(&self, pages: usize) -> Option<Pfn> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let (pfn, n) = lock(self.free.get(first)?).find(pages)?;
+        (n >= pages.min(64)).then_some(pfn)
+    }
+
+    /// Puts frames back that were taken and not made pages.
+    pub(crate) fn untake(&self, pfn: Pfn) {
+        if let Some(free) = self.free.get(usize::from(self.node_of(pfn).raw())) {
+            lock(free).give_back(pfn);
+        }
+    }
+
+    /// Makes a taken frame a page with one reference.
+    pub(crate) fn new_page(&self, pfn: Pfn) -> Option<PageRef> {
+        let page = PageRef::allocate(self.page_map(), pfn);
+        debug_assert!(page.is_some(), "a free frame {pfn:?} is in use");
+        page
+    }
+
+    /// Sleeps while the page may be locked.
+    pub(crate) fn wait_unlocked(&self, pfn: Pfn) {
+        if let Some(page) = self.page(pfn) {
+            if let Some(seen) = page.flags().announce_wait(PageFlags::LOCKED) {
+                futex::wait(page.flags().word(), seen, None);
+            }
+        }
+    }
+
+    /// Opens a page lock taken by `try_lock` on the descriptor.
+    pub(crate) fn unlock_page(&self, page: &Page) {
+        if page.flags().unlock() {
+            futex::wake_all(page.flags().word());
+        }
+    }
+
+    /// Tries a change of mappings, giving ballast up as long as the limit is in the way.
+    pub(crate) fn rescue(&self, op: impl FnMut() -> Result<(), MapError>) -> Result<(), MapError> {
+        let done = self.ballast.rescue(op);
+        if done.as_ref().is_err_and(MapError::is_mapping_limit) {
+            self.mappings.peak.fetch_max(self.mappings.limit, Ordering::Relaxed);
+        }
+        done
+    }
+
+    /// True where translations of `n` restored pages are made at once.
+    pub(crate) const fn populates(&self, n: usize) -> bool {
+        self.options.populate && n > 1
+    }
+
+    /// Accounts for mappings of a space that came or went.
+    pub(crate) fn mappings_changed(&self, before: usize, after: usize) {
+        let ours = &self.mappings.ours;
+        let now = if after >= before {
+            ours.fetch_add(after - before, Ordering::Relaxed) + (after - before)
+        } else {
+            ours.fetch_sub(before - after, Ordering::Relaxed) - (before - after)
+        };
+        let all = now + self.mappings.others.load(Ordering::Relaxed);
+        self.mappings.peak.fetch_max(all, Ordering::Relaxed);
+    }
+
+    /// Accounts for migration entries that came or went.
+    pub(crate) fn in_flight(&self, change: isize) {
+        if change >= 0 {
+            self.mappings
+                .in_flight
+                .fetch_add(change.unsigned_abs(), Ordering::Relaxed);
+        } else {
+            self.mappings
+                .in_flight
+                .fetch_sub(change.unsigned_abs(), Ordering::Relaxed);
+        }
+    }
+
+    /// Counts the process's mappings anew: others come and go without telling.
+    pub(crate) fn look_at_mappings(&self) {
+        if let Ok(all) = maps::in_use() {
+            let ours = self.mappings.ours.load(Ordering::Relaxed);
+            self.mappings.others.store(all.saturating_sub(ours), Ordering::Relaxed);
+            self.mappings.peak.fetch_max(all, Ordering::Relaxed);
+        }
+        // Best effort: what is missing now is asked for again at the next look.
+        let _ = self.ballast.refill();
+    }
+
+    /// True where `sites` more entries may go into flight without coming near the limit of mappings.
+    pub(crate) fn has_room(&self, sites: usize) -> bool {
+        const MARGIN: usize = 128;
+        let flying = self.mappings.in_flight.load(Ordering::Relaxed) + sites;
+        let used = self.mappings.others.load(Ordering::Relaxed) + self.mappings.ours.load(Ordering::Relaxed);
+        used + 2 * flying + MARGIN <= self.mappings.limit
+    }
+
+    /// Returns what is known so far.
+    pub(crate) fn stats(&self) -> Stats {
+        let m = &self.mappings;
+        Stats {
+            stalls: self.stalls.read(),
+            faults: self.faults.read(),
+            mappings: m.others.load(Ordering::Relaxed) + m.ours.load(Ordering::Relaxed),
+            peak_mappings: m.peak.load(Ordering::Relaxed),
+            mapping_limit: m.limit,
+            ballast: self.ballast.held(),
+        }
+    }
+
+    /// Makes every remapping of a space wait for `pause` where the last one was of another; for tests.
+    #[doc(hidden)]
+    pub fn pause_between_spaces(&self, pause: Duration) {
+        let us = usize::try_from(pause.as_micros()).unwrap_or(usize::MAX);
+        self.hook.pause.store(us, Ordering::Relaxed);
+    }
+
+    /// Called before each change of a space's mappings.
+    pub(crate) fn before_change(&self, space: SpaceId, maps: bool) {
+        let pause = self.hook.pause.load(Ordering::Relaxed);
+        if pause != 0 && maps && self.hook.last.swap(space.raw() + 1, Ordering::Relaxed) != space.raw() + 1 {
+            let never = AtomicU32::new(0);
+            futex::wait(&never, 0, Some(Duration::from_micros(pause as u64)));
+        }
+    }
+}
+
+impl UsesPageMap for Kernel {
+    type Sleep = Futex;
+
+    fn page_map(&self) -> PageMap<'_> {
+        PageMap::new(Pfn::new(0), &self.pages)
+    }
+
+    fn sleeper(&self) -> &Futex {
+        &Futex
+    }
+
+    fn with_lru<R>(&self, f: impl FnOnce(&mut Lru) -> R) -> R {
+        f(&mut lock(&self.lru))
+    }
+
+    fn copy_frame(&self, from: Pfn, to: Pfn) -> Result<(), CopyError> {
+        let ((source, at), (target, into)) = (self.frame(from).ok_or(CopyError)?, self.frame(to).ok_or(CopyError)?);
+        // SAFETY: 1: every entry of the source is a migration entry and the barrier is over, so no mapping of it lets anybody
+        // write; the direct map is written by owners of the page lock, which the run holds. 2: the destination is a new page,
+        // mapped nowhere. 3: a page is not its own target: both are locked, and a lock is taken once.
+        unsafe { source.copy_frame(at, target, into) }.map_err(|_| CopyError)
+    }
+
+    fn free_frame(&self, pfn: Pfn) {
+        if let Some(page) = self.page(pfn) {
+            page.set_mapping(Mapping::None);
+            debug_assert_eq!(page.check_free(), Ok(()), "{pfn:?}");
+        }
+        self.refused.forget(pfn);
+        self.untake(pfn);
+    }
+}
+
+/// A switch that only ever goes on.
+#[derive(Debug, Default)]
+pub(crate) struct Latch(AtomicBool);
+
+impl Latch {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}

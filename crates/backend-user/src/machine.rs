@@ -1,0 +1,284 @@
+//! A machine: nodes of frames, and everything that lives in them.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Mutex, OnceLock};
+
+use mm_types::{MappingId, NodeId, PAGE_SIZE, Pfn};
+
+use crate::error::MachineError;
+use crate::file::Cached;
+use crate::files::MappedFile;
+use crate::kernel::{Kernel, Options};
+use crate::migrate::Scratch;
+use crate::server;
+use crate::spaces::Space;
+use crate::stats::Stats;
+use crate::sys::node::NodeMemory;
+use crate::sys::numa;
+use crate::sys::server::FaultServer;
+use crate::trace::Recording;
+
+/// Requests that fault handlers can have under way; more wait.
+const REQUESTS: usize = 64;
+
+/// Nodes of frames, spaces, files, and the threads' faults. Cheap to clone: all clones are the same machine.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What goes when the last handle does. The order matters: the server stops before the memory is given back.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    _server: FaultServer,
+    pub(crate) kernel: Arc<Kernel>,
+    pub(crate) scratch: Mutex<Vec<Scratch>>,
+}
+
+/// A machine to be made.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    nodes: usize,
+    frames_per_node: usize,
+    areas: usize,
+    bind: bool,
+    options: Options,
+    trace: Option<Arc<Recording>>,
+}
+
+impl Machine {
+    /// Begins a machine of two nodes of 64 MiB.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder {
+            nodes: 2,
+            frames_per_node: (64 << 20) / PAGE_SIZE,
+            areas: 1024,
+            bind: true,
+            options: Options {
+                readable: true,
+                around: 16,
+                ballast: 2048,
+                populate: true,
+            },
+            trace: None,
+        }
+    }
+
+    /// Returns how many nodes there are.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.inner.kernel.nodes.len()
+    }
+
+    /// Returns how many frames each node has.
+    #[must_use]
+    pub fn frames_per_node(&self) -> usize {
+        self.inner.kernel.frames_per_node
+    }
+
+    /// Returns how many frames of `node` are free.
+    #[must_use]
+    pub fn free_on(&self, node: NodeId) -> usize {
+        self.inner.kernel.free_on(node)
+    }
+
+    /// Returns how many frames of `node` hold pages.
+    #[must_use]
+    pub fn pages_on(&self, node: NodeId) -> usize {
+        if usize::from(node.raw()) < self.nodes() {
+            self.frames_per_node() - self.free_on(node)
+        } else {
+            0
+        }
+    }
+
+    /// Returns the node that a frame is of.
+    #[must_use]
+    pub fn node_of(&self, pfn: Pfn) -> NodeId {
+        self.inner.kernel.node_of(pfn)
+    }
+
+    /// Lets pages that are touched for the first time have their frames on `node`, as long as it has any.
+    ///
+    /// # Errors
+    /// The machine has no such node.
+    pub fn prefer(&self, node: NodeId) -> Result<(), MachineError> {
+        if usize::from(node.raw()) >= self.nodes() {
+            return Err(MachineError::NoNode(node));
+        }
+        self.inner.kernel.prefer(node);
+        Ok(())
+    }
+
+    /// Makes an address space: a range of `pages` pages of this process.
+    ///
+    /// # Errors
+    /// No pages, no addresses, or no room for another fault range.
+    pub fn space(&self, pages: usize) -> Result<Space, MachineError> {
+        Space::new(&self.inner, pages)
+    }
+
+    /// Opens a file, for reading; its pages are read when they are touched.
+    ///
+    /// # Errors
+    /// What opening it answers.
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<MappedFile, MachineError> {
+        self.open_with(path.as_ref(), false)
+    }
+
+    /// Opens a file for reading and writing: shared mappings of it may be writable, and what is written goes to the file by
+    /// [`MappedFile::sync`].
+    ///
+    /// # Errors
+    /// What opening it answers.
+    pub fn open_rw(&self, path: impl AsRef<Path>) -> Result<MappedFile, MachineError> {
+        self.open_with(path.as_ref(), true)
+    }
+
+    fn open_with(&self, path: &Path, writable: bool) -> Result<MappedFile, MachineError> {
+        let failed = |error| MachineError::File {
+            path: path.display().to_string(),
+            error,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(writable)
+            .open(path)
+            .map_err(failed)?;
+        let len = file.metadata().map_err(failed)?.len();
+        let pages = usize::try_from(len.div_ceil(PAGE_SIZE as u64)).map_err(|_| MachineError::Denied)?;
+        let mut areas = self.inner.kernel.areas_mut();
+        let id = MappingId::new(u32::try_from(areas.files.len()).unwrap_or(u32::MAX));
+        let cached = Arc::new(Cached {
+            id,
+            file,
+            path: path.display().to_string(),
+            writable,
+            pages: AtomicUsize::new(pages),
+            placed: OnceLock::new(),
+        });
+        areas.files.push(Some(cached.clone()));
+        drop(areas);
+        Ok(MappedFile::new(&self.inner, cached))
+    }
+
+    /// Returns what the machine has done so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.kernel.stats()
+    }
+
+    /// Forgets how long accesses were blocked so far.
+    pub fn forget_stalls(&self) {
+        self.inner.kernel.stalls.clear();
+    }
+
+    /// Returns the backend behind the seam, for who drives the core without [`Machine::migrate`].
+    #[must_use]
+    pub fn kernel(&self) -> &Kernel {
+        &self.inner.kernel
+    }
+}
+
+impl Builder {
+    /// Sets how many nodes there are.
+    #[must_use]
+    pub const fn nodes(mut self, nodes: usize) -> Self {
+        self.nodes = nodes;
+        self
+    }
+
+    /// Sets how many frames each node has.
+    #[must_use]
+    pub const fn frames_per_node(mut self, frames: usize) -> Self {
+        self.frames_per_node = frames;
+        self
+    }
+
+    /// Sets how many areas there can be, in all spaces.
+    #[must_use]
+    pub const fn areas(mut self, areas: usize) -> Self {
+        self.areas = areas;
+        self
+    }
+
+    /// Sets whether a page that only one site maps may be read while it is copied; writers wait either way. Never under 2006
+    /// rules.
+    #[must_use]
+    pub const fn readable_while_copied(mut self, yes: bool) -> Self {
+        self.options.readable = yes;
+        self
+    }
+
+    /// Sets how many pages a demand fault brings in, where neighbours are missing too; 1 for only the page touched.
+    #[must_use]
+    pub const fn fault_around(mut self, pages: usize) -> Self {
+        self.options.around = pages;
+        self
+    }
+
+    /// Sets how many mappings are held in reserve for finishing and undoing when the limit is reached.
+    #[must_use]
+    pub const fn ballast(mut self, mappings: usize) -> Self {
+        self.options.ballast = mappings;
+        self
+    }
+
+    /// Sets whether translations of moved pages are made at once, rather than by a fault of the next access.
+    #[must_use]
+    pub const fn populate(mut self, yes: bool) -> Self {
+        self.options.populate = yes;
+        self
+    }
+
+    /// Sets whether the memory of node *n* is bound to the *n*th real node, where the machine has several.
+    #[must_use]
+    pub const fn bind(mut self, yes: bool) -> Self {
+        self.bind = yes;
+        self
+    }
+
+    /// Records every step of every migration and every fault that met one.
+    #[must_use]
+    pub fn trace(mut self, recording: Arc<Recording>) -> Self {
+        self.trace = Some(recording);
+        self
+    }
+
+    /// Makes the machine. Its memory is taken when it is first used.
+    ///
+    /// # Errors
+    /// A size that makes no sense or is not available, or what the system answers.
+    pub fn build(self) -> Result<Machine, MachineError> {
+        if self.nodes == 0 || self.nodes >= usize::from(u16::MAX) {
+            return Err(MachineError::NoNodes);
+        }
+        let real = if self.bind { numa::real_nodes() } else { Vec::new() };
+        let nodes: Result<Vec<_>, _> = (0..self.nodes)
+            .map(|n| {
+                let id = NodeId::new(u16::try_from(n).unwrap_or(u16::MAX));
+                // On a machine with one node there is nothing to choose.
+                let real = real.get(n % real.len().max(1)).filter(|_| real.len() > 1).copied();
+                NodeMemory::new(id, self.frames_per_node, real)
+            })
+            .collect();
+        let kernel = Kernel::new(nodes?, self.frames_per_node, self.areas, self.options, self.trace)?;
+        let kernel = Arc::new(kernel);
+        let of_server = kernel.clone();
+        let server = FaultServer::start(REQUESTS, move |request| server::serve(&of_server, request))
+            .map_err(MachineError::Server)?;
+        let set = kernel.desk.set(server.desk());
+        debug_assert!(set.is_ok(), "a new kernel has no server");
+        Ok(Machine {
+            inner: Arc::new(Inner {
+                _server: server,
+                kernel,
+                scratch: Mutex::new(Vec::new()),
+            }),
+        })
+    }
+}
