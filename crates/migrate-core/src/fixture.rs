@@ -27,6 +27,7 @@ use crate::{Backend, Faults, Frames, Profile, Wait};
 mod act;
 mod capability;
 mod drive;
+mod middle;
 mod needs;
 mod report;
 
