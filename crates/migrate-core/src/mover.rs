@@ -288,13 +288,13 @@ fn hand_over<B: Backend, O: Observer>(cx: Cx<'_, B, O>, pair: Pair<'_, B::Locked
     });
 }
 
-/// Locks all buffers of a page, sleeping for each where the run may.
+/// Locks all buffers of a page; a run that may sleep waits for a busy one once, and tries the page again in its next pass.
 fn lock_buffers<B: Backend, W: Waiting<B>>(backend: &B, page: &B::Locked, may_wait: bool) -> Result<(), Refusal> {
-    loop {
-        match backend.try_lock_buffers(page) {
-            Ok(()) => return Ok(()),
-            Err(refusal) if !(may_wait && W::wait_buffers(backend, page)) => return Err(refusal),
-            Err(_) => {}
+    backend.try_lock_buffers(page).or_else(|refusal| {
+        if may_wait && W::wait_buffers(backend, page) {
+            backend.try_lock_buffers(page)
+        } else {
+            Err(refusal)
         }
-    }
+    })
 }

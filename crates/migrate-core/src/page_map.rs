@@ -31,6 +31,12 @@ pub trait UsesPageMap {
     /// Takes back a frame whose last reference was dropped (Linux: `free_hot_cold_page`). Called with no entry lock held, perhaps
     /// with the LRU lock.
     fn free_frame(&self, pfn: Pfn);
+
+    /// Sleeps until a buffer of the page may have been unlocked; see [`Wait::wait_buffers`]. A kernel without buffers has
+    /// nothing to say.
+    fn wait_buffers(&self, pfn: Pfn) {
+        let _ = pfn;
+    }
 }
 
 /// One counted reference to a page of a page map.
@@ -241,6 +247,10 @@ impl<K: UsesPageMap> Wait for K {
             }
             wait_while(self, page.0, PageFlags::LOCKED);
         }
+    }
+
+    fn wait_buffers(&self, page: &LockedPage) {
+        UsesPageMap::wait_buffers(self, page.pfn());
     }
 
     fn wait_writeback(&self, page: &LockedPage) {

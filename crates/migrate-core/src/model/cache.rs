@@ -43,8 +43,6 @@ struct Buffers {
     busy: u8,
     /// All locked by a migration.
     held: bool,
-    /// Attempts that found them busy, in a row.
-    refused: u32,
 }
 
 /// What is under the caches' locks (Linux: `tree_lock`, `private_lock`, `swap_lock`).
@@ -159,6 +157,15 @@ impl Model {
         } else if let Mapping::File(file) = self.page(pfn).mapping() {
             caches.file(file).store.insert(self.page(pfn).index(), word);
         }
+    }
+
+    /// True where a buffer of the page is locked or under I/O.
+    pub(super) fn buffers_busy(&self, pfn: Pfn) -> bool {
+        let mut caches = self.caches.lock();
+        caches
+            .buffers
+            .get_mut(&pfn)
+            .is_some_and(|buffers| buffers.busy != 0 || buffers.held)
     }
 
     /// Begins writing a page back; its contents are those of this moment. Entries keep their dirty bits.
@@ -283,12 +290,6 @@ impl Cache for Model {
             return Ok(());
         };
         if buffers.busy != 0 || buffers.held {
-            buffers.refused += 1;
-            assert!(
-                buffers.refused < 10_000,
-                "a thread waits for ever for a buffer of {:?}",
-                page.pfn()
-            );
             return Err(Refusal::BuffersBusy);
         }
         *buffers = Buffers {

@@ -268,21 +268,32 @@ impl UsesPageMap for Model {
     fn free_frame(&self, pfn: Pfn) {
         self.free(pfn);
     }
+
+    fn wait_buffers(&self, pfn: Pfn) {
+        if self.buffers_busy(pfn) {
+            self.sleep();
+        }
+    }
 }
 
-impl Sleep for Model {
-    /// Does what was queued next.
+impl Model {
+    /// Does what was queued next, instead of sleeping.
     ///
     /// # Panics
     /// Where nothing is queued: nobody would ever wake the thread.
-    fn wait(&self, word: &core::sync::atomic::AtomicU32, seen: u32) {
-        if word.load(core::sync::atomic::Ordering::Acquire) != seen {
-            return;
-        }
+    fn sleep(&self) {
         let next = self.wakeups.lock().pop_front();
         match next {
             Some(wakeup) => wakeup(self),
             None => panic!("a thread sleeps for ever: queue what wakes it with on_sleep"),
+        }
+    }
+}
+
+impl Sleep for Model {
+    fn wait(&self, word: &core::sync::atomic::AtomicU32, seen: u32) {
+        if word.load(core::sync::atomic::Ordering::Acquire) == seen {
+            self.sleep();
         }
     }
 

@@ -306,7 +306,7 @@ fn an_unreadable_page_stays_today_and_is_in_error_after_the_switch_of_2006() {
 }
 
 #[test]
-#[should_panic(expected = "for ever for a buffer")]
+#[should_panic(expected = "a thread sleeps for ever")]
 fn a_run_that_waits_for_a_buffer_that_nobody_unlocks_is_an_error() {
     let (model, space) = model(&MODERN);
     let file = model.create_file(1, Mover::Buffers, WritePage::Unlocks);
