@@ -73,6 +73,7 @@ pub(crate) fn entry_vma(vma: &Vma, page: usize) -> EntryVma {
     EntryVma {
         locked: vma.flags.contains(VmaFlags::LOCKED),
         may_write: vma.flags.contains(VmaFlags::WRITE),
+        shared: vma.flags.contains(VmaFlags::SHARED),
         nonlinear: nonlinear.then(|| vma.index(page).unwrap_or(0) as u64),
     }
 }

@@ -43,6 +43,7 @@ impl From<&Vma> for Around {
             vma: EntryVma {
                 locked: vma.flags.contains(VmaFlags::LOCKED),
                 may_write: vma.flags.contains(VmaFlags::WRITE),
+                shared: vma.flags.contains(VmaFlags::SHARED),
                 nonlinear: None,
             },
             attributes: Attributes::of(vma.flags),

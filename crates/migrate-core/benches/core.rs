@@ -1,7 +1,5 @@
 //! What a page costs in the core itself, on a backend that does nothing: by number of pages and by their order.
 
-#![expect(missing_docs, reason = "criterion's macros make public items")]
-
 mod noop;
 
 use core::hint::black_box;

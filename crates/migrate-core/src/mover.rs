@@ -40,6 +40,7 @@ impl<B: Backend> Slot<B> {
             Ok(locked) => {
                 let new = pfn_of(cx.backend, &locked);
                 self.new = Held::Locked(locked);
+                self.state.new_noted = true;
                 if let Some(old) = self.old.page(cx.backend) {
                     cx.observer.note(|| Event::NewPage {
                         old: cx.backend.pfn(old),

@@ -56,6 +56,8 @@ pub(crate) struct SlotState {
     pub(crate) refusal: Option<Refusal>,
     /// Entries of the page may be migration entries.
     pub(crate) unmapped: bool,
+    /// The trace has named the new page.
+    pub(crate) new_noted: bool,
 }
 
 impl SlotState {
@@ -63,6 +65,7 @@ impl SlotState {
         stage: Stage::Before,
         refusal: None,
         unmapped: false,
+        new_noted: false,
     };
 }
 
@@ -221,7 +224,9 @@ where
                 ..
             } => {
                 if let Held::Page(new) = new {
-                    cx.observer.note(|| Event::GiveBack(cx.backend.pfn(&new)));
+                    if state.new_noted {
+                        cx.observer.note(|| Event::GiveBack(cx.backend.pfn(&new)));
+                    }
                     self.target.give_back(cx.backend, new);
                 }
                 match refusal {

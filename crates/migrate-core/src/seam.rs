@@ -123,6 +123,8 @@ pub struct EntryVma {
     pub locked: bool,
     /// The VMA allows writing now.
     pub may_write: bool,
+    /// The VMA shares what it maps with others: its entries are exclusive to nobody, also those of anonymous pages.
+    pub shared: bool,
     /// The VMA is nonlinear, and this is the file offset in pages that the entry stands for.
     pub nonlinear: Option<u64>,
 }
@@ -132,6 +134,7 @@ impl EntryVma {
     pub const PLAIN: Self = Self {
         locked: false,
         may_write: true,
+        shared: false,
         nonlinear: None,
     };
 }

@@ -93,13 +93,13 @@ impl<B: Backend> Slot<B> {
         let (gather, edits) = pending.parts(cx.backend);
         // 2.6.17 cleared the old page's mapping at the switch, so the walk is the new page's from then on.
         cx.backend.walk(to, gather, &mut |entry| {
-            let may_write = entry.vma().may_write;
+            let vma = entry.vma();
             let edited = entry.update(&|pte| {
                 pte.restore(Restore {
                     old,
                     new,
-                    vma_may_write: may_write,
-                    anon,
+                    vma_may_write: vma.may_write,
+                    anon: anon && !vma.shared,
                     page_dirty,
                     style: cx.profile.entries,
                 })

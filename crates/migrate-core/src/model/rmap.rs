@@ -56,6 +56,7 @@ pub(super) fn entry_vma(vma: &Vma) -> EntryVma {
     EntryVma {
         locked: vma.flags.contains(VmaFlags::LOCKED),
         may_write: vma.flags.contains(VmaFlags::WRITE),
+        shared: vma.flags.contains(VmaFlags::SHARED),
         nonlinear: None,
     }
 }
