@@ -3,6 +3,7 @@
 //! | question | module |
 //! |---|---|
 //! | what was asked for, and does it make sense? | [`args`], [`size`], [`memory`] |
+//! | what happens then? | [`job`] |
 //! | whose pages move? | [`workers`]: [`words`] that are written, [`file_check`] of what is read |
 //! | what does a plain copy cost? | [`mod@reference`] |
 //! | what is happening? | [`progress`], [`picture`], [`stop`] |
@@ -12,6 +13,7 @@
 pub mod args;
 pub mod console;
 pub mod file_check;
+pub mod job;
 pub mod median;
 pub mod memory;
 pub mod picture;

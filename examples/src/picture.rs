@@ -1,6 +1,7 @@
 //! The live picture: a row for each node, a cell for each group of pages, darker where more of the group is there.
 
-use core::sync::atomic::{AtomicU8, Ordering};
+/// Nodes in the picture.
+pub const NODES: usize = 2;
 
 /// From nothing to everything.
 const SHADES: [char; 5] = [' ', '░', '▒', '▓', '█'];
@@ -22,45 +23,37 @@ pub const fn shade(part: usize, whole: usize) -> char {
     }
 }
 
-/// On which node each page is. Written by the migrator, read by whoever draws.
-#[derive(Debug)]
-pub struct Board {
-    nodes: Box<[AtomicU8]>,
+/// Where pages are, at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Picture {
+    /// A row of cells for each node.
+    pub rows: [String; NODES],
+    /// Pages on each node.
+    pub on: [usize; NODES],
 }
 
-impl Board {
-    /// Makes a board of `pages` pages, all on node 0.
-    #[must_use]
-    pub fn new(pages: usize) -> Self {
-        Self {
-            nodes: (0..pages).map(|_| AtomicU8::new(0)).collect(),
+/// Draws `pages` pages with at most `cells` cells a row; `node_of` tells where a page is now.
+#[must_use]
+pub fn draw(pages: usize, cells: usize, node_of: impl Fn(usize) -> Option<usize>) -> Picture {
+    let group = pages.div_ceil(cells.max(1)).max(1);
+    let mut picture = Picture {
+        rows: [const { String::new() }; NODES],
+        on: [0; NODES],
+    };
+    for first in (0..pages).step_by(group) {
+        let end = pages.min(first + group);
+        let mut on = [0; NODES];
+        for page in first..end {
+            if let Some(count) = node_of(page).and_then(|node| on.get_mut(node)) {
+                *count += 1;
+            }
+        }
+        for ((row, all), here) in picture.rows.iter_mut().zip(&mut picture.on).zip(on) {
+            row.push(shade(here, end - first));
+            *all += here;
         }
     }
-
-    /// Notes that `page` is on `node` now.
-    pub fn moved(&self, page: usize, node: u8) {
-        if let Some(at) = self.nodes.get(page) {
-            at.store(node, Ordering::Relaxed);
-        }
-    }
-
-    /// Returns how many pages are on `node`.
-    #[must_use]
-    pub fn on(&self, node: u8) -> usize {
-        count(&self.nodes, node)
-    }
-
-    /// Draws the row of `node` with at most `cells` cells.
-    #[must_use]
-    pub fn row(&self, node: u8, cells: usize) -> String {
-        let group = self.nodes.len().div_ceil(cells.max(1)).max(1);
-        let groups = self.nodes.chunks(group);
-        groups.map(|pages| shade(count(pages, node), pages.len())).collect()
-    }
-}
-
-fn count(pages: &[AtomicU8], node: u8) -> usize {
-    pages.iter().filter(|at| at.load(Ordering::Relaxed) == node).count()
+    picture
 }
 
 #[cfg(test)]
@@ -79,21 +72,24 @@ mod tests {
 
     #[test]
     fn pages_leave_one_row_and_appear_in_the_other() {
-        let board = Board::new(8);
-        assert_eq!((board.row(0, 4), board.row(1, 4)), ("████".into(), "    ".into()));
-        for page in 0..3 {
-            board.moved(page, 1);
-        }
-        assert_eq!((board.row(0, 4), board.row(1, 4)), (" ▒██".into(), "█▒  ".into()));
-        assert_eq!((board.on(0), board.on(1)), (5, 3));
+        let before = draw(8, 4, |_| Some(0));
+        assert_eq!(before.rows, ["████", "    "]);
+        let after = draw(8, 4, |page| Some(usize::from(page < 3)));
+        assert_eq!((after.rows, after.on), ([" ▒██".into(), "█▒  ".into()], [5, 3]));
     }
 
     #[test]
-    fn a_small_board_has_a_cell_a_page_and_a_large_one_fits_the_line() {
-        assert_eq!(Board::new(3).row(0, 60).chars().count(), 3);
+    fn a_page_that_is_nowhere_is_on_no_node() {
+        let picture = draw(4, 4, |page| [Some(0), None, Some(1), Some(7)][page]);
+        assert_eq!((picture.rows, picture.on), (["█   ".into(), "  █ ".into()], [1, 1]));
+    }
+
+    #[test]
+    fn a_small_picture_has_a_cell_a_page_and_a_large_one_fits_the_line() {
+        let width = |pages| draw(pages, 60, |_| Some(0)).rows[0].chars().count();
+        assert_eq!((width(3), width(0)), (3, 0));
         for pages in [59, 60, 61, 1000, 12345] {
-            assert!(Board::new(pages).row(0, 60).chars().count() <= 60);
+            assert!(width(pages) <= 60);
         }
-        assert_eq!(Board::new(0).row(0, 60), "");
     }
 }

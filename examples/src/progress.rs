@@ -2,7 +2,6 @@
 //!
 //! Both go to standard error, so that standard output holds the report and nothing else.
 
-use core::fmt::Write as _;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use std::io::{self, IsTerminal};
@@ -13,14 +12,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::args::Until;
 use crate::console;
-use crate::picture::Board;
+use crate::picture::{Picture, draw};
 use crate::report::Stalls;
 
 /// What the migrator tells while it works.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Live {
-    /// On which node each page is.
-    pub board: Board,
     /// Pages moved so far.
     pub moved: AtomicU64,
     /// Pages that stayed, so far.
@@ -31,18 +28,16 @@ pub struct Live {
     pub started: AtomicBool,
 }
 
-impl Live {
-    /// Makes the picture of `pages` pages that are all on node 0.
-    #[must_use]
-    pub fn new(pages: usize) -> Self {
-        Self {
-            board: Board::new(pages),
-            moved: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
-            trips: AtomicU32::new(0),
-            started: AtomicBool::new(false),
-        }
-    }
+/// Where a picture is taken from.
+pub trait Scene {
+    /// Returns how many pages there are.
+    fn pages(&self) -> usize;
+
+    /// Returns the node that a page is on now.
+    fn node_of(&self, page: usize) -> Option<usize>;
+
+    /// Returns how long accesses were blocked so far.
+    fn stalls(&self) -> Stalls;
 }
 
 /// How progress is shown.
@@ -76,7 +71,7 @@ const LINE_EVERY: Duration = Duration::from_secs(1);
 const STEPS: u64 = 1000;
 
 /// Shows progress until the sender of `end` is gone.
-pub fn show(style: Style, live: &Live, until: Until, stalls: impl Fn() -> Stalls, end: Receiver<()>) {
+pub fn show(style: Style, live: &Live, until: Until, scene: &impl Scene, end: Receiver<()>) {
     let (every, bar) = match style {
         Style::Nothing => return,
         Style::Lines => (LINE_EVERY, None),
@@ -90,11 +85,12 @@ pub fn show(style: Style, live: &Live, until: Until, stalls: impl Fn() -> Stalls
         }
         let begun = *begun.get_or_insert_with(Instant::now);
         let moved = live.moved.load(Ordering::Relaxed);
-        let status = status(live, moved, rate.update(moved), stalls());
+        let picture = draw(scene.pages(), cells(), |page| scene.node_of(page));
+        let status = status(live, moved, rate.update(moved), &picture, scene.stalls());
         match &bar {
             None => console::remark(status),
             Some(bar) => {
-                bar.set_message(picture(&live.board, cells()));
+                bar.set_message(rows(&picture));
                 bar.set_prefix(status);
                 bar.set_position(share(live, until, begun.elapsed()));
             }
@@ -141,21 +137,18 @@ fn share(live: &Live, until: Until, elapsed: Duration) -> u64 {
     (part.min(1.0) * STEPS as f64) as u64
 }
 
-fn picture(board: &Board, cells: usize) -> String {
-    let mut text = String::new();
-    for node in 0..2 {
-        let end = if node == 0 { "\n" } else { "" };
-        // Writing to a string does not fail.
-        let _ = write!(text, "node {node} \u{2502}{}\u{2502}{end}", board.row(node, cells));
-    }
-    text
+fn rows(picture: &Picture) -> String {
+    let rows = picture.rows.iter().enumerate();
+    let rows: Vec<_> = rows
+        .map(|(node, row)| format!("node {node} \u{2502}{row}\u{2502}"))
+        .collect();
+    rows.join("\n")
 }
 
-fn status(live: &Live, moved: u64, per_second: f64, stalls: Stalls) -> String {
+fn status(live: &Live, moved: u64, per_second: f64, picture: &Picture, stalls: Stalls) -> String {
+    let [on_0, on_1] = picture.on;
     format!(
-        "{moved} moved, {per_second:.0} pages/s; {} on node 0, {} on node 1; {} stayed; {} blocked, p99 {:.0} us, worst {:.0} us",
-        live.board.on(0),
-        live.board.on(1),
+        "{moved} moved, {per_second:.0} pages/s; {on_0} on node 0, {on_1} on node 1; {} stayed; {} blocked, p99 {:.0} us, worst {:.0} us",
         live.refused.load(Ordering::Relaxed),
         stalls.count,
         stalls.p99_us,
@@ -196,16 +189,36 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
+    struct Still;
+
+    impl Scene for Still {
+        fn pages(&self) -> usize {
+            4
+        }
+
+        fn node_of(&self, page: usize) -> Option<usize> {
+            Some(usize::from(page == 0))
+        }
+
+        fn stalls(&self) -> Stalls {
+            Stalls::default()
+        }
+    }
+
     #[test]
     fn the_picture_has_a_row_for_each_node() {
-        let live = Live::new(4);
-        live.board.moved(0, 1);
-        assert_eq!(picture(&live.board, 4), "node 0 │ ███│\nnode 1 │█   │");
+        let picture = draw(Still.pages(), 4, |page| Still.node_of(page));
+        assert_eq!(rows(&picture), "node 0 │ ███│\nnode 1 │█   │");
+        let status = status(&Live::default(), 12, 34.4, &picture, Still.stalls());
+        assert!(
+            status.starts_with("12 moved, 34 pages/s; 3 on node 0, 1 on node 1; "),
+            "{status}"
+        );
     }
 
     #[test]
     fn the_bar_follows_time_or_rounds_and_never_passes_its_end() {
-        let live = Live::new(1);
+        let live = Live::default();
         let time = Until::Elapsed(Duration::from_secs(4));
         assert_eq!(share(&live, time, Duration::from_secs(1)), STEPS / 4);
         assert_eq!(share(&live, time, Duration::from_secs(9)), STEPS);
@@ -217,10 +230,10 @@ mod tests {
     fn the_display_ends_when_the_job_does() {
         for style in [Style::Nothing, Style::Lines, Style::Picture] {
             let (job, end) = mpsc::channel();
-            let live = Live::new(1);
+            let live = Live::default();
             std::thread::scope(|scope| {
                 let live = &live;
-                scope.spawn(move || show(style, live, Until::Rounds(1), Stalls::default, end));
+                scope.spawn(move || show(style, live, Until::Rounds(1), &Still, end));
                 drop(job);
             });
         }

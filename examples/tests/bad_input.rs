@@ -35,7 +35,7 @@ fn a_file_that_may_not_be_read() {
     use std::os::unix::fs::PermissionsExt;
     let secret = Temp::new("secret");
     std::fs::write(&secret.0, "x").unwrap();
-    std::fs::set_permissions(&secret.0, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&secret.0, std::fs::Permissions::from_mode(0o0)).unwrap();
     // Whoever is root may read everything; then there is nothing to see here.
     if std::fs::File::open(&secret.0).is_err() {
         refused(&[secret.arg()], "permission denied");
@@ -47,7 +47,7 @@ fn sizes_that_make_no_sense() {
     refused(&["--size", "0"], "--size 0");
     refused(&["--size", "0M"], "--size 0");
     refused(&["--size", "lots"], "lots");
-    refused(&["--size", "-5M"], "-5M");
+    refused(&["--size", "-5M"], "-5");
     refused(&["--size", "90T"], "available");
     refused(&["--size", "99999999T"], "larger than any memory");
 }

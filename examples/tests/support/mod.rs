@@ -1,4 +1,5 @@
 //! Running the main job as a person would.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -6,49 +7,49 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 /// The main job, with nothing on its standard input.
-pub fn migrate() -> Command {
+pub(crate) fn migrate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_migrate"));
     command.stdin(Stdio::null()).env("RUST_BACKTRACE", "1");
     command
 }
 
 /// Runs the main job to its end.
-pub fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     migrate().args(args).output().unwrap()
 }
 
 /// Returns what a program wrote to standard error.
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
 /// Returns the one object that a program wrote to standard output.
-pub fn object(output: &Output) -> Value {
+pub(crate) fn object(output: &Output) -> Value {
     let text = str::from_utf8(&output.stdout).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}\n{}", stderr(output));
     serde_json::from_str(text).unwrap()
 }
 
 /// Returns a number of an object.
-pub fn number(object: &Value, key: &str) -> f64 {
+pub(crate) fn number(object: &Value, key: &str) -> f64 {
     object[key]
         .as_f64()
         .unwrap_or_else(|| panic!("{key} is no number in {object}"))
 }
 
 /// A file or directory of a test's own, gone at its end.
-pub struct Temp(pub PathBuf);
+pub(crate) struct Temp(pub(crate) PathBuf);
 
 impl Temp {
     /// Names a path that no other test uses.
-    pub fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("migrate-{}-{name}", std::process::id()));
         let _ = std::fs::remove_file(&path);
         Self(path)
     }
 
     /// Returns the path as an argument.
-    pub fn arg(&self) -> &str {
+    pub(crate) fn arg(&self) -> &str {
         self.0.to_str().unwrap()
     }
 }
