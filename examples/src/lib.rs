@@ -28,3 +28,8 @@ pub mod stop;
 pub mod tally;
 pub mod words;
 pub mod workers;
+
+// The README's code is compiled, and run where it says something that can be checked.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
