@@ -1,0 +1,9 @@
+//! Rule: a page lock has one holder.
+
+use migrate_core::LockedPage;
+
+fn misuse(locked: &LockedPage) -> LockedPage {
+    locked.clone()
+}
+
+fn main() {}
