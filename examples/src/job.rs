@@ -147,7 +147,7 @@ pub fn run(job: Job, stop: &AtomicBool) -> Result<Report, String> {
                 let mut worker = Worker::new(memory.clone(), &findings, job.seed, number, job.threads);
                 let (ready, ended) = (&ready, &ended);
                 scope.spawn(move || {
-                    worker.prepare();
+                    worker.prepare(stop);
                     ready.wait();
                     worker.run(ended);
                     worker.finish();
@@ -155,6 +155,8 @@ pub fn run(job: Job, stop: &AtomicBool) -> Result<Report, String> {
             })
             .collect();
         ready.wait();
+        // What was blocked by the first touch of a page was not blocked by a migration.
+        mapped.machine.forget_stalls();
         live.started.store(true, Ordering::Relaxed);
         migrator.work(&mut reference);
         ended.store(true, Ordering::Relaxed);

@@ -86,12 +86,15 @@ pub fn show(style: Style, live: &Live, until: Until, scene: &impl Scene, end: Re
         let begun = *begun.get_or_insert_with(Instant::now);
         let moved = live.moved.load(Ordering::Relaxed);
         let picture = draw(scene.pages(), cells(), |page| scene.node_of(page));
-        let status = status(live, moved, rate.update(moved), &picture, scene.stalls());
+        let (pages, stalls) = (moved_so_far(live, moved, rate.update(moved)), blocked(scene.stalls()));
         match &bar {
-            None => console::remark(status),
+            None => {
+                let [on_0, on_1] = picture.on;
+                console::remark(format_args!("{pages}; {on_0} on node 0, {on_1} on node 1; {stalls}"));
+            }
             Some(bar) => {
                 bar.set_message(rows(&picture));
-                bar.set_prefix(status);
+                bar.set_prefix(format!("{pages}\n{stalls}"));
                 bar.set_position(share(live, until, begun.elapsed()));
             }
         }
@@ -121,8 +124,8 @@ fn cells() -> usize {
     // SAFETY: `size` is live for the call and is what TIOCGWINSZ fills in.
     let known = unsafe { libc::ioctl(libc::STDERR_FILENO, libc::TIOCGWINSZ, &raw mut size) } == 0 && size.ws_col > 0;
     let width = if known { usize::from(size.ws_col) } else { 80 };
-    // The rows' own words and borders.
-    width.saturating_sub(10).clamp(1, CELLS)
+    // The rows' own words, borders and counts.
+    width.saturating_sub(20).clamp(1, CELLS)
 }
 
 /// How far the job is, in [`STEPS`].
@@ -138,22 +141,23 @@ fn share(live: &Live, until: Until, elapsed: Duration) -> u64 {
 }
 
 fn rows(picture: &Picture) -> String {
-    let rows = picture.rows.iter().enumerate();
+    let rows = picture.rows.iter().zip(picture.on).enumerate();
     let rows: Vec<_> = rows
-        .map(|(node, row)| format!("node {node} \u{2502}{row}\u{2502}"))
+        .map(|(node, (row, on))| format!("node {node} \u{2502}{row}\u{2502} {on}"))
         .collect();
     rows.join("\n")
 }
 
-fn status(live: &Live, moved: u64, per_second: f64, picture: &Picture, stalls: Stalls) -> String {
-    let [on_0, on_1] = picture.on;
-    format!(
-        "{moved} moved, {per_second:.0} pages/s; {on_0} on node 0, {on_1} on node 1; {} stayed; {} blocked, p99 {:.0} us, worst {:.0} us",
-        live.refused.load(Ordering::Relaxed),
-        stalls.count,
-        stalls.p99_us,
-        stalls.max_us
-    )
+fn moved_so_far(live: &Live, moved: u64, per_second: f64) -> String {
+    let refused = live.refused.load(Ordering::Relaxed);
+    format!("{moved} moved, {per_second:.0} pages/s, {refused} stayed")
+}
+
+fn blocked(stalls: Stalls) -> String {
+    let Stalls {
+        count, p99_us, max_us, ..
+    } = stalls;
+    format!("{count} blocked, p99 {p99_us:.0} us, worst {max_us:.0} us")
 }
 
 /// Pages a second, smoothed over about a second so that one can read it.

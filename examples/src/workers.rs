@@ -135,15 +135,18 @@ impl<'m> Worker<'m> {
         }
     }
 
-    /// Touches everything that is this thread's, so that memory is there before the first page moves.
-    pub fn prepare(&mut self) {
+    /// Touches everything that is this thread's, so that memory is there before the first page moves; ends early on `stop`.
+    pub fn prepare(&mut self, stop: &AtomicBool) {
         if self.writer.is_some() {
             for page in 0..self.memory.anon_pages() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
                 self.write(page);
             }
         }
         if self.reads {
-            self.read_all();
+            self.read_all(stop);
         }
     }
 
@@ -170,7 +173,7 @@ impl<'m> Worker<'m> {
             }
         }
         if self.reads {
-            self.read_all();
+            self.read_all(&AtomicBool::new(false));
         }
     }
 
@@ -183,9 +186,12 @@ impl<'m> Worker<'m> {
         }
     }
 
-    fn read_all(&self) {
+    fn read_all(&self, stop: &AtomicBool) {
         for view in 0..self.memory.views.len() {
             for page in 0..self.memory.file_pages() {
+                if stop.load(Ordering::Relaxed) {
+                    return;
+                }
                 self.read(view, page);
             }
         }
@@ -243,7 +249,7 @@ mod tests {
                     let mut worker = Worker::new(memory.clone(), &findings, 3, number, threads);
                     let stop = &stop;
                     scope.spawn(move || {
-                        worker.prepare();
+                        worker.prepare(stop);
                         worker.run(stop);
                         worker.finish();
                     });
@@ -273,7 +279,7 @@ mod tests {
             contents: &contents,
         };
         let mut worker = Worker::new(memory, &findings, 3, 0, 1);
-        worker.prepare();
+        worker.prepare(&AtomicBool::new(false));
         for word in &anon[..20] {
             word.store(1, Ordering::Relaxed);
         }

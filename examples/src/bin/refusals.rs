@@ -5,18 +5,19 @@
 use std::process::ExitCode;
 
 use examples::console;
-use examples::provoke::{ALL, How, Provocation, Provoked};
-use mm_types::Rules;
+use examples::provoke::{ALL, How, Provocation, Provoked, live};
+use mm_types::{Refusal, Rules};
 
 fn main() -> ExitCode {
     if let Some(extra) = std::env::args_os().nth(1) {
         return console::refuse("refusals", format_args!("takes no arguments, not {}", extra.display()));
     }
-    console::result("every reason a page can stay, provoked on the model\n");
+    console::result("every reason a page can stay, provoked on the model, and where it can be, in this very process\n");
     let mut failed = 0;
     for provocation in ALL {
-        match provocation.provoke() {
-            Ok(provoked) => console::result(describe(provocation, provoked)),
+        let live = live::provoke(provocation.word).transpose();
+        match provocation.provoke().and_then(|provoked| Ok((provoked, live?))) {
+            Ok((provoked, live)) => console::result(describe(provocation, provoked, live)),
             Err(error) => {
                 console::result(format_args!("{error}: NOT PROVOKED\n"));
                 failed += 1;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn describe(provocation: &Provocation, provoked: Option<Provoked>) -> String {
+fn describe(provocation: &Provocation, provoked: Option<Provoked>, live: Option<Refusal>) -> String {
     let mut text = format!("{}\n    because  {}\n", provocation.word, provocation.story);
     let Some(Provoked { refusal, stayed }) = provoked else {
         if let How::Unreachable(why) = provocation.how {
@@ -55,6 +56,9 @@ fn describe(provocation: &Provocation, provoked: Option<Provoked>) -> String {
     text += &format!("    holder   {holder}\n");
     text += &format!("    errno    {old} in 2006, {new} today\n");
     text += &format!("    page     {end}\n");
+    if let Some(live) = live {
+        text += &format!("    live     refused in user space too: {live}\n");
+    }
     text += &format!("    advice   {}\n", refusal.advice());
     text
 }

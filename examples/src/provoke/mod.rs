@@ -14,6 +14,9 @@ use migrate_core::{
 use mm_types::trace::Event;
 use mm_types::{ActorId, Mode, NodeId, Outcome, PageFlags, Pfn, Reason, Refusal, Rules, Site, Vpn};
 
+mod crowd;
+pub mod live;
+
 /// How a refusal is provoked.
 #[derive(Clone, Copy)]
 pub enum How {
