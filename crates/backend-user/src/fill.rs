@@ -12,7 +12,7 @@ use mm_types::{Backing, Mapping, PageFlags, Pfn, Pte, PteFlags, Vma, VmaFlags};
 use crate::error::MachineError;
 use crate::kernel::Kernel;
 use crate::mm::{Mm, State};
-use crate::rmap::{Replaced, Slot, entry_vma};
+use crate::rmap::{Slot, Walked, entry_vma};
 use crate::stats::Kind;
 use crate::trace::Tracer;
 
@@ -107,7 +107,7 @@ impl Place<'_> {
             page,
             vma: entry_vma(self.vma, page),
             owed: self.owed,
-            replaced: Replaced::default(),
+            walked: Walked::default(),
         }
     }
 

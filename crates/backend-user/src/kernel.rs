@@ -7,6 +7,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
 use migrate_core::{CopyError, PageRef, UsesPageMap};
 use mm_types::{CacheSlot, Lru, Mapping, NodeId, Page, PageCache, PageFlags, PageMap, Pfn, Sleep, SpaceId};
@@ -29,11 +30,22 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Which pages may be read while they are copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Readable {
+    /// None.
+    Never,
+    /// Those that nobody can write: it costs nothing.
+    NobodyWrites,
+    /// Those too that one site maps, writable: its permission is taken first, and given back with the new frame.
+    OneSite,
+}
+
 /// What a machine can be told once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Options {
-    /// A page with one site, or no writable one, may be read while it is copied.
-    pub(crate) readable: bool,
+    /// Which pages may be read while they are copied.
+    pub(crate) readable: Readable,
     /// Pages that one demand fault brings in, where they are missing.
     pub(crate) around: usize,
     /// Mappings held in reserve.
@@ -51,8 +63,6 @@ pub struct Kernel {
     pub(crate) nodes: Box<[NodeMemory]>,
     pub(crate) frames_per_node: usize,
     pages: Box<[Page]>,
-    /// Present entries that may write, by frame.
-    pub(crate) writers: Box<[AtomicU32]>,
     free: Box<[Mutex<FreeFrames>]>,
     lru: Mutex<Lru>,
     areas: RwLock<Areas>,
@@ -81,8 +91,8 @@ struct Mappings {
     /// Those in spaces: one for each, and one for each edge.
     ours: AtomicUsize,
     peak: AtomicUsize,
-    /// Migration entries that are out: each may need two mappings more when it is restored.
-    pub(crate) in_flight: AtomicUsize,
+    /// When they were last looked at.
+    looked: Mutex<Option<Instant>>,
 }
 
 /// A pause between the remapping of one space and the next, for tests.
@@ -125,7 +135,6 @@ impl Kernel {
             nodes: nodes.into_boxed_slice(),
             frames_per_node,
             pages: (0..frames).map(|_| Page::new()).collect(),
-            writers: (0..frames).map(|_| AtomicU32::new(0)).collect(),
             lru: Mutex::new(Lru::new(NodeId::new(0))),
             areas: RwLock::new(Areas::new(areas)),
             cache: Mutex::new(Lent::new(vec![CacheSlot::default(); frames], |slots| {
@@ -264,21 +273,13 @@ impl Kernel {
         self.mappings.peak.fetch_max(all, Ordering::Relaxed);
     }
 
-    /// Accounts for migration entries that came or went.
-    pub(crate) fn in_flight(&self, change: isize) {
-        if change >= 0 {
-            self.mappings
-                .in_flight
-                .fetch_add(change.unsigned_abs(), Ordering::Relaxed);
-        } else {
-            self.mappings
-                .in_flight
-                .fetch_sub(change.unsigned_abs(), Ordering::Relaxed);
-        }
-    }
-
-    /// Counts the process's mappings anew: others come and go without telling.
+    /// Counts the process's mappings anew, now and then: others come and go without telling, and looking takes a while.
     pub(crate) fn look_at_mappings(&self) {
+        let mut looked = lock(&self.mappings.looked);
+        if looked.is_some_and(|looked| looked.elapsed() < Duration::from_millis(200)) {
+            return;
+        }
+        *looked = Some(Instant::now());
         if let Ok(all) = maps::in_use() {
             let ours = self.mappings.ours.load(Ordering::Relaxed);
             self.mappings.others.store(all.saturating_sub(ours), Ordering::Relaxed);
@@ -288,12 +289,13 @@ impl Kernel {
         let _ = self.ballast.refill();
     }
 
-    /// True where `sites` more entries may go into flight without coming near the limit of mappings.
+    /// True where `sites` entries may be in flight, with two mappings more each, without coming near the limit.
+    ///
+    /// What other runs have in flight at the same time is what the ballast is for.
     pub(crate) fn has_room(&self, sites: usize) -> bool {
         const MARGIN: usize = 128;
-        let flying = self.mappings.in_flight.load(Ordering::Relaxed) + sites;
         let used = self.mappings.others.load(Ordering::Relaxed) + self.mappings.ours.load(Ordering::Relaxed);
-        used + 2 * flying + MARGIN <= self.mappings.limit
+        used + 2 * sites + MARGIN <= self.mappings.limit
     }
 
     /// Returns what is known so far.

@@ -3,18 +3,21 @@
 use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use core::time::Duration;
+use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Instant;
 
 use migrate_core::{
     Args, Frames, FromFn, Isolated, List, Lru, MAX_PASSES, MODERN, MapList, PageRef, Profile, Slot, Tally, UsesPageMap,
-    isolate_lru_page, migrate_pages, migrate_pages_nowait, migrate_prep, putback_lru_pages,
+    migrate_pages, migrate_pages_nowait, migrate_prep, putback_lru_pages,
 };
-use mm_types::trace::Observer;
-use mm_types::{ListId, Mode, NodeId, Outcome, PageList, Pfn, Pte, Reason, Refusal, Rules, Site};
+use mm_types::trace::{Event, Observer};
+use mm_types::{ListId, Mode, NodeId, Outcome, PageList, Pfn, Pte, PteFlags, Reason, Refusal, Rules, Site};
 
 use crate::error::MachineError;
 use crate::kernel::{Kernel, lock};
 use crate::machine::Machine;
+use crate::mm::Mm;
 use crate::spaces::Area;
 
 /// Room for pages in flight, kept from one call to the next.
@@ -226,61 +229,55 @@ impl Report {
     }
 }
 
-/// The pages of a request, one frame after the other.
+/// The places of a request, one after the other.
 struct Source<'s> {
     pages: Pages<'s>,
     next: usize,
+    /// The space looked up last: sites come in runs.
+    last: Option<Arc<Mm>>,
 }
 
-/// What is at one place of a request.
-enum Found {
-    Page(PageRef),
-    Busy(Pfn),
-    Nothing,
+/// One place of a request.
+#[derive(Clone)]
+enum Place<'s> {
+    /// A page of a space.
+    Site(Cow<'s, Arc<Mm>>, usize),
+    /// A frame, whatever maps it.
+    Frame(Pfn),
+    /// No such space.
+    Nowhere,
 }
 
-impl Source<'_> {
-    fn next(&mut self, kernel: &Kernel) -> Option<Found> {
+impl<'s> Source<'s> {
+    fn next(&mut self, kernel: &Kernel) -> Option<Place<'s>> {
         let n = self.next;
         self.next += 1;
         match self.pages {
-            Pages::Area(area) => (n < area.pages).then(|| {
-                let mm = area.space.mm();
-                kernel.at(mm, area.first + n)
-            }),
+            Pages::Area(area) => (n < area.pages).then(|| Place::Site(Cow::Borrowed(area.space.mm()), area.first + n)),
             Pages::Sites(sites) => sites.get(n).map(|site| {
-                let mm = kernel.areas().space(site.space).cloned();
+                if self.last.as_ref().is_none_or(|mm| mm.id != site.space) {
+                    self.last = kernel.areas().space(site.space).cloned();
+                }
                 let page = usize::try_from(site.page.raw()).unwrap_or(usize::MAX);
-                mm.map_or(Found::Nothing, |mm| kernel.at(&mm, page))
+                let mm = self.last.clone();
+                mm.map_or(Place::Nowhere, |mm| Place::Site(Cow::Owned(mm), page))
             }),
-            Pages::Frames(frames) => frames.get(n).map(|pfn| kernel.in_frame(*pfn)),
+            Pages::Frames(frames) => frames.get(n).map(|pfn| Place::Frame(*pfn)),
             Pages::Node(node) => (n < kernel.frames_per_node).then(|| {
                 let first = usize::from(node.raw()) * kernel.frames_per_node;
-                kernel.in_frame(Pfn::new((first + n) as u64))
+                Place::Frame(Pfn::new((first + n) as u64))
             }),
         }
     }
 }
 
-impl Kernel {
-    fn at(&self, mm: &crate::mm::Mm, page: usize) -> Found {
-        match mm.read(page) {
-            Pte::Present { pfn, .. } => match self.get(pfn) {
-                // Between the look and the reference the frame may have become another page.
-                Some(found) if mm.read(page).maps(pfn) => Found::Page(found),
-                Some(other) => {
-                    self.put(other);
-                    Found::Nothing
-                }
-                None => Found::Busy(pfn),
-            },
-            Pte::Migration(entry) => Found::Busy(entry.pfn()),
-            _ => Found::Nothing,
+impl Place<'_> {
+    fn look(&self) -> Pte {
+        match self {
+            Self::Site(mm, page) => mm.read(*page),
+            Self::Frame(pfn) => Pte::present(*pfn, PteFlags::empty()),
+            Self::Nowhere => Pte::None,
         }
-    }
-
-    fn in_frame(&self, pfn: Pfn) -> Found {
-        self.get(pfn).map_or(Found::Nothing, Found::Page)
     }
 }
 
@@ -384,6 +381,7 @@ fn run<O: Observer>(kernel: &Kernel, request: Migrate<'_>, slots: &mut [Slot<Ker
     let mut source = Source {
         pages: request.pages,
         next: 0,
+        last: None,
     };
     let mut from = MapList::new(kernel.page_map(), new_list());
     let mut failed = MapList::new(kernel.page_map(), new_list());
@@ -476,37 +474,59 @@ fn isolate<O: Observer>(
     tell: &mut dyn FnMut(Pfn, Outcome),
     observer: O,
 ) -> bool {
-    while List::<PageRef>::len(from) < room {
-        let page = match source.next(kernel) {
-            None => return true,
-            Some(Found::Nothing) => {
-                report.absent += 1;
-                continue;
-            }
-            Some(Found::Busy(pfn)) => {
-                report.stay(pfn, Refusal::LockBusy);
-                tell(pfn, Outcome::Refused(Refusal::LockBusy));
-                continue;
-            }
-            Some(Found::Page(page)) => page,
-        };
-        let pfn = page.pfn();
-        if kernel.node_of(pfn) == to {
-            report.already += 1;
-        } else {
-            match isolate_lru_page(kernel, &page, observer) {
-                Ok(isolated) => List::<Isolated<PageRef>>::push_back(from, isolated),
-                Err(refusal) => {
-                    report.stay(pfn, refusal);
-                    kernel.refused.remember(pfn, refusal);
-                    tell(pfn, Outcome::Refused(refusal));
+    let map = kernel.page_map();
+    let mut stayed = |report: &mut Report, pfn, refusal| {
+        report.stay(pfn, refusal);
+        kernel.refused.remember(pfn, refusal);
+        tell(pfn, Outcome::Refused(refusal));
+    };
+    // Isolated first, then looked at once more: no reference is needed to find a page that its list keeps.
+    let mut wrong = Vec::new();
+    let mut refused = Vec::new();
+    let mut busy = Vec::new();
+    // Looked up before the lists are locked: spaces are behind a lock that comes first.
+    let places: Vec<_> = (0..room).map_while(|_| source.next(kernel)).collect();
+    kernel.with_lru(|lru| {
+        for place in &places {
+            let pfn = match place.look() {
+                Pte::Present { pfn, .. } => pfn,
+                Pte::Migration(entry) => {
+                    busy.push(entry.pfn());
+                    continue;
                 }
+                _ => {
+                    report.absent += 1;
+                    continue;
+                }
+            };
+            let in_use = kernel.page(pfn).is_some_and(|page| page.count() != 0);
+            if !in_use {
+                report.absent += 1;
+            } else if kernel.node_of(pfn) == to {
+                report.already += 1;
+            } else if let Err(refusal) = lru.isolate(map, pfn) {
+                refused.push((pfn, refusal));
+            } else if place.look().pfn() == Some(pfn) {
+                observer.note(|| Event::Isolate(pfn));
+                let isolated = Isolated::from_isolated(PageRef::counted(pfn));
+                List::<Isolated<PageRef>>::push_back(from, isolated);
+            } else {
+                // The frame became another page's between the look and the isolation.
+                wrong.push(pfn);
             }
         }
-        // Found by this reference, held by the isolation's.
-        kernel.put(page);
+    });
+    for pfn in wrong {
+        kernel.putback(PageRef::counted(pfn));
+        report.absent += 1;
     }
-    false
+    for pfn in busy {
+        stayed(report, pfn, Refusal::LockBusy);
+    }
+    for (pfn, refusal) in refused {
+        stayed(report, pfn, refusal);
+    }
+    places.len() < room
 }
 
 fn add_retries(report: &mut Report, tally: &Tally) {

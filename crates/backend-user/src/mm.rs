@@ -44,21 +44,24 @@ pub(crate) struct State {
     pub(crate) placed: Vec<(usize, usize, Pfn)>,
 }
 
-/// A page to settle. Ordered by page; the low bit says that it may not be read meanwhile.
+/// A page to settle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Todo(u64);
+struct Todo {
+    page: usize,
+    /// While its page is in flight it may not even be read.
+    hide: bool,
+    /// The frame that its page will have if nothing goes wrong: mapped at the first barrier, inaccessible, so that the second
+    /// only has to open it.
+    ahead: Option<Pfn>,
+}
 
 impl Todo {
-    const fn new(page: usize, hide: bool) -> Self {
-        Self((page as u64) << 1 | hide as u64)
-    }
-
-    const fn page(self) -> usize {
-        (self.0 >> 1) as usize
-    }
-
-    const fn hide(self) -> bool {
-        self.0 & 1 == 1
+    const fn hidden(page: usize) -> Self {
+        Self {
+            page,
+            hide: true,
+            ahead: None,
+        }
     }
 }
 
@@ -163,7 +166,7 @@ impl Mm {
         }
         // Two notes about one page: the stricter one comes last.
         todo.dedup_by(|later, kept| {
-            let same = later.page() == kept.page();
+            let same = later.page == kept.page;
             if same {
                 *kept = *later;
             }
@@ -177,10 +180,10 @@ impl Mm {
             let Some(change) = self.change(state, *first) else {
                 continue;
             };
-            let start = first.page();
+            let start = first.page;
             let mut n = 1;
             while let Some((next, after)) = rest.split_first() {
-                let follows = next.page() == start + n
+                let follows = next.page == start + n
                     && self
                         .change(state, *next)
                         .is_some_and(|next| kernel.continues(change, next, n));
@@ -192,7 +195,7 @@ impl Mm {
             }
             if let Err(e) = self.apply(kernel, state, start, n, change) {
                 result = Err(e);
-                state.todo.extend((start..start + n).map(|page| Todo::new(page, true)));
+                state.todo.extend((start..start + n).map(|page| Todo::hidden(page)));
             }
         }
         kernel.mappings_changed(before, state.edges);
@@ -206,7 +209,7 @@ impl Mm {
 
     /// Returns what the page needs, or `None` where it agrees.
     fn change(&self, state: &State, todo: Todo) -> Option<Change> {
-        let page = todo.page();
+        let page = todo.page;
         let real = state.real.get(page)?.get();
         match (self.read(page), real) {
             (Pte::Present { pfn, .. }, Some((frame, prot))) if frame == pfn => {
@@ -215,14 +218,15 @@ impl Mm {
             }
             (pte @ Pte::Present { pfn, .. }, _) => Some(Change::Map(pfn, state.prot(pte))),
             (Pte::None, Some(_)) => Some(Change::Reserve),
-            // In flight: the mapping stays, without permission, so that going back is cheap.
             (Pte::Migration(entry), Some((frame, prot))) => {
-                let want = if !todo.hide() && frame == entry.pfn() && prot != Prot::None {
-                    Prot::Read
-                } else {
-                    Prot::None
-                };
-                (want != prot).then_some(Change::Protect(want))
+                let readable = !todo.hide && frame == entry.pfn() && prot != Prot::None;
+                match todo.ahead.filter(|ahead| !readable && *ahead != frame) {
+                    Some(ahead) => Some(Change::Map(ahead, Prot::None)),
+                    None => {
+                        let want = if readable { Prot::Read } else { Prot::None };
+                        (want != prot).then_some(Change::Protect(want))
+                    }
+                }
             }
             (_, Some((_, prot))) => (prot != Prot::None).then_some(Change::Protect(Prot::None)),
             (_, None) => None,
@@ -249,6 +253,8 @@ impl Mm {
                 }
                 Ok(())
             }
+            // Not ahead then: hidden is enough.
+            (Err(_), Change::Map(_, Prot::None)) => self.apply(kernel, state, page, n, Change::Protect(Prot::None)),
             (Err(e), _) => Err(e),
         }
     }
@@ -266,7 +272,7 @@ impl Mm {
         let change = Change::Protect(Prot::None);
         self.call(kernel, start, end - start, change)?;
         state.note(kernel, start, end - start, change);
-        state.todo.extend((start..end).map(|page| Todo::new(page, true)));
+        state.todo.extend((start..end).map(|page| Todo::hidden(page)));
         Ok(())
     }
 
@@ -282,7 +288,12 @@ impl Mm {
 impl State {
     /// Notes that `page` no longer agrees; `hide`: where its page is in flight it may not even be read.
     pub(crate) fn unsettled(&mut self, page: usize, hide: bool) {
-        self.todo.push(Todo::new(page, hide));
+        self.in_flight(page, hide, None);
+    }
+
+    /// As [`unsettled`](Self::unsettled), for a page that is on its way to frame `ahead`.
+    pub(crate) fn in_flight(&mut self, page: usize, hide: bool, ahead: Option<Pfn>) {
+        self.todo.push(Todo { page, hide, ahead });
     }
 
     /// Returns what a present entry lets the processor do.
@@ -333,7 +344,7 @@ impl State {
     /// Checks that the range agrees with every entry; for tests. `space` is the space whose state this is.
     pub(crate) fn check(&self, space: &Mm) -> Result<(), String> {
         for page in 0..space.pages() {
-            if self.todo.iter().any(|todo| todo.page() == page) {
+            if self.todo.iter().any(|todo| todo.page == page) {
                 continue;
             }
             let pte = space.read(page);

@@ -9,7 +9,7 @@ use mm_types::{PageFlags, Pte, Vpn};
 use crate::error::MachineError;
 use crate::kernel::Kernel;
 use crate::mm::Mm;
-use crate::rmap::{Replaced, Slot};
+use crate::rmap::{Slot, Walked};
 use crate::spaces::{Area, Space};
 use crate::trace::Tracer;
 
@@ -32,7 +32,7 @@ impl Kernel {
                 page,
                 vma: migrate_core::EntryVma::PLAIN,
                 owed: &mut owed,
-                replaced: Replaced::default(),
+                walked: Walked::default(),
             };
             let before = readers.zap(&mut slot);
             self.keep_dirty(before.unwrap_or_default());

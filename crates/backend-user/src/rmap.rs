@@ -4,9 +4,10 @@ use core::ops::ControlFlow;
 use core::sync::atomic::Ordering;
 
 use migrate_core::{Edited, Entry, EntryVma, LockedPage, Rmap, UsesPageMap, Visit, get_for_ledger, put_for_ledger};
-use mm_types::{Pfn, Pte, PteFlags, Refusal, Site, SpaceId, Vma, VmaFlags, ledger};
+use mm_types::{Page, Pfn, Pte, PteFlags, Refusal, Site, SpaceId, Vma, VmaFlags, ledger};
 
-use crate::kernel::Kernel;
+use crate::areas::Areas;
+use crate::kernel::{Kernel, Readable};
 use crate::mm::{Mm, State};
 
 /// Spaces that have something on their `todo` because of one batch.
@@ -18,6 +19,10 @@ pub struct Gather {
     spaces: [SpaceId; Self::ROOM],
     len: usize,
     all: bool,
+    /// The page walked now, and the frame it is to have.
+    ahead: Option<(Pfn, Pfn)>,
+    /// Entries that this batch has put into flight, at most: each may need two mappings more.
+    sites: usize,
 }
 
 impl Gather {
@@ -28,6 +33,8 @@ impl Gather {
             spaces: [SpaceId::new(0); Self::ROOM],
             len: 0,
             all: false,
+            ahead: None,
+            sites: 0,
         }
     }
 
@@ -46,11 +53,15 @@ impl Gather {
     }
 }
 
-/// Sites of one page replaced so far in a walk: what the page's counts no longer show.
+/// What a walk knows of the page beyond its counts.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Replaced {
-    sites: u32,
-    writers: u32,
+pub(crate) struct Walked {
+    /// Sites replaced so far: they are no longer in the map count.
+    replaced: u32,
+    /// It has several sites, none may write, and none will while the page is locked.
+    read_only: bool,
+    /// The frame it is to have.
+    ahead: Option<Pfn>,
 }
 
 /// One entry, under its table's lock.
@@ -63,7 +74,7 @@ pub(crate) struct Slot<'s> {
     pub(crate) vma: EntryVma,
     /// Frames whose last reference went: to be freed when the lock is open.
     pub(crate) owed: &'s mut Vec<Pfn>,
-    pub(crate) replaced: Replaced,
+    pub(crate) walked: Walked,
 }
 
 /// Returns what an area says about its entries.
@@ -81,41 +92,22 @@ pub(crate) fn entry_vma(vma: &Vma, page: usize) -> EntryVma {
 impl Slot<'_> {
     /// True where the page may be read while it is copied: nobody can write it, or it has only this site (another site,
     /// remapped first, would write what this one does not see).
-    fn readable(&self, pfn: Pfn) -> bool {
+    fn readable(&self, pfn: Pfn, writable: bool) -> bool {
         let kernel = self.kernel;
-        if !kernel.options.readable || kernel.runs_2006.load(Ordering::Relaxed) != 0 {
+        if kernel.runs_2006.load(Ordering::Relaxed) != 0 {
             return false;
         }
-        let sites = kernel.page(pfn).map_or(u32::MAX, mm_types::Page::mapcount);
-        let writers = kernel.writers(pfn).map_or(u32::MAX, |n| n.load(Ordering::Relaxed));
-        sites.saturating_add(self.replaced.sites) <= 1 || writers.saturating_add(self.replaced.writers) == 0
-    }
-
-    /// Counts entries that may write, and those in flight.
-    fn account(&mut self, before: Pte, after: Pte) {
-        let writes = |pte: Pte| pte.pfn().filter(|_| pte.flags().contains(PteFlags::WRITE));
-        let (from, to) = (writes(before), writes(after));
-        if from != to {
-            if let Some(count) = to.and_then(|pfn| self.kernel.writers(pfn)) {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-            if let Some(count) = from.and_then(|pfn| self.kernel.writers(pfn)) {
-                count.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        let flying = isize::from(after.is_migration()) - isize::from(before.is_migration());
-        if flying != 0 {
-            self.kernel.in_flight(flying);
+        let sites = kernel.page(pfn).map_or(u32::MAX, Page::mapcount);
+        let alone = sites.saturating_add(self.walked.replaced) <= 1;
+        match kernel.options.readable {
+            Readable::Never => false,
+            Readable::NobodyWrites => self.walked.read_only || (alone && !writable),
+            Readable::OneSite => self.walked.read_only || alone,
         }
     }
 }
 
 impl Kernel {
-    /// Returns how many present entries of a frame may write.
-    pub(crate) fn writers(&self, pfn: Pfn) -> Option<&core::sync::atomic::AtomicU32> {
-        self.writers.get(pfn.index()?)
-    }
-
     /// Frees frames whose last reference went under an entry lock.
     pub(crate) fn free_owed(&self, owed: &mut Vec<Pfn>) {
         for pfn in owed.drain(..) {
@@ -146,20 +138,18 @@ impl Entry for Slot<'_> {
         let map = self.kernel.page_map();
         let counts = ledger(before, after);
         let hide = match before {
-            Pte::Present { pfn, .. } if after.is_migration() => !self.readable(pfn),
+            Pte::Present { pfn, .. } if after.is_migration() => !self.readable(pfn, before.writable()),
             _ => true,
         };
         get_for_ledger(map, &counts);
         self.space.store(self.page, after);
-        self.account(before, after);
         self.owed.extend(put_for_ledger(map, &counts));
         self.state.resident = self.state.resident.saturating_add_signed(counts.rss.into());
-        if after.is_migration() {
-            self.replaced.sites += u32::from(before.is_present());
-            self.replaced.writers += u32::from(before.flags().contains(PteFlags::WRITE));
-        }
         if before != after {
-            self.state.unsettled(self.page, hide);
+            let installed = before.is_present() && after.is_migration();
+            self.walked.replaced += u32::from(installed);
+            let ahead = self.walked.ahead.filter(|_| installed);
+            self.state.in_flight(self.page, hide, ahead);
         }
         Some(Edited { before, after })
     }
@@ -173,8 +163,12 @@ impl Kernel {
     /// Visits every entry that maps or names the page, each under its table's lock.
     fn walk_sites(&self, pfn: Pfn, nonlinear: bool, gather: &mut Gather, visit: &mut Visit<'_>) {
         let mut owed = Vec::new();
-        let mut replaced = Replaced::default();
         let areas = self.areas();
+        let mut walked = Walked {
+            replaced: 0,
+            read_only: self.page(pfn).is_some_and(|page| page.mapcount() > 1) && self.nobody_writes(&areas, pfn),
+            ahead: gather.ahead.and_then(|(old, new)| (old == pfn).then_some(new)),
+        };
         areas.sites(self.page_map(), pfn, |space, vma, page| {
             if space.read(page).is_none() || nonlinear != vma.flags.contains(VmaFlags::NONLINEAR) {
                 return true;
@@ -187,16 +181,29 @@ impl Kernel {
                 page,
                 vma: entry_vma(vma, page),
                 owed: &mut owed,
-                replaced,
+                walked,
             };
             let go_on = visit(&mut slot) == ControlFlow::Continue(());
-            replaced = slot.replaced;
+            walked = slot.walked;
             gather.add(space.id);
             go_on
         });
         drop(areas);
         // The walker holds a reference, so the page walked is not among them.
         self.free_owed(&mut owed);
+    }
+}
+
+impl Kernel {
+    /// True where no present entry of the locked page may write. None gains that while the page is locked.
+    fn nobody_writes(&self, areas: &Areas, pfn: Pfn) -> bool {
+        let mut read_only = true;
+        areas.sites(self.page_map(), pfn, |space, _, page| {
+            let pte = space.read(page);
+            read_only = !(pte.maps(pfn) && pte.flags().contains(PteFlags::WRITE));
+            read_only
+        });
+        read_only
     }
 }
 
@@ -235,13 +242,16 @@ impl Rmap for Kernel {
         }
     }
 
-    fn reserve(&self, page: &LockedPage, _new: Option<&LockedPage>, _gather: &mut Gather) -> Result<(), Refusal> {
-        let sites = self.page(page.pfn()).map_or(0, mm_types::Page::mapcount);
-        if self.has_room(sites as usize) {
-            Ok(())
-        } else {
-            Err(Refusal::MappingLimit)
+    fn reserve(&self, page: &LockedPage, new: Option<&LockedPage>, gather: &mut Gather) -> Result<(), Refusal> {
+        let sites = self.page(page.pfn()).map_or(0, Page::mapcount) as usize;
+        if !self.has_room(gather.sites + sites) {
+            return Err(Refusal::MappingLimit);
         }
+        gather.sites += sites;
+        // Where translations are made at once, there is nothing to gain: they are made with the mapping.
+        let new = new.filter(|_| !self.options.populate);
+        gather.ahead = new.map(|new| (page.pfn(), new.pfn()));
+        Ok(())
     }
 
     fn is_mapped(&self, page: &LockedPage) -> bool {

@@ -22,6 +22,7 @@ pub mod futex;
 pub mod maps;
 pub mod node;
 pub mod numa;
+pub mod prefetch;
 mod previous;
 pub mod range;
 pub mod server;

@@ -15,6 +15,7 @@ use mm_types::{NodeId, PAGE_SIZE};
 use super::error::{Errno, MapError};
 use super::fork::NotInChild;
 use super::numa::{self, Binding};
+use super::prefetch;
 
 /// Why a node could not be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -176,6 +177,8 @@ impl NodeMemory {
     pub unsafe fn copy_frame(&self, frame: usize, to: &Self, to_frame: usize) -> Result<(), NoFrame> {
         let source = self.frame(frame)?;
         let target = to.frame(to_frame)?;
+        // Neighbouring pages move one after the other, to neighbouring frames where there are some.
+        prefetch::page(source.wrapping_add(PAGE_SIZE), target.wrapping_add(PAGE_SIZE));
         // SAFETY: both pointers come from `frame`, so a page's length is valid at each. Frames are page-aligned in their
         // views and views do not overlap, so different frames (3) do not either. The source has readers only (1) and the
         // destination nobody (2): no byte is written while another thread accesses it, so a plain memcpy does not race.
