@@ -3,14 +3,13 @@
 //! Everything that can be wrong with the input is found here, before a thread runs: each mistake is one line.
 
 use core::time::Duration;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 
 use clap::Parser;
 use mm_types::{Mode, PAGE_SIZE, Rules};
 
+use crate::input::{open_file, open_trace, plain, read_file};
 use crate::memory;
 use crate::size::{self, Bytes};
 
@@ -243,56 +242,6 @@ fn default_threads() -> usize {
     cores.saturating_sub(1).clamp(1, MAX_THREADS)
 }
 
-/// Opens FILE and returns its size.
-fn open_file(path: &Path) -> Result<(File, u64), ArgsError> {
-    let name = path.display();
-    // Asked before opening: to open a fifo would wait for its other end.
-    let before = std::fs::metadata(path).map_err(|e| format!("{name}: {}", plain(&e)))?;
-    if before.is_dir() {
-        return Err(format!("{name}: a directory, not a file").into());
-    }
-    if !before.is_file() {
-        return Err(format!("{name}: not a regular file").into());
-    }
-    let file = File::open(path).map_err(|e| format!("{name}: {}", plain(&e)))?;
-    let size = file.metadata().map_err(|e| format!("{name}: {}", plain(&e)))?.len();
-    if size == 0 {
-        return Err(format!("{name}: empty; there must be a page to map").into());
-    }
-    Ok((file, size))
-}
-
-fn read_file(path: &Path, file: &mut File, size: u64) -> Result<Vec<u8>, ArgsError> {
-    let name = path.display();
-    let mut contents = Vec::new();
-    // One byte more than there were: a file that grows meanwhile is no file to compare with.
-    file.take(size.saturating_add(1))
-        .read_to_end(&mut contents)
-        .map_err(|e| format!("{name}: {}", plain(&e)))?;
-    if contents.len() as u64 == size {
-        Ok(contents)
-    } else {
-        Err(format!("{name}: changed while it was read").into())
-    }
-}
-
-/// Opens the trace's file for writing, and takes care not to destroy FILE with it.
-fn open_trace(path: PathBuf, file: &File) -> Result<TraceFile, ArgsError> {
-    let name = path.display();
-    let trace = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(|e| format!("--trace {name}: {}", plain(&e)))?;
-    if let (Ok(trace), Ok(file)) = (trace.metadata(), file.metadata())
-        && (trace.dev(), trace.ino()) == (file.dev(), file.ino())
-    {
-        return Err(format!("--trace {name}: is FILE itself").into());
-    }
-    Ok(TraceFile { path, file: trace })
-}
-
 fn fits(size: u64, file: u64, available: Option<u64>) -> Result<(), ArgsError> {
     let need = memory::needed(size, file);
     match (need, available) {
@@ -307,13 +256,6 @@ fn fits(size: u64, file: u64, available: Option<u64>) -> Result<(), ArgsError> {
         .into()),
         _ => Ok(()),
     }
-}
-
-/// Says an error of the system in a few words, without its number.
-fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    text.to_lowercase()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@
 pub mod args;
 pub mod console;
 pub mod file_check;
+mod input;
 pub mod job;
 pub mod median;
 pub mod memory;

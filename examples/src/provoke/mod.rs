@@ -3,17 +3,13 @@
 //! Most are scenarios: texts that the model replays. What a scenario cannot say is done to the model by hand; what the model
 //! cannot do by itself is done to it by a hook that lets one step fail.
 
-use std::collections::VecDeque;
-
+use migrate_core::LINUX_2_6_17;
 use migrate_core::fixture::{Replay, run_scenario};
-use migrate_core::model::{Config, Model, ModelFixture, WritePage};
-use migrate_core::{
-    Args, Edge, Frames, FromFn, Hooked, LINUX_2_6_17, MODERN, Mover, PageRef, Profile, Slot, Verdict, migrate_pages,
-    putback_lru_pages,
-};
+use migrate_core::model::ModelFixture;
 use mm_types::trace::Event;
-use mm_types::{ActorId, Mode, NodeId, Outcome, PageFlags, Pfn, Reason, Refusal, Rules, Site, Vpn};
+use mm_types::{Outcome, Refusal, Rules};
 
+mod by_hand;
 mod crowd;
 pub mod live;
 
@@ -80,7 +76,7 @@ pub const ALL: &[Provocation] = &[
     by_hand(
         "mapped",
         "a nonlinear mapping was used lately: 2006 only ages its entry at first, and so the page is mapped still",
-        mapped,
+        by_hand::mapped,
     ),
     scenario(
         "extra_reference",
@@ -100,25 +96,29 @@ pub const ALL: &[Provocation] = &[
     by_hand(
         "buffers_not_releasable",
         "its file system keeps private data with the page and does not give them up",
-        buffers_not_releasable,
+        by_hand::buffers_not_releasable,
     ),
     by_hand(
         "slot_changed",
         "just before the switch, the page cache holds another page at this index",
-        slot_changed,
+        by_hand::slot_changed,
     ),
     scenario(
         "truncated",
         "the page was cut off its file while a buffer was under I/O",
         "profile modern\nspace m0\nfile b0 pages=1 mover=buffers\nmap p0 m0+0x3 file=b0+0x0 rw shared\nisolate p0\nbuffers_busy p0\ntruncate p0\nmigrate p0\n",
     ),
-    by_hand("not_on_lru", "another migration isolated the page first", not_on_lru),
+    by_hand(
+        "not_on_lru",
+        "another migration isolated the page first",
+        by_hand::not_on_lru,
+    ),
     scenario(
         "mlocked",
         "one of two spaces locked its mapping: in 2006 such a page does not move",
         "profile linux-2.6.17\nspace m0\nspace m1\nmap p0 m0+0x3 anon rw\nshare p0 m1+0x3 rw\nmlock m1+0x3\nmigrate p0\n",
     ),
-    by_hand("poisoned", "the frame is known to be bad", poisoned),
+    by_hand("poisoned", "the frame is known to be bad", by_hand::poisoned),
     scenario(
         "dirty",
         "a dirty page of a file that does not know how to move pages; today's kernel does not write it out",
@@ -137,7 +137,7 @@ pub const ALL: &[Provocation] = &[
     by_hand(
         "write_failed",
         "the same in 2006, and the file system reports an error",
-        write_failed,
+        by_hand::write_failed,
     ),
     scenario(
         "never_moves",
@@ -152,7 +152,7 @@ pub const ALL: &[Provocation] = &[
     by_hand(
         "mapping_limit",
         "in user space, to protect one page in the middle of a mapping takes two more mappings, and there are none (here: a hook says so)",
-        mapping_limit,
+        by_hand::mapping_limit,
     ),
     Provocation {
         word: "stall_budget",
@@ -172,7 +172,7 @@ pub const ALL: &[Provocation] = &[
     by_hand(
         "backend",
         "what provides new pages fails with a number of its own",
-        backend_error,
+        by_hand::backend_error,
     ),
 ];
 
@@ -233,143 +233,6 @@ fn outcome(event: &Event) -> Option<Outcome> {
         Event::Moved { new, .. } => Some(Outcome::Moved { to: new }),
         _ => None,
     }
-}
-
-const SOURCE: u64 = 0;
-
-/// A model with one page, and who uses it.
-struct Stage {
-    model: Model,
-    site: Site,
-    pfn: Pfn,
-}
-
-impl Stage {
-    fn anonymous(profile: &'static Profile) -> Result<Self, String> {
-        let model = Self::model(profile);
-        let site = Site::new(model.new_space(), Vpn::new(SOURCE));
-        model.map_anon(site, 1);
-        Self::touch(model, site)
-    }
-
-    fn file(profile: &'static Profile, mover: Mover, write: WritePage) -> Result<Self, String> {
-        let model = Self::model(profile);
-        let site = Site::new(model.new_space(), Vpn::new(SOURCE));
-        let file = model.create_file(1, mover, write);
-        model.map_file(site, 1, file, 0, true);
-        Self::touch(model, site)
-    }
-
-    fn model(profile: &'static Profile) -> Model {
-        Model::new(Config {
-            profile,
-            ..Config::default()
-        })
-    }
-
-    fn touch(model: Model, site: Site) -> Result<Self, String> {
-        let _ = model.access(ActorId::new(0), site, migrate_core::model::Op::Read, ());
-        let pfn = model.pte(site).pfn().ok_or("the model did not map the page")?;
-        Ok(Self { model, site, pfn })
-    }
-
-    /// One run over the page, in which the steps that `fails` names fail.
-    fn run(&self, profile: &Profile, fails: impl Fn(Edge) -> bool) -> Result<Vec<Outcome>, String> {
-        self.run_with(profile, fails, |model| {
-            model.allocate(NodeId::new(1)).ok_or(Refusal::NoTarget)
-        })
-    }
-
-    fn run_with(
-        &self,
-        profile: &Profile,
-        fails: impl Fn(Edge) -> bool,
-        take: impl Fn(&Model) -> Result<PageRef, Refusal>,
-    ) -> Result<Vec<Outcome>, String> {
-        let hook = |edge| if fails(edge) { Verdict::Fail } else { Verdict::Go };
-        let backend = Hooked::new(&self.model, &hook);
-        let page = match self.model.isolate(self.pfn, ()) {
-            Ok(page) => page,
-            Err(refusal) => return Ok(vec![Outcome::Refused(refusal)]),
-        };
-        let mut outcomes = Vec::new();
-        let (mut from, mut moved, mut failed) = (VecDeque::from([page]), VecDeque::new(), VecDeque::new());
-        let args = Args {
-            from: &mut from,
-            target: FromFn {
-                take: |_: &PageRef| take(&self.model),
-                give_back: |page| self.model.put(page),
-            },
-            moved: Some(&mut moved),
-            failed: &mut failed,
-            slots: &mut [Slot::new()],
-            profile,
-            mode: Mode::Sync,
-            reason: Reason::SyscallOrCpuset,
-            outcome: &mut |_, outcome| outcomes.push(outcome),
-            observer: (),
-        };
-        migrate_pages(&backend, args).map_err(|error| error.to_string())?;
-        for list in [&mut moved, &mut failed, &mut from] {
-            putback_lru_pages(&self.model, list, ());
-        }
-        Ok(outcomes)
-    }
-}
-
-fn buffers_not_releasable() -> Result<Vec<Outcome>, String> {
-    let stage = Stage::file(&MODERN, Mover::Fallback, WritePage::Unlocks)?;
-    // The reference is that of the private data.
-    let page = stage.model.page(stage.pfn);
-    page.get();
-    page.flags().edit(PageFlags::PRIVATE, PageFlags::empty());
-    stage.run(&MODERN, |edge| matches!(edge, Edge::ReleaseBuffers(_)))
-}
-
-fn mapped() -> Result<Vec<Outcome>, String> {
-    let stage = Stage::file(&LINUX_2_6_17, Mover::Plain, WritePage::Unlocks)?;
-    stage.model.remap_file(stage.site, 0, ());
-    let Stage { model, site, .. } = stage;
-    Stage::touch(model, site)?.run(&LINUX_2_6_17, |_| false)
-}
-
-fn slot_changed() -> Result<Vec<Outcome>, String> {
-    let stage = Stage::file(&MODERN, Mover::Plain, WritePage::Unlocks)?;
-    stage.run(&MODERN, |edge| matches!(edge, Edge::Switch { .. }))
-}
-
-fn not_on_lru() -> Result<Vec<Outcome>, String> {
-    let stage = Stage::anonymous(&MODERN)?;
-    let first = stage
-        .model
-        .isolate(stage.pfn, ())
-        .map_err(|refusal| refusal.to_string())?;
-    let outcomes = stage.run(&MODERN, |_| false);
-    putback_lru_pages(&stage.model, &mut Some(first), ());
-    outcomes
-}
-
-fn poisoned() -> Result<Vec<Outcome>, String> {
-    let stage = Stage::anonymous(&MODERN)?;
-    let page = stage.model.page(stage.pfn);
-    page.flags().edit(PageFlags::HWPOISON, PageFlags::empty());
-    stage.run(&MODERN, |_| false)
-}
-
-fn write_failed() -> Result<Vec<Outcome>, String> {
-    let stage = Stage::file(&LINUX_2_6_17, Mover::Fallback, WritePage::Fails)?;
-    stage.model.dirty_page(stage.pfn);
-    stage.run(&LINUX_2_6_17, |_| false)
-}
-
-fn mapping_limit() -> Result<Vec<Outcome>, String> {
-    let stage = Stage::anonymous(&MODERN)?;
-    stage.run(&MODERN, |edge| matches!(edge, Edge::Reserve(_)))
-}
-
-fn backend_error() -> Result<Vec<Outcome>, String> {
-    let stage = Stage::anonymous(&MODERN)?;
-    stage.run_with(&MODERN, |_| false, |_| Err(Refusal::Backend { code: libc::EIO }))
 }
 
 #[cfg(test)]
