@@ -10,13 +10,17 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use backend_user::{Area, Machine, Migrate, Prot, Recording, Sharing, set_actor};
+use backend_user::{Area, Machine, MachineError, Migrate, Prot, Recording, Sharing, set_actor};
 use examples::console;
 use mm_types::trace::{Event, Lines, Stepper, text_of};
 use mm_types::{ActorId, NodeId, Pfn, Rules};
 
-/// How long to move the page back and forth until the reader is in the way.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The machine waits for so long between the two mappings of the page, so that the reader is in the way and one sees it wait. Nothing
+/// depends on it.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// How long to move the page back and forth if the reader is not in the way at once.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the page says, before and after.
 const WORD: u64 = 42;
@@ -52,21 +56,26 @@ struct Seen {
 fn watch() -> Result<String, String> {
     let recording = Arc::new(Recording::with_capacity(1024));
     let builder = Machine::builder().nodes(2).frames_per_node(8);
-    // Else a page with one mapping stays readable while it is copied, and only a writer would wait.
-    let builder = builder.readable_while_copied(false).trace(Arc::clone(&recording));
-    let machine = builder.build().map_err(|error| error.to_string())?;
-    let space = machine.space(1).map_err(|error| error.to_string())?;
-    let area = space
-        .map_anonymous(1, Prot::ReadWrite, Sharing::Private)
-        .map_err(|error| error.to_string())?;
-    let word = area.words().first().ok_or("an area without words")?;
+    let text = |error: MachineError| error.to_string();
+    let machine = builder.trace(Arc::clone(&recording)).build().map_err(text)?;
+    let (space, other) = (machine.space(1).map_err(text)?, machine.space(1).map_err(text)?);
+    let area = space.map_anonymous(1, Prot::ReadWrite, Sharing::Shared).map_err(text)?;
+    let same = space.share(&area, &other, Prot::ReadWrite).map_err(text)?;
+    let words = [&area, &same].map(|area| area.words().first());
+    let [Some(word), Some(same)] = words else {
+        return Err("an area without words".to_owned());
+    };
     word.store(WORD, Ordering::Relaxed);
+    if same.load(Ordering::Relaxed) != WORD {
+        return Err("the two mappings are of different pages".to_owned());
+    }
+    machine.kernel().pause_between_spaces(PAUSE);
 
     let (reads, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let (moves, seen) = thread::scope(|scope| {
         let reader = scope.spawn(|| {
             set_actor(ActorId::new(1));
-            read(word, &reads, &stop)
+            read([word, same], &reads, &stop)
         });
         let moves = move_until_met(&machine, &area, &recording, &reads);
         stop.store(true, Ordering::Relaxed);
@@ -98,12 +107,8 @@ fn move_until_met(
             thread::yield_now();
         }
         let before = frame()?;
-        let to = if machine.node_of(before) == NodeId::new(0) {
-            1
-        } else {
-            0
-        };
-        let report = machine.migrate(Migrate::new(area, NodeId::new(to)));
+        let here = machine.node_of(before).raw();
+        let report = machine.migrate(Migrate::new(area, NodeId::new(1 - here)));
         let report = report.map_err(|error| error.to_string())?;
         moves += 1;
         let met = last_run(recording)
@@ -123,14 +128,17 @@ fn last_run(recording: &Recording) -> Vec<Event> {
     events.into_iter().skip(begin.unwrap_or(0)).collect()
 }
 
-/// Loads the word again and again, and looks at the clock each time.
-fn read(word: &AtomicU64, reads: &AtomicU64, stop: &AtomicBool) -> Seen {
+/// Loads the word again and again, through one mapping and through the other, and looks at the clock each time.
+fn read(words: [&AtomicU64; 2], reads: &AtomicU64, stop: &AtomicBool) -> Seen {
     let mut seen = Seen {
         reads: 0,
         longest: [Duration::ZERO; 2],
         wrong: 0,
     };
-    while !stop.load(Ordering::Relaxed) {
+    for word in words.into_iter().cycle() {
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
         let begun = Instant::now();
         let found = word.load(Ordering::Relaxed);
         let took = begun.elapsed();
@@ -149,7 +157,9 @@ fn read(word: &AtomicU64, reads: &AtomicU64, stop: &AtomicBool) -> Seen {
 
 fn tell(trace: &str, seen: &Seen, moves: u32, [before, after]: [Pfn; 2]) -> Result<String, String> {
     let mut text = format!(
-        "t1 reads a page again and again; the migrator moves it from node to node, and meets the reader at move {moves}\n\n"
+        "two spaces map a page, and t1 reads it in both again and again; the migrator moves it from node to node,\n\
+         waits {} ms between the two, and meets the reader at move {moves}\n\n",
+        PAUSE.as_millis()
     );
     let mut stepper = Stepper::new(Rules::Modern);
     for line in Lines::new(trace).map_err(|error| error.to_string())? {
