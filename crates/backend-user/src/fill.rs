@@ -3,6 +3,7 @@
 //! Runs on the fault server, and on threads that want pages there before anybody touches them. Holds the areas, so that
 //! what the area says stays true meanwhile, and the table lock of the space.
 
+use core::ops::Range;
 use std::sync::Arc;
 
 use migrate_core::{Entry, Lru as _, PageRef};
@@ -12,9 +13,12 @@ use mm_types::{Backing, Mapping, PageFlags, Pfn, Pte, PteFlags, Vma, VmaFlags};
 use crate::error::MachineError;
 use crate::kernel::Kernel;
 use crate::mm::{Mm, State};
-use crate::rmap::{Slot, Walked, entry_vma};
+use crate::rmap::Slot;
 use crate::stats::Kind;
 use crate::trace::Tracer;
+
+/// Pages that are shown together where mappings are scarce.
+const SHOWN_TOGETHER: usize = 64;
 
 /// What became of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,16 +103,19 @@ impl Kernel {
 }
 
 impl Place<'_> {
-    pub(crate) fn slot(&mut self, page: usize) -> Slot<'_> {
-        Slot {
-            kernel: self.kernel,
-            space: self.space,
-            state: self.state,
-            page,
-            vma: entry_vma(self.vma, page),
-            owed: self.owed,
-            walked: Walked::default(),
+    /// Fills every missing page of `pages` of a shared anonymous area: once a second space maps it, no page of it may be missing
+    /// in one and there in the other.
+    pub(crate) fn complete(&mut self, pages: Range<usize>) -> Result<(), MachineError> {
+        for page in pages {
+            if self.space.read(page).is_none() {
+                self.zeroed_one(page)?;
+            }
         }
+        Ok(())
+    }
+
+    pub(crate) fn slot(&mut self, page: usize) -> Slot<'_> {
+        Slot::new(self.kernel, self.space, self.state, page, self.vma, self.owed)
     }
 
     pub(crate) fn set(&mut self, page: usize, pte: Pte) {
@@ -145,6 +152,9 @@ impl Place<'_> {
             return Ok(Filled::Accessible);
         };
         let used = flags | self.young();
+        if self.state.tracking && !self.kernel.has_room(SHOWN_TOGETHER) {
+            self.show_around(page);
+        }
         // Whatever the entry says, the mapping is looked at again.
         self.state.unsettled(page, false);
         if !write || Pte::present(pfn, flags).writable() {
@@ -186,6 +196,16 @@ impl Place<'_> {
         done
     }
 
+    /// Shows a whole neighbourhood as used: near the limit of mappings, single pages cannot be told apart any more.
+    fn show_around(&mut self, page: usize) {
+        let first = page - page % SHOWN_TOGETHER;
+        for near in first..(first + SHOWN_TOGETHER).min(self.space.pages()) {
+            if let Pte::Present { pfn, flags } = self.space.read(near) {
+                self.set(near, Pte::present(pfn, flags | PteFlags::YOUNG));
+            }
+        }
+    }
+
     /// Copies a page for this space alone.
     pub(crate) fn copy(&mut self, page: usize, from: Pfn) -> Result<Filled, MachineError> {
         let new = self.new_anon(page, |kernel, new| kernel.copy_shared(from, new))?;
@@ -202,7 +222,7 @@ impl Place<'_> {
         Ok(Filled::Accessible)
     }
 
-    fn zeroed_one(&mut self, page: usize) -> Result<(), MachineError> {
+    pub(crate) fn zeroed_one(&mut self, page: usize) -> Result<(), MachineError> {
         let new = self.new_anon(page, Kernel::zero)?;
         let mut flags = self.young();
         if self.may_write() {

@@ -21,7 +21,7 @@ use crate::trace::{Tracer, actor};
 use crate::waiter::Waiter;
 
 /// Times that one access may find itself permitted and fault again, before the server looks at the mapping.
-const AGAIN: u32 = 32;
+const AGAIN: u32 = 2;
 
 /// Looks at a page before a thread sleeps for it.
 const SPINS: u32 = 128;
@@ -133,7 +133,7 @@ impl Handler {
             return self.wait(pfn);
         }
         // A page that is watched for use is inaccessible until the server has noted the use.
-        if times >= AGAIN || (times > 0 && !pte.young()) {
+        if times >= AGAIN {
             LAST.with(|last| last.set((0, 0)));
             return self.serve(addr, write);
         }

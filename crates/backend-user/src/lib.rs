@@ -2,9 +2,11 @@
 
 mod areas;
 mod error;
+mod explain;
 mod file;
 mod files;
 mod fill;
+mod fork;
 mod free_frames;
 mod handler;
 mod kernel;
@@ -13,6 +15,7 @@ mod machine;
 mod migrate;
 mod mm;
 mod ops;
+mod pin;
 mod refused;
 mod rmap;
 mod server;
@@ -20,15 +23,18 @@ mod spaces;
 mod stats;
 #[doc(hidden)]
 pub mod sys;
+mod touched;
 mod trace;
 mod waiter;
 mod word;
 
 pub use error::MachineError;
+pub use explain::{Frame, Holder, PageInfo};
 pub use files::MappedFile;
 pub use kernel::{Futex, Kernel};
 pub use machine::{Builder, Machine};
 pub use migrate::{Migrate, Pages, Report, Stayed};
+pub use pin::PinGuard;
 pub use rmap::Gather;
 pub use spaces::{Area, Sharing, Space};
 pub use stats::{Faults, Stalls, Stats};

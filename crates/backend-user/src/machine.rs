@@ -86,9 +86,10 @@ impl Machine {
         self.inner.kernel.free_on(node)
     }
 
-    /// Returns how many frames of `node` hold pages.
+    /// Returns how many frames of `node` hold pages. Drains the LRU's staging, which keeps pages a while that nobody else does.
     #[must_use]
     pub fn pages_on(&self, node: NodeId) -> usize {
+        migrate_core::Lru::drain(self.kernel());
         if usize::from(node.raw()) < self.nodes() {
             self.frames_per_node() - self.free_on(node)
         } else {

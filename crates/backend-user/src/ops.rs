@@ -1,48 +1,47 @@
-//! What a space's owner does to its mappings: unmap.
+//! What a space's owner does to its mappings: unmap, protect, move.
+//!
+//! Each holds the areas alone, so that no walk is in progress: a migration is either before its first walk, or its entries are
+//! out and are met here, as the core's [`Readers`] say. What is changed in the table is made real before the table lock
+//! opens.
 
 use core::ops::Range;
 use std::sync::Arc;
 
 use migrate_core::Readers;
-use mm_types::{PageFlags, Pte, Vpn};
+use mm_types::{EntryStyle, PageFlags, Pfn, Pte, Site, Vma, VmaFlags, Vpn};
 
 use crate::error::MachineError;
 use crate::kernel::Kernel;
-use crate::mm::Mm;
-use crate::rmap::{Slot, Walked};
+use crate::mm::{Mm, State};
+use crate::rmap::Slot;
 use crate::spaces::{Area, Space};
+use crate::sys::range::Prot;
 use crate::trace::Tracer;
 
+/// Readers of a space's entries, noting what they do where the machine records.
+pub(crate) type SpaceReaders<'k> = Readers<'k, Kernel, Tracer<'k>>;
+
 impl Kernel {
+    /// Begins an operation on a space. Made before the areas are taken and dropped after them: its end takes them again.
+    pub(crate) fn readers(&self, mm: &Mm) -> SpaceReaders<'_> {
+        Readers::begin(self, mm.id, Tracer(self.trace.as_deref()))
+    }
+
     /// Unmaps pages and removes them from their areas (2.6.17 `do_munmap`).
     pub(crate) fn unmap(&self, mm: &Arc<Mm>, pages: Range<usize>) -> Result<(), MachineError> {
-        // Made first and dropped last: its end takes the areas again.
-        let readers = Readers::begin(self, mm.id, Tracer(self.trace.as_deref()));
+        let readers = self.readers(mm);
         let mut owed = Vec::new();
         let mut areas = self.areas_mut();
-        let mut state = mm.lock();
-        for page in pages.clone() {
-            if mm.read(page).is_none() {
-                continue;
-            }
-            let mut slot = Slot {
-                kernel: self,
-                space: mm,
-                state: &mut state,
-                page,
-                vma: migrate_core::EntryVma::PLAIN,
-                owed: &mut owed,
-                walked: Walked::default(),
-            };
-            let before = readers.zap(&mut slot);
-            self.keep_dirty(before.unwrap_or_default());
-        }
-        let settled = mm.settle(self, &mut state);
-        state
-            .placed
-            .retain(|(first, n, _)| *first + *n <= pages.start || pages.end <= *first);
-        drop(state);
         let removed = areas.remove(mm.id, Vpn::new(pages.start as u64), Vpn::new(pages.end as u64));
+        let mut settled = Ok(());
+        if removed.is_ok() {
+            let mut state = mm.lock();
+            self.zap(&readers, mm, &mut state, pages.clone(), &mut owed);
+            settled = mm.settle(self, &mut state);
+            state
+                .placed
+                .retain(|(first, n, _)| *first + *n <= pages.start || pages.end <= *first);
+        }
         drop(areas);
         readers.finish();
         self.free_owed(&mut owed);
@@ -50,29 +49,182 @@ impl Kernel {
         removed
     }
 
-    /// Hands the dirty bit of an entry that went to its page.
-    pub(crate) fn keep_dirty(&self, before: Pte) {
-        if let Pte::Present { pfn, .. } = before {
-            // The entry's reference is dropped by now, the cache's is not: the slot keeps the page of a file.
-            let page = self
-                .page(pfn)
-                .filter(|page| before.dirty() && !page.mapping().is_anon());
-            if let Some(page) = page.filter(|page| page.count() != 0) {
+    /// Clears the entries of `pages`, those in flight among them (B39).
+    pub(crate) fn zap(
+        &self,
+        readers: &SpaceReaders<'_>,
+        mm: &Mm,
+        state: &mut State,
+        pages: Range<usize>,
+        owed: &mut Vec<Pfn>,
+    ) {
+        for page in pages {
+            if mm.read(page).is_none() {
+                continue;
+            }
+            // The page gets the dirty bit before the entry's reference goes: after it the page may be another's.
+            self.keep_dirty(mm.read(page));
+            let mut slot = Slot::new(self, mm, state, page, &Vma::default(), owed);
+            let _ = readers.zap(&mut slot);
+        }
+    }
+
+    /// Hands an entry's dirty bit to its page, where that is a file's.
+    pub(crate) fn keep_dirty(&self, pte: Pte) {
+        if let Pte::Present { pfn, .. } = pte {
+            let page = self.page(pfn).filter(|page| pte.dirty() && !page.mapping().is_anon());
+            if let Some(page) = page {
                 page.flags().edit(PageFlags::DIRTY, PageFlags::empty());
             }
         }
     }
+
+    /// True where the frame holds an anonymous page.
+    pub(crate) fn is_anon(&self, pfn: Option<Pfn>) -> bool {
+        pfn.and_then(|pfn| self.page(pfn))
+            .is_some_and(|page| page.mapping().is_anon())
+    }
 }
 
 impl Space {
+    pub(crate) fn owns(&self, area: &Area) -> Result<(), MachineError> {
+        if Arc::ptr_eq(self.mm(), area.space.mm()) {
+            Ok(())
+        } else {
+            Err(MachineError::Foreign)
+        }
+    }
+
     /// Unmaps an area; pages that nobody else has are freed.
     ///
     /// # Errors
     /// An area of another space, or no room in the tables to split areas.
     pub fn unmap(&self, area: Area) -> Result<(), MachineError> {
-        if !Arc::ptr_eq(self.mm(), area.space.mm()) {
-            return Err(MachineError::Foreign);
-        }
+        self.owns(&area)?;
         self.inner.machine.kernel.unmap(self.mm(), area.range())
     }
+
+    /// Changes what an area allows (`mprotect`). A permission given shows at the next access, by a fault.
+    ///
+    /// # Errors
+    /// An area of another space, a protection that allows nothing, writing to a shared file opened for reading, or no room to
+    /// split areas.
+    pub fn protect(&self, area: &Area, prot: Prot) -> Result<(), MachineError> {
+        self.owns(area)?;
+        let allow_write = match prot {
+            Prot::None => return Err(MachineError::Denied),
+            Prot::Read => false,
+            Prot::ReadWrite => true,
+        };
+        let kernel = &self.inner.machine.kernel;
+        let (start, end) = (Vpn::new(area.first as u64), Vpn::new(area.range().end as u64));
+        let readers = kernel.readers(self.mm());
+        let mut owed = Vec::new();
+        let mut areas = kernel.areas_mut();
+        if allow_write {
+            for vma in areas
+                .vmas
+                .space(self.id())
+                .filter(|vma| vma.start < end && start < vma.end)
+            {
+                if let mm_types::Backing::File(file) = vma.backing {
+                    let file = areas.file(file).filter(|file| !file.writable);
+                    if let Some(file) = file.filter(|_| vma.flags.contains(VmaFlags::SHARED)) {
+                        return Err(MachineError::ReadOnlyFile(file.path.clone()));
+                    }
+                }
+            }
+        }
+        areas.set_flags(self.id(), start, end, |flags| {
+            if allow_write {
+                flags | VmaFlags::WRITE
+            } else {
+                flags - VmaFlags::WRITE
+            }
+        })?;
+        let mut state = self.mm().lock();
+        for page in area.range() {
+            let pte = self.mm().read(page);
+            if pte.is_none() {
+                continue;
+            }
+            let anon = kernel.is_anon(pte.pfn());
+            let mut slot = Slot::new(kernel, self.mm(), &mut state, page, &Vma::default(), &mut owed);
+            let _ = readers.protect(&mut slot, allow_write, anon, EntryStyle::Lossless);
+        }
+        let settled = self.mm().settle(kernel, &mut state);
+        drop(state);
+        drop(areas);
+        readers.finish();
+        kernel.free_owed(&mut owed);
+        Ok(settled?)
+    }
+
+    /// Moves an area to another place in the space, with `pages` pages: what is more is empty, what is less is unmapped
+    /// (`mremap`).
+    ///
+    /// # Errors
+    /// An area of another space or of several parts, no pages, or no room. The area is gone then, its pages are still mapped.
+    pub fn remap(&self, area: Area, pages: usize) -> Result<Area, MachineError> {
+        self.owns(&area)?;
+        let kernel = &self.inner.machine.kernel;
+        let mm = self.mm();
+        let readers = kernel.readers(mm);
+        let mut owed = Vec::new();
+        let mut areas = kernel.areas_mut();
+        let first = self.free_pages(&areas, pages)?;
+        let at = Site::new(self.id(), Vpn::new(area.first as u64));
+        let old = *areas.vmas.find(at).ok_or(MachineError::OutOfArea)?;
+        if old.end.raw() < area.range().end as u64 {
+            return Err(MachineError::OutOfArea);
+        }
+        // Pages keep their index, so that the reverse map finds them at the new place; and the new area comes after the old
+        // one in every walk.
+        let new = Vma {
+            start: Vpn::new(first as u64),
+            end: Vpn::new((first + pages) as u64),
+            pgoff: old.index(at.page).unwrap_or(0),
+            ..old
+        };
+        areas.add_child(&old, new)?;
+        let mut state = mm.lock();
+        for n in 0..pages.min(area.pages) {
+            relocate(kernel, &readers, mm, &mut state, (area.first + n, first + n), &mut owed);
+        }
+        kernel.zap(&readers, mm, &mut state, area.range(), &mut owed);
+        let settled = mm.settle(kernel, &mut state);
+        drop(state);
+        let end = Vpn::new(area.range().end as u64);
+        let removed = areas.remove(self.id(), at.page, end);
+        drop(areas);
+        readers.finish();
+        kernel.free_owed(&mut owed);
+        settled?;
+        removed?;
+        Ok(self.area(first..first + pages))
+    }
+}
+
+/// Moves one entry within a table: the core's `relocate` takes two entries at a time, and here both are of one table, whose lock
+/// cannot be lent twice; the order is the same: filled first, then cleared.
+fn relocate(
+    kernel: &Kernel,
+    readers: &SpaceReaders<'_>,
+    mm: &Mm,
+    state: &mut State,
+    (from, to): (usize, usize),
+    owed: &mut Vec<Pfn>,
+) {
+    let _ = readers;
+    let source = mm.read(from);
+    if source.is_none() {
+        return;
+    }
+    for (page, pte) in [(to, source), (from, Pte::None)] {
+        let mut slot = Slot::new(kernel, mm, state, page, &Vma::default(), owed);
+        let _ = migrate_core::Entry::update(&mut slot, &|_| Some(pte));
+    }
+    let (from, to) = (mm.site(from), mm.site(to));
+    let tracer = Tracer(kernel.trace.as_deref());
+    mm_types::trace::Observer::note(tracer, || mm_types::trace::Event::MovePte { from, to, pte: source });
 }

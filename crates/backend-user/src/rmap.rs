@@ -89,7 +89,27 @@ pub(crate) fn entry_vma(vma: &Vma, page: usize) -> EntryVma {
     }
 }
 
-impl Slot<'_> {
+impl<'s> Slot<'s> {
+    /// Takes an entry in hand whose table is locked.
+    pub(crate) fn new(
+        kernel: &'s Kernel,
+        space: &'s Mm,
+        state: &'s mut State,
+        page: usize,
+        vma: &Vma,
+        owed: &'s mut Vec<Pfn>,
+    ) -> Self {
+        Self {
+            kernel,
+            space,
+            state,
+            page,
+            vma: entry_vma(vma, page),
+            owed,
+            walked: Walked::default(),
+        }
+    }
+
     /// True where the page may be read while it is copied: nobody can write it, or it has only this site (another site,
     /// remapped first, would write what this one does not see).
     fn readable(&self, pfn: Pfn, writable: bool) -> bool {

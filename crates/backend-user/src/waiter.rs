@@ -67,7 +67,7 @@ impl Frames for Waiter<'_> {
     }
 
     fn page<'l>(&self, locked: &'l LockedPage) -> &'l PageRef {
-        self.kernel.page_of(locked)
+        self.kernel.page_ref(locked)
     }
 
     fn count(&self, page: &PageRef) -> u32 {
@@ -140,11 +140,5 @@ impl Rmap for Waiter<'_> {
 
     fn is_mapped(&self, _page: &LockedPage) -> bool {
         false
-    }
-}
-
-impl Kernel {
-    fn page_of<'l>(&self, locked: &'l LockedPage) -> &'l PageRef {
-        Frames::page(self, locked)
     }
 }
