@@ -114,7 +114,7 @@ impl Kernel {
 
 impl Place<'_> {
     /// Maps pages of a file around `page`.
-    pub(crate) fn from_file(
+    pub(crate) fn map_around(
         &mut self,
         file: &Arc<Cached>,
         page: usize,

@@ -75,7 +75,7 @@ impl Kernel {
             (Pte::None, Backing::File(file)) => {
                 self.faults.count(Kind::Demand);
                 let file = areas.file(file).ok_or(MachineError::Denied)?;
-                place.from_file(file, page, write, around)
+                place.map_around(file, page, write, around)
             }
             _ => Err(MachineError::Denied),
         };

@@ -71,7 +71,7 @@ impl FreeFrames {
             // Of the shifted word the upper bits are 0: a run ends there at the latest.
             let here = (word >> (slot % 64)).trailing_ones() as usize;
             n += here;
-            if here == 0 || !(slot + here).is_multiple_of(64) {
+            if here == 0 || (slot + here) % 64 != 0 {
                 break;
             }
         }

@@ -1,4 +1,68 @@
-//! A process plays a kernel.
+//! A process plays a kernel: pages of a live, multi-threaded program move between emulated memory nodes.
+//!
+//! ```
+//! use backend_user::{Machine, Migrate, Prot, Sharing};
+//! use core::sync::atomic::Ordering;
+//! use mm_types::NodeId;
+//!
+//! # fn main() -> Result<(), backend_user::MachineError> {
+//! let machine = Machine::builder().nodes(2).frames_per_node(256).build()?;
+//! let space = machine.space(64)?;
+//! let area = space.map_anonymous(64, Prot::ReadWrite, Sharing::Private)?;
+//! area.words()[0].store(7, Ordering::Relaxed); // any thread may, at any time
+//!
+//! let report = machine.migrate(Migrate::new(&area, NodeId::new(1)))?;
+//! assert_eq!(report.refused(), 0);
+//! assert_eq!(area.words()[0].load(Ordering::Relaxed), 7);
+//! println!("{}", machine.explain(area.sites().next().unwrap()));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # How it works
+//!
+//! | a kernel has | here |
+//! |---|---|
+//! | the frames of a node | pages of a memfd, with a linear view as the direct map |
+//! | an address space | a range of the process in which those pages are mapped |
+//! | page tables | a table of atomic words for each space: what is true. The range is made to agree |
+//! | a TLB flush | `mprotect` and `mmap` of runs of pages |
+//! | the page fault | SIGSEGV; the handler reads the entry and waits for the page, or asks the fault server |
+//! | the page lock's wait queue | a futex on the page's flag word |
+//!
+//! The algorithm is `migrate-core`'s, the descriptors and lists are `mm-types`'. [`Machine::kernel`] is the backend behind the seam.
+//!
+//! # What a program must know
+//!
+//! **Threads** need nothing; one made by another language, or with a small alternate signal stack, should call [`enter_thread`]
+//! first. While a page moves, a thread that touches it waits, about as long as its batch takes.
+//!
+//! **System calls do not fault.** One that is given a buffer on a page in flight answers `EFAULT` or stops short, instead of
+//! waiting. A page that is missing, write-protected to learn of the first store, or watched for use, is no different. Hold a [`PinGuard`]
+//! ([`Machine::pin`]) over buffers that are handed to the kernel; pinned pages are there, accessible, and stay. As tested
+//! (`tests/system_calls.rs`), with half a page asked for:
+//!
+//! | call | page in flight | in flight, but readable | pinned |
+//! |---|---|---|---|
+//! | `read`, `pread` into it | `EFAULT` | `EFAULT` | 2048 |
+//! | `readv`, second buffer in it | 2048 of 4096 | 2048 of 4096 | 4096 |
+//! | `write`, `pwrite` from it | `EFAULT` | 2048 | 2048 |
+//! | `writev`, second buffer in it | 2048 of 4096 | 4096 | 4096 |
+//! | `send` from it | `EFAULT` | 2048 | 2048 |
+//! | `recv` of a datagram into it | `EFAULT`, *and the datagram is lost* | the same | received |
+//! | `read` of a stream into it | `EFAULT`, nothing is lost | the same | received |
+//! | futex wait on it | `EFAULT` | waits | waits |
+//! | `process_vm_readv` from it | `EFAULT` | 2048 | 2048 |
+//!
+//! **Signals**: our SIGSEGV handler is installed with the first space, and hands on what is not ours. A handler installed later must
+//! go on to it for addresses it does not know.
+//!
+//! **`fork` of the process**: the child has none of this memory; touching it there ends the child with a line on stderr. Its parent
+//! notices nothing. (A copy of an emulated space is [`Space::fork`].)
+//!
+//! **Mappings**: a process may have `vm.max_map_count` of them, and scattered pages are one each. A migration refuses pages
+//! ([`Refusal::MappingLimit`](mm_types::Refusal::MappingLimit)) before that is reached; [`Stats`] tells how near it is. Moving
+//! neighbours together, in order, keeps them few.
 
 mod areas;
 mod error;
@@ -32,11 +96,12 @@ pub use error::MachineError;
 pub use explain::{Frame, Holder, PageInfo};
 pub use files::MappedFile;
 pub use kernel::{Futex, Kernel};
-pub use machine::{Builder, Machine};
+pub use machine::{Builder, Machine, enter_thread};
 pub use migrate::{Migrate, Pages, Report, Stayed};
 pub use pin::PinGuard;
 pub use rmap::Gather;
 pub use spaces::{Area, Sharing, Space};
 pub use stats::{Faults, Stalls, Stats};
+pub use sys::altstack::AltStack;
 pub use sys::range::Prot;
 pub use trace::{Recording, set_actor};

@@ -1,9 +1,9 @@
 //! A machine: nodes of frames, and everything that lives in them.
 
+use core::sync::atomic::AtomicUsize;
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::sync::{Mutex, OnceLock};
 
 use mm_types::{MappingId, NodeId, PAGE_SIZE, Pfn};
@@ -16,6 +16,7 @@ use crate::migrate::Scratch;
 use crate::server;
 use crate::spaces::Space;
 use crate::stats::Stats;
+use crate::sys::altstack::AltStack;
 use crate::sys::node::NodeMemory;
 use crate::sys::numa;
 use crate::sys::server::FaultServer;
@@ -47,6 +48,14 @@ pub struct Builder {
     bind: bool,
     options: Options,
     trace: Option<Arc<Recording>>,
+}
+
+/// Makes sure that the calling thread has a stack that faults can be handled on, for as long as the guard lives.
+///
+/// # Errors
+/// What the system answers.
+pub fn enter_thread() -> Result<AltStack, MachineError> {
+    AltStack::ensure().map_err(MachineError::AltStack)
 }
 
 impl Machine {

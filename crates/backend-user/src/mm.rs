@@ -195,7 +195,7 @@ impl Mm {
             }
             if let Err(e) = self.apply(kernel, state, start, n, change) {
                 result = Err(e);
-                state.todo.extend((start..start + n).map(|page| Todo::hidden(page)));
+                state.todo.extend((start..start + n).map(Todo::hidden));
             }
         }
         kernel.mappings_changed(before, state.edges);
@@ -272,7 +272,7 @@ impl Mm {
         let change = Change::Protect(Prot::None);
         self.call(kernel, start, end - start, change)?;
         state.note(kernel, start, end - start, change);
-        state.todo.extend((start..end).map(|page| Todo::hidden(page)));
+        state.todo.extend((start..end).map(Todo::hidden));
         Ok(())
     }
 

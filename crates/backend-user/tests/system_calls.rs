@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use backend_user::{Area, Machine, Prot, Sharing};
 use flight::in_flight;
@@ -73,14 +73,14 @@ fn calls(good: *mut c_void, bad: *mut c_void) -> String {
         "  the datagram afterwards",
         if b.recv(&mut rest).is_ok() { 1 } else { 0 },
     );
-    let (mut r, mut w) = std::io::pipe().unwrap();
+    let (mut r, mut w) = UnixStream::pair().unwrap();
     w.write_all(&[3; 100]).unwrap();
     // SAFETY: as above.
-    say("read of a pipe", unsafe { libc::read(r.as_raw_fd(), bad, 100) });
+    say("read of a stream", unsafe { libc::read(r.as_raw_fd(), bad, 100) });
     drop(w);
     let mut left = Vec::new();
     r.read_to_end(&mut left).unwrap();
-    say("  bytes in the pipe afterwards", left.len() as isize);
+    say("  bytes in the stream afterwards", left.len() as isize);
     // SAFETY: as above.
     let rc = unsafe { libc::syscall(libc::SYS_futex, bad, libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, 1, 0) };
     let value = std::io::Error::last_os_error().raw_os_error();
@@ -132,8 +132,8 @@ writev, second buffer: 2048
 send of a datagram: EFAULT
 recv of a datagram: EFAULT
   the datagram afterwards: 0
-read of a pipe: EFAULT
-  bytes in the pipe afterwards: 100
+read of a stream: EFAULT
+  bytes in the stream afterwards: 100
 futex wait: EFAULT
 process_vm_readv from it: EFAULT
 ";
@@ -154,8 +154,8 @@ writev, second buffer: 4096
 send of a datagram: 2048
 recv of a datagram: EFAULT
   the datagram afterwards: 0
-read of a pipe: EFAULT
-  bytes in the pipe afterwards: 100
+read of a stream: EFAULT
+  bytes in the stream afterwards: 100
 futex wait: 0
 process_vm_readv from it: 2048
 ";
@@ -175,8 +175,8 @@ writev, second buffer: 4096
 send of a datagram: 2048
 recv of a datagram: 100
   the datagram afterwards: 0
-read of a pipe: 100
-  bytes in the pipe afterwards: 0
+read of a stream: 100
+  bytes in the stream afterwards: 0
 futex wait: 0
 process_vm_readv from it: 2048
 ";

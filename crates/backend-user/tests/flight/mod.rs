@@ -1,6 +1,6 @@
 //! Something done while a page is in flight: between the first barrier and the copy.
 
-use std::cell::Cell;
+use core::cell::Cell;
 use std::collections::VecDeque;
 
 use backend_user::{Area, Machine};
