@@ -324,6 +324,7 @@ impl<B: Cache, H: Hook> Cache for Hooked<'_, B, H> {
 
     fn writeout(&self, page: B::Locked) -> Written<B::Locked, B::Page> {
         if self.fails(Edge::Writeout(self.locked_pfn(&page))) {
+            self.backend.set_dirty(&page);
             return Written::Locked(page, Err(WriteError));
         }
         self.backend.writeout(page)

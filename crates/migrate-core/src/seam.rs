@@ -322,8 +322,10 @@ pub trait Cache: Frames {
 
     /// Writes the page, which is clean for I/O by now; returns it locked or not, as the file system left it (2006 only).
     ///
-    /// No entry names the page, no spin lock is held; may sleep only as the file system's non-blocking writing does.
+    /// No entry names the page, no spin lock is held; may sleep only as the file system's non-blocking writing does. A file
+    /// system that did not write the page has made it dirty again when it says so, or its contents would be forgotten (I11).
     fn writeout(&self, page: Self::Locked) -> Written<Self::Locked, Self::Page> {
+        self.set_dirty(&page);
         Written::Locked(page, Err(WriteError))
     }
 }

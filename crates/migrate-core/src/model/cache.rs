@@ -361,8 +361,14 @@ impl Cache for Model {
             Mapping::Anon(_) | Mapping::None => WritePage::Unlocks,
         };
         match how {
-            WritePage::Missing | WritePage::Fails => Written::Locked(page, Err(WriteError)),
-            WritePage::FailsUnlocked => Written::Unlocked(self.unlock(page), Err(WriteError)),
+            WritePage::Missing | WritePage::Fails => {
+                self.dirty_page(pfn);
+                Written::Locked(page, Err(WriteError))
+            }
+            WritePage::FailsUnlocked => {
+                self.dirty_page(pfn);
+                Written::Unlocked(self.unlock(page), Err(WriteError))
+            }
             WritePage::Activates => {
                 self.dirty_page(pfn);
                 Written::Locked(page, Ok(()))
