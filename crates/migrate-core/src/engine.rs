@@ -10,7 +10,7 @@ use crate::guard::pfn_of;
 use crate::profile::Round;
 use crate::run::{Cx, Held, PassNow, Pending, Run, SlotState, Stage};
 use crate::waiting::{May, Never, Waiting};
-use crate::{Args, Backend, ConfigError, Isolated, List, Slot, Tally, Target, Wait};
+use crate::{Args, Backend, ConfigError, Isolated, List, MoveOrder, Slot, Tally, Target, Wait};
 
 /// Moves the pages of `args.from` to new frames; may sleep as the mode allows (2.6.17 `migrate_pages`, 6.x `migrate_pages`).
 ///
@@ -265,10 +265,13 @@ where
         let tries = self.pass.tries;
         for attempt in 1..=tries {
             let mut again = false;
-            for slot in self.slots.iter_mut().take(self.used) {
-                if !slot.is_pending() {
-                    continue;
-                }
+            // A page refused for now keeps its entries and both locks, and is tried again at once (6.3, phase M).
+            let mut settle = |slot: &mut Slot<B>, done: Result<(), Refusal>| match done {
+                Err(refusal) if attempt < tries && slot.is_pending() && refusal.is_transient() => again = true,
+                Err(refusal) => slot.refuse(refusal),
+                Ok(()) => {}
+            };
+            for slot in self.slots.iter_mut().take(self.used).filter(|slot| slot.is_pending()) {
                 if !cx.profile.new_page_first {
                     let taken = slot.take_new(cx, &mut self.target).and_then(|()| slot.lock_new(cx));
                     if let Err(refusal) = taken {
@@ -276,12 +279,15 @@ where
                         continue;
                     }
                 }
-                match slot.move_page::<W, O>(cx, &mut self.pending, may_wait) {
-                    Ok(()) => {}
-                    // The page keeps its entries and both locks, and is tried again at once (6.3, phase M).
-                    Err(refusal) if attempt < tries && slot.is_pending() && refusal.is_transient() => again = true,
-                    Err(refusal) => slot.refuse(refusal),
-                }
+                let done = match cx.profile.order {
+                    MoveOrder::SwitchThenCopy => slot.switch_then_copy::<W, O>(cx, &mut self.pending),
+                    MoveOrder::CopyThenSwitch => slot.copy_first::<W, O>(cx, &mut self.pending, may_wait),
+                };
+                settle(slot, done);
+            }
+            for slot in self.slots.iter_mut().take(self.used).filter(|slot| slot.is_pending()) {
+                let done = slot.switch_copied(cx);
+                settle(slot, done);
             }
             if !again {
                 break;

@@ -8,7 +8,7 @@ use mm_types::{PageFlags, Pfn, Refusal, expected_count};
 use crate::guard::pfn_of;
 use crate::run::{Cx, Held, Pending, Stage};
 use crate::waiting::Waiting;
-use crate::{Backend, BufferLock, MoveOrder, Mover, Pair, Slot, Target, Written};
+use crate::{Backend, BufferLock, Mover, Pair, Slot, Target, Written};
 
 impl<B: Backend> Slot<B> {
     /// Takes a new page from `target` and locks it. The old page is locked already, or not yet (by profile): never after.
@@ -56,18 +56,13 @@ impl<B: Backend> Slot<B> {
         }
     }
 
-    /// Moves the page: locked, unmapped and flushed, its new page locked.
+    /// Finds out how the page moves: locked, unmapped and flushed, its new page locked.
     ///
     /// # Errors
-    /// Why it stays; where the page has switched by then ([`Refusal::CopiedTooLate`]) it is the new page that is in error.
-    pub(crate) fn move_page<W: Waiting<B>, O: Observer>(
-        &mut self,
-        cx: Cx<'_, B, O>,
-        pending: &mut Pending<B>,
-        may_wait: bool,
-    ) -> Result<(), Refusal> {
+    /// Why it stays.
+    fn plan<O: Observer>(&mut self, cx: Cx<'_, B, O>, pending: &mut Pending<B>) -> Result<Plan, Refusal> {
         let (Some(old), Some(new)) = (self.old.locked(), self.new.locked()) else {
-            return Ok(());
+            return Err(Refusal::LockBusy);
         };
         if cx.profile.settings_early {
             cx.backend.adopt(new, old);
@@ -111,63 +106,103 @@ impl<B: Backend> Slot<B> {
                 Refusal::BuffersNotReleasable
             });
         }
-        self.carry::<W, O>(cx, expected_count(slots, private), move_buffers, may_wait)
+        Ok(Plan {
+            expected: expected_count(slots, private),
+            move_buffers,
+        })
     }
 
-    /// Copies and switches, in the profile's order.
-    fn carry<W: Waiting<B>, O: Observer>(
+    /// Moves the page in the order of 2006: switches references, then copies.
+    ///
+    /// # Errors
+    /// Why it stays; where the page has switched by then ([`Refusal::CopiedTooLate`]) it is the new page that is in error.
+    pub(crate) fn switch_then_copy<W: Waiting<B>, O: Observer>(
         &mut self,
         cx: Cx<'_, B, O>,
-        expected: u32,
-        move_buffers: bool,
-        may_wait: bool,
+        pending: &mut Pending<B>,
     ) -> Result<(), Refusal> {
+        let plan = self.plan(cx, pending)?;
         let (Some(old), Some(new)) = (self.old.locked(), self.new.locked()) else {
             return Ok(());
         };
         let pair = Pair::new(old, new);
-        let copied = match cx.profile.order {
-            MoveOrder::CopyThenSwitch => {
-                // A cheap look before the copy; the freeze decides.
-                let found = cx.backend.count(cx.backend.page(old));
-                if found != expected {
-                    return Err(Refusal::ExtraReference { expected, found });
-                }
-                if move_buffers {
-                    lock_buffers::<B, W>(cx.backend, old, may_wait)?;
-                }
-                let done = copy(cx, pair).and_then(|()| switch(cx, pair, expected));
-                if let Err(refusal) = done {
-                    if move_buffers {
-                        cx.backend.unlock_buffers(old);
-                    }
-                    return Err(refusal);
-                }
-                self.state.stage = Stage::Switched;
-                if move_buffers {
-                    cx.backend.move_buffers(pair);
-                }
-                Ok(())
+        switch(cx, pair, plan.expected)?;
+        // No turning back from here.
+        self.state.stage = Stage::Switched;
+        if plan.move_buffers {
+            if cx.profile.buffers == BufferLock::AfterSwitch {
+                // 2.6.17 sleeps here, with both pages locked; the run is one that may.
+                while cx.backend.try_lock_buffers(old).is_err() && W::wait_buffers(cx.backend, old) {}
             }
-            MoveOrder::SwitchThenCopy => {
-                switch(cx, pair, expected)?;
-                // No turning back from here.
-                self.state.stage = Stage::Switched;
-                if move_buffers {
-                    if cx.profile.buffers == BufferLock::AfterSwitch {
-                        // 2.6.17 sleeps here, with both pages locked; the run is one that may.
-                        while cx.backend.try_lock_buffers(old).is_err() && W::wait_buffers(cx.backend, old) {}
-                    }
-                    cx.backend.move_buffers(pair);
-                }
-                copy(cx, pair)
-            }
-        };
-        hand_over(cx, pair, copied.is_err());
-        if move_buffers {
-            cx.backend.unlock_buffers(new);
+            cx.backend.move_buffers(pair);
         }
+        let copied = copy(cx, pair);
+        finish_move(cx, pair, plan, copied.is_err());
         copied.map_err(|_| Refusal::CopiedTooLate)
+    }
+
+    /// Copies the page; it stays where it is until [`Slot::switch_copied`].
+    ///
+    /// All pages of a batch are copied before the first switches: a switch is a locked instruction, and would wait until the
+    /// stores of the copy before it have left the processor.
+    ///
+    /// # Errors
+    /// Why it stays.
+    pub(crate) fn copy_first<W: Waiting<B>, O: Observer>(
+        &mut self,
+        cx: Cx<'_, B, O>,
+        pending: &mut Pending<B>,
+        may_wait: bool,
+    ) -> Result<(), Refusal> {
+        let plan = self.plan(cx, pending)?;
+        let (Some(old), Some(new)) = (self.old.locked(), self.new.locked()) else {
+            return Ok(());
+        };
+        // A cheap look before the copy; the freeze decides.
+        let found = cx.backend.count(cx.backend.page(old));
+        if found != plan.expected {
+            return Err(Refusal::ExtraReference {
+                expected: plan.expected,
+                found,
+            });
+        }
+        if plan.move_buffers {
+            lock_buffers::<B, W>(cx.backend, old, may_wait)?;
+        }
+        self.state.copied = Some(plan);
+        copy(cx, Pair::new(old, new)).inspect_err(|_| self.abandon(cx))
+    }
+
+    /// Switches references of a page that was copied; nothing to do for one that was not.
+    ///
+    /// # Errors
+    /// Why it stays; the copy is then worth nothing, for whoever held the reference may have written.
+    pub(crate) fn switch_copied<O: Observer>(&mut self, cx: Cx<'_, B, O>) -> Result<(), Refusal> {
+        let (Some(old), Some(new), Some(plan)) = (self.old.locked(), self.new.locked(), self.state.copied) else {
+            return Ok(());
+        };
+        let pair = Pair::new(old, new);
+        if let Err(refusal) = switch(cx, pair, plan.expected) {
+            self.abandon(cx);
+            return Err(refusal);
+        }
+        // No turning back from here.
+        self.state.copied = None;
+        self.state.stage = Stage::Switched;
+        if plan.move_buffers {
+            cx.backend.move_buffers(pair);
+        }
+        finish_move(cx, pair, plan, false);
+        Ok(())
+    }
+
+    /// Gives up a copy that was not switched to, and the buffer locks it took.
+    pub(crate) fn abandon<O: Observer>(&mut self, cx: Cx<'_, B, O>) {
+        if let (Some(plan), Some(old)) = (self.state.copied.take(), self.old.locked()) {
+            if plan.move_buffers {
+                cx.backend.unlock_buffers(old);
+            }
+        }
     }
 
     /// Writes a dirty page that has no mover (2.6.17 `writeout`); returns the refusal that always follows.
@@ -208,6 +243,23 @@ impl<B: Backend> Slot<B> {
             Ok(()) => Refusal::WrittenOut,
             Err(_) => Refusal::WriteFailed,
         }
+    }
+}
+
+/// How a page moves, found out before anything is done to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    /// References it must have.
+    expected: u32,
+    /// Its private data are buffers, and move along.
+    move_buffers: bool,
+}
+
+/// Ends a move after the switch: flags, and the buffers' locks.
+fn finish_move<B: Backend, O: Observer>(cx: Cx<'_, B, O>, pair: Pair<'_, B::Locked>, plan: Plan, unreadable: bool) {
+    hand_over(cx, pair, unreadable);
+    if plan.move_buffers {
+        cx.backend.unlock_buffers(pair.new_page());
     }
 }
 

@@ -9,6 +9,7 @@ use mm_types::trace::{Event, Observer};
 use mm_types::{Outcome, Pfn, Refusal};
 
 use crate::guard::pfn_of;
+use crate::mover::Plan;
 use crate::{Backend, Frames, Isolated, List, Profile, Rmap, Slot, Tally, Target};
 
 /// What a slot holds of one page.
@@ -58,6 +59,8 @@ pub(crate) struct SlotState {
     pub(crate) unmapped: bool,
     /// The trace has named the new page.
     pub(crate) new_noted: bool,
+    /// The page was copied, and is to be switched.
+    pub(crate) copied: Option<Plan>,
 }
 
 impl SlotState {
@@ -66,6 +69,7 @@ impl SlotState {
         refusal: None,
         unmapped: false,
         new_noted: false,
+        copied: None,
     };
 }
 
@@ -312,6 +316,7 @@ where
 impl<B: Backend> Slot<B> {
     /// Opens the locks, the new page's first.
     fn unlock<O: Observer>(&mut self, cx: Cx<'_, B, O>) {
+        self.abandon(cx);
         if self.state.stage == Stage::Before {
             if let (Held::Locked(new), true) = (&self.new, cx.profile.settings_early) {
                 // 2.6.17: `newpage->mapping = NULL`; the page stays on the caller's list.

@@ -93,9 +93,13 @@ impl Model {
     }
 
     /// Moves `pages` pages from `from` on to `to`, where nothing is mapped, in the same space (Linux: `mremap`); false where
-    /// something is. The pages keep their indices, so the reverse map finds them at their new place.
+    /// something is, and where the two places overlap. The pages keep their indices, so the reverse map finds them at their new
+    /// place.
     pub fn mremap<O: Observer>(&self, from: Site, pages: u64, to: Vpn, observer: O) -> bool {
         let end = Vpn::new(to.raw() + pages);
+        if from.page < end && to.raw() < from.page.raw() + pages {
+            return false;
+        }
         if self
             .vmas
             .lock()

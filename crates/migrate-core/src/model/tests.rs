@@ -220,6 +220,16 @@ fn a_page_moved_by_mremap_is_found_at_its_new_place() {
 }
 
 #[test]
+fn a_move_onto_a_part_of_itself_is_refused_also_where_that_part_is_empty() {
+    let (model, space) = model(&MODERN);
+    model.map_anon(at(space, 0), 2);
+    write(&model, at(space, 1), 7);
+    assert!(!model.mremap(at(space, 1), 3, Vpn::new(2), ()));
+    assert_eq!(read(&model, at(space, 1)), Access::Done(7));
+    good(&model);
+}
+
+#[test]
 fn a_page_in_swap_comes_back_with_its_contents_and_each_fork_has_its_own() {
     let (model, parent) = model(&MODERN);
     model.map_anon(at(parent, 0), 1);
