@@ -344,6 +344,11 @@ impl<B: Lru, H: Hook> Lru for Hooked<'_, B, H> {
         self.backend.putback(page);
     }
 
+    fn putback_direct(&self, page: B::Page) {
+        self.hook.before(Edge::Putback(self.backend.pfn(&page)));
+        self.backend.putback_direct(page);
+    }
+
     fn drain(&self) {
         self.backend.drain();
     }

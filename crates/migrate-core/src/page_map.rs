@@ -282,6 +282,12 @@ impl<K: UsesPageMap> Lru for K {
         debug_assert!(put.is_ok(), "a page on a list was put back: {put:?}");
     }
 
+    fn putback_direct(&self, page: PageRef) {
+        let map = self.page_map();
+        let put = self.with_lru(|lru| lru.putback_direct(map, page.0, |pfn| self.free_frame(pfn)));
+        debug_assert!(put.is_ok(), "a page on a list was put back: {put:?}");
+    }
+
     fn drain(&self) {
         let map = self.page_map();
         self.with_lru(|lru| lru.drain(map, |pfn| self.free_frame(pfn)));

@@ -80,9 +80,9 @@ pub struct Profile {
     pub new_page_first: bool,
     /// Dirty pages without a mover are written out by the migration.
     pub writes_out: bool,
-    /// Old pages that moved are put back through the LRU and freed when a staging array drains, where the caller does not
-    /// want them; else their last reference is dropped at once.
-    pub frees_through_lru: bool,
+    /// Pages go through the LRU's staging arrays, and an old page that the caller does not want is freed when these drain;
+    /// else a new page goes to its list, and an old one to the allocator, at once.
+    pub lru_staging: bool,
     /// Pages a batch may have at most.
     pub max_batch: usize,
 }
@@ -99,7 +99,7 @@ pub const LINUX_2_6_17: Profile = Profile {
     settings_early: true,
     new_page_first: false,
     writes_out: true,
-    frees_through_lru: true,
+    lru_staging: true,
     max_batch: 1,
 };
 
@@ -115,7 +115,7 @@ pub const MODERN: Profile = Profile {
     settings_early: false,
     new_page_first: true,
     writes_out: false,
-    frees_through_lru: false,
+    lru_staging: false,
     max_batch: 512,
 };
 

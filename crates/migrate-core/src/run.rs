@@ -212,7 +212,11 @@ where
                 let Held::Page(new) = new else { return };
                 let to = cx.backend.pfn(&new);
                 cx.observer.note(|| Event::Putback(to));
-                cx.backend.putback(new);
+                if cx.profile.lru_staging {
+                    cx.backend.putback(new);
+                } else {
+                    cx.backend.putback_direct(new);
+                }
                 match refusal {
                     None => {
                         self.tally.moved = self.tally.moved.saturating_add(1);
@@ -291,7 +295,7 @@ where
         match &mut self.moved {
             Some(moved) => moved.push_back(page),
             // 2006: freed when the staging array drains (`migrate_pages_to` puts moved pages back).
-            None if self.cx.profile.frees_through_lru => self.cx.backend.putback(page.into_page()),
+            None if self.cx.profile.lru_staging => self.cx.backend.putback(page.into_page()),
             None => self.cx.backend.put(page.into_page()),
         }
     }

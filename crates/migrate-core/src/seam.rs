@@ -342,6 +342,11 @@ pub trait Lru: Frames {
     /// Puts an isolated page, or a new one, on the LRU and drops the reference given (Linux: `move_to_lru`).
     fn putback(&self, page: Self::Page);
 
+    /// As [`Lru::putback`], without staging, where a kernel can: the page is on its list when this returns.
+    fn putback_direct(&self, page: Self::Page) {
+        self.putback(page);
+    }
+
     /// Puts the pages of all CPUs' staging arrays on the LRU (Linux: `lru_add_drain_all`). Called before isolating.
     fn drain(&self) {}
 }

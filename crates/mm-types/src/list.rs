@@ -122,14 +122,15 @@ impl PageList {
         Ok(())
     }
 
-    // The list number is claimed by compare-exchange, so two lists can not link one page.
     fn claim<'s>(&self, map: PageMap<'s>, pfn: Pfn) -> Result<(u32, &'s crate::page::Link), ListError> {
         let none = ListError::NoSuchFrame(pfn);
         let slot = map.slot(pfn).filter(|slot| *slot != END).ok_or(none)?;
         let link = &map.at(slot).ok_or(none)?.link;
-        link.list
-            .compare_exchange(0, self.id.0, Ordering::Acquire, Ordering::Relaxed)
-            .map_err(|_| ListError::OnAList(pfn))?;
+        // A page off every list belongs to whoever holds its isolation, so a look is enough: nobody else links it meanwhile.
+        if link.list.load(Ordering::Acquire) != 0 {
+            return Err(ListError::OnAList(pfn));
+        }
+        link.list.store(self.id.0, Ordering::Relaxed);
         Ok((slot, link))
     }
 

@@ -25,7 +25,7 @@ fn fields(profile: &Profile) -> [(&'static str, String); 12] {
         settings_early,
         new_page_first,
         writes_out,
-        frees_through_lru,
+        lru_staging,
         max_batch,
     } = profile;
     [
@@ -39,7 +39,7 @@ fn fields(profile: &Profile) -> [(&'static str, String); 12] {
         ("settings_early", yes(*settings_early).to_owned()),
         ("new_page_first", yes(*new_page_first).to_owned()),
         ("writes_out", yes(*writes_out).to_owned()),
-        ("frees_through_lru", yes(*frees_through_lru).to_owned()),
+        ("lru_staging", yes(*lru_staging).to_owned()),
         ("max_batch", max_batch.to_string()),
     ]
 }
