@@ -148,7 +148,7 @@ impl<'s, P: Platform> Kernel<'s, P> {
         let Some(leaf) = self.leaf(space, site)? else {
             return Ok(None);
         };
-        let Some(word) = leaf.words.get(self.paging().index(site.page, 0)) else {
+        let Some(word) = self.word_at(leaf.pfn, self.paging().index(site.page, 0)) else {
             return Ok(None);
         };
         let _lock = leaf.lock();
@@ -201,7 +201,8 @@ impl<'s, P: Platform> Kernel<'s, P> {
         let _lock = low.lock();
         let _second_lock = (low.pfn != high.pfn).then(|| high.lock());
         let index = |site: Site| self.paging().index(site.page, 0);
-        let (Some(source), Some(target)) = (source.words.get(index(from)), target.words.get(index(to))) else {
+        let source = self.word_at(source.pfn, index(from));
+        let (Some(source), Some(target)) = (source, self.word_at(target.pfn, index(to))) else {
             return Err(MapError::NotMapped(from));
         };
         let gather = RefCell::new(gather);

@@ -4,7 +4,7 @@
 //! changes by compare-exchange under its table's lock; a word above it goes from empty to a table by compare-exchange without
 //! a lock, and back to empty only under the space's structure lock, held alone.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use mm_types::{Page, PageFlags, Pfn, Site, Vpn, spin_loop};
 
@@ -13,11 +13,11 @@ use crate::gather::Gather;
 use crate::{FrameWords, Kernel, MapError, Paging, Platform, Purpose, Space};
 
 const EMPTY: HwEntry = HwEntry::NONE;
+const ENTRIES: usize = 512;
 
 /// A table of the last level.
 pub(crate) struct Leaf<'k> {
     pub(crate) pfn: Pfn,
-    pub(crate) words: &'k FrameWords,
     // The table frame's descriptor: its page-lock bit is the lock of the table's entries. Nobody sleeps on it.
     page: &'k Page,
 }
@@ -51,6 +51,18 @@ impl<P: Platform> Kernel<'_, P> {
         // SAFETY: condition 1 of `FrameMapping`: aligned and valid for as long as the platform, which `self` owns or keeps borrowed;
         // condition 3: nobody accesses the bytes but through atomics.
         Some(unsafe { pointer.as_ref() })
+    }
+
+    /// Returns one word of a frame that this crate owns.
+    pub(crate) fn word_at(&self, pfn: Pfn, index: usize) -> Option<&AtomicU64> {
+        let first = self.platform().frame(pfn)?.cast::<AtomicU64>();
+        if index >= ENTRIES {
+            return None;
+        }
+        // SAFETY: a frame has 512 words (condition 1 of `FrameMapping`), and the index is below that.
+        let word = unsafe { first.add(index) };
+        // SAFETY: as in `words`; one word of the same array.
+        Some(unsafe { word.as_ref() })
     }
 
     /// Takes a frame for a table, all its words empty.
@@ -98,10 +110,8 @@ impl<P: Platform> Kernel<'_, P> {
     fn descend(&self, space: &Space, site: Site, make: bool) -> Result<Option<Leaf<'_>>, MapError> {
         let mut pfn = space.root().ok_or(MapError::NoSpace(site.space))?;
         for level in (1..self.paging().levels()).rev() {
-            let words = self.words(pfn).ok_or(MapError::BadTable(pfn))?;
-            let Some(word) = words.get(self.paging().index(site.page, level)) else {
-                return Ok(None);
-            };
+            let index = self.paging().index(site.page, level);
+            let word = self.word_at(pfn, index).ok_or(MapError::BadTable(pfn))?;
             let mut entry = HwEntry::from_bits(word.load(Ordering::Acquire));
             if entry.is_none() && make {
                 entry = self.add_table(word)?;
@@ -114,13 +124,12 @@ impl<P: Platform> Kernel<'_, P> {
             }
             pfn = entry.frame();
         }
-        let words = self.words(pfn).ok_or(MapError::BadTable(pfn))?;
         let page = self.map().page(pfn).ok_or(MapError::BadTable(pfn))?;
-        Ok(Some(Leaf { pfn, words, page }))
+        Ok(Some(Leaf { pfn, page }))
     }
 
     // Release: whoever finds the table, a CPU among them, finds its words empty and not what the frame held before.
-    fn add_table(&self, word: &core::sync::atomic::AtomicU64) -> Result<HwEntry, MapError> {
+    fn add_table(&self, word: &AtomicU64) -> Result<HwEntry, MapError> {
         let pfn = self.new_table()?;
         let entry = HwEntry::table(pfn).ok_or(MapError::BadTable(pfn))?;
         match word.compare_exchange(EMPTY.bits(), entry.bits(), Ordering::Release, Ordering::Acquire) {
