@@ -160,7 +160,7 @@ impl Model {
     }
 
     /// Cuts a file off at `pages` pages (Linux: `vmtruncate`): entries beyond go first, private copies among them, then the pages
-    /// of the cache, each under its lock; waits for one that is locked.
+    /// of the cache, each under its lock; waits for one that is locked or being written back.
     pub fn truncate<O: Observer>(&self, file: MappingId, pages: usize, observer: O) {
         let beyond: Vec<usize> = {
             let mut caches = self.caches.lock();
@@ -174,6 +174,7 @@ impl Model {
                 continue;
             };
             let page = self.lock(page);
+            self.wait_writeback(&page);
             // Looked up before it was locked: it may have moved meanwhile, and then it is the new page that goes.
             if self.cached(file, index) == Some(page.pfn()) {
                 crate::Cache::release_buffers(self, &page);

@@ -220,6 +220,21 @@ fn a_page_moved_by_mremap_is_found_at_its_new_place() {
 }
 
 #[test]
+fn a_truncate_waits_for_writeback_before_it_frees_the_page() {
+    let (model, space) = model(&MODERN);
+    let file = model.create_file(1, Mover::Plain, WritePage::Unlocks);
+    model.map_file(at(space, 0), 1, file, 0, true);
+    write(&model, at(space, 0), 7);
+    let pfn = frame(&model, at(space, 0));
+    model.begin_writeback(pfn);
+    model.on_sleep(move |model| model.end_writeback(pfn));
+    model.truncate(file, 0, ());
+    crate::migrate_prep(&model);
+    good(&model);
+    assert_eq!(model.page(pfn).count(), 0);
+}
+
+#[test]
 fn a_move_onto_a_part_of_itself_is_refused_also_where_that_part_is_empty() {
     let (model, space) = model(&MODERN);
     model.map_anon(at(space, 0), 2);
