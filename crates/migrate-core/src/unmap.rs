@@ -65,12 +65,26 @@ impl<B: Backend> Slot<B> {
         if let Some(refusal) = refusal {
             return Err(refusal);
         }
+        // 2.6.17 passes locked nonlinear areas by, and gives the page up for good where it met no other.
+        let (mut mlocked, mut unlocked) = (None, false);
         cx.backend.walk_nonlinear(old, gather, &mut |entry| {
-            holder = unmap_nonlinear(cx, old, pfn, entry, edits).or(holder);
+            if cx.profile.mlocked_stays && entry.vma().locked {
+                if entry.read().maps(pfn) {
+                    mlocked = Some(entry.site());
+                }
+            } else {
+                unlocked = true;
+                holder = unmap_nonlinear(cx, old, pfn, entry, edits).or(holder);
+            }
             ControlFlow::Continue(())
         });
         if cx.backend.is_mapped(old) {
-            return Err(Refusal::Mapped { site: holder });
+            return Err(match mlocked {
+                Some(site) if !unlocked => Refusal::Mlocked { site: Some(site) },
+                _ => Refusal::Mapped {
+                    site: holder.or(mlocked),
+                },
+            });
         }
         Ok(())
     }

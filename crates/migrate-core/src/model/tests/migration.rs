@@ -103,6 +103,31 @@ fn what_holds_a_page_is_named() {
 }
 
 #[test]
+fn a_page_in_a_locked_nonlinear_area_stays_in_2006() {
+    let site = Some(at(SpaceId::new(0), 0));
+    // For good where there is no other nonlinear area, as far as 2.6.17 looks.
+    for (locked, refusal) in [(2, Refusal::Mlocked { site }), (1, Refusal::Mapped { site })] {
+        for profile in [&MODERN, &LINUX_2_6_17] {
+            let (model, space) = model(profile);
+            let file = model.create_file(2, Mover::Plain, WritePage::Unlocks);
+            model.map_file(at(space, 0), 2, file, 0, true);
+            for (page, index) in [(0, 1), (1, 0)] {
+                model.remap_file(at(space, page), index, ());
+                read(&model, at(space, page));
+            }
+            model.mlock(at(space, 0), locked, true);
+            let outcome = outcome(&model, frame(&model, at(space, 0)), profile);
+            if profile.mlocked_stays {
+                assert_eq!(outcome, Outcome::Refused(refusal));
+            } else {
+                assert!(matches!(outcome, Outcome::Moved { .. }), "{outcome:?}");
+            }
+            good(&model);
+        }
+    }
+}
+
+#[test]
 fn a_run_sleeps_until_writeback_ends_and_the_lock_opens() {
     let (model, space) = model(&MODERN);
     let file = model.create_file(1, Mover::Plain, WritePage::Unlocks);
