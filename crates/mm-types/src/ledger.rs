@@ -33,6 +33,30 @@ pub struct Ledger {
 #[must_use]
 #[inline]
 pub fn ledger(before: Pte, after: Pte) -> Ledger {
+    match (before, after) {
+        // A page in flight stays resident: only its mapping goes, and comes back. The two edits of every migration.
+        (Pte::Present { pfn, .. }, Pte::Migration(_)) => Ledger {
+            put: Some(pfn),
+            ..NO_CHANGE
+        },
+        (Pte::Migration(_), Pte::Present { pfn, .. }) => Ledger {
+            get: Some(pfn),
+            ..NO_CHANGE
+        },
+        _ => any_edit(before, after),
+    }
+}
+
+const NO_CHANGE: Ledger = Ledger {
+    get: None,
+    put: None,
+    swap_dup: None,
+    swap_free: None,
+    rss: 0,
+    swapents: 0,
+};
+
+fn any_edit(before: Pte, after: Pte) -> Ledger {
     let mapped = |pte: Pte| if pte.is_present() { pte.pfn() } else { None };
     let slot = |pte: Pte| {
         if let Pte::Swap { entry, .. } = pte {
@@ -109,6 +133,14 @@ mod tests {
                 ..Ledger::default()
             }
         );
+    }
+
+    #[test]
+    fn the_two_edits_of_a_migration_are_no_exception_to_the_rule() {
+        let entry = Pte::Migration(MigrationEntry::make(PAGE, true));
+        for (before, after) in [(present(PAGE), entry), (entry, present(NEW)), (entry, present(PAGE))] {
+            assert_eq!(ledger(before, after), any_edit(before, after));
+        }
     }
 
     #[test]
