@@ -66,7 +66,7 @@ impl Kernel {
 
     /// Reads a page of a file into the page cache; returns a reference to what is there then.
     fn read_page(&self, file: &Cached, index: usize) -> Result<PageRef, MachineError> {
-        let placed = *file.placed.get_or_init(|| self.place(file.pages()));
+        let placed = *file.placed.get_or_init(|| self.place(0, file.pages()));
         let planned = placed.map(|first| Pfn::new(first.raw() + index as u64));
         let before = index
             .checked_sub(1)

@@ -5,6 +5,8 @@
 
 use mm_types::Pfn;
 
+use crate::sys::node::HUGE;
+
 /// Runs looked at before the longest of them has to do.
 const LOOKS: usize = 64;
 
@@ -102,7 +104,9 @@ impl FreeFrames {
     }
 
     /// Finds `want` neighbouring free frames, or the longest run of a limited search; takes nothing.
-    pub(crate) fn find(&self, want: usize) -> Option<(Pfn, usize)> {
+    ///
+    /// With `like`, the first of them lies in its large page as `like` does in its own, where there is such a run.
+    pub(crate) fn find(&self, want: usize, like: Option<usize>) -> Option<(Pfn, usize)> {
         let mut best: Option<(usize, usize)> = None;
         let mut from = self.next;
         let mut wrapped = from == 0;
@@ -115,11 +119,15 @@ impl FreeFrames {
                 from = 0;
                 continue;
             };
-            let n = self.run(slot, want);
-            if best.is_none_or(|(_, longest)| n > longest) {
-                best = Some((slot, n));
+            let n = self.run(slot, want + like.map_or(0, |_| HUGE));
+            let skip = like.map_or(0, |like| (like % HUGE + HUGE - slot % HUGE) % HUGE);
+            // A run that is long enough, but not at the right place, is better than none.
+            let (first, fits) = if n > skip { (slot + skip, n - skip) } else { (slot, n) };
+            let fits = fits.min(want);
+            if best.is_none_or(|(_, longest)| fits > longest) {
+                best = Some((first, fits));
             }
-            if n >= want {
+            if fits >= want {
                 break;
             }
             from = slot + n;
@@ -128,8 +136,8 @@ impl FreeFrames {
     }
 
     /// Takes up to `want` neighbouring frames; fewer where there is no such run, `None` where none is free.
-    pub(crate) fn take_run(&mut self, want: usize) -> Option<(Pfn, usize)> {
-        let (pfn, n) = self.find(want.max(1))?;
+    pub(crate) fn take_run(&mut self, want: usize, like: Option<usize>) -> Option<(Pfn, usize)> {
+        let (pfn, n) = self.find(want.max(1), like)?;
         let slot = self.slot(pfn)?;
         self.set(slot, n, false);
         self.free -= n;
@@ -155,17 +163,32 @@ mod tests {
     #[test]
     fn neighbours_are_found_where_there_are_some() {
         let mut free = FreeFrames::new(Pfn::new(1000), 200);
-        assert_eq!(free.take_run(130), Some((Pfn::new(1000), 130)));
-        assert_eq!(free.take_run(100), Some((Pfn::new(1130), 70)), "the rest");
-        assert_eq!(free.take_run(1), None);
+        assert_eq!(free.take_run(130, None), Some((Pfn::new(1000), 130)));
+        assert_eq!(free.take_run(100, None), Some((Pfn::new(1130), 70)), "the rest");
+        assert_eq!(free.take_run(1, None), None);
         for pfn in [1010, 1011, 1012, 1100, 1101, 1128] {
             free.give_back(Pfn::new(pfn));
         }
-        assert_eq!(free.take_run(3), Some((Pfn::new(1010), 3)));
-        assert_eq!(free.take_run(3), Some((Pfn::new(1100), 2)));
+        assert_eq!(free.take_run(3, None), Some((Pfn::new(1010), 3)));
+        assert_eq!(free.take_run(3, None), Some((Pfn::new(1100), 2)));
         assert_eq!(free.len(), 1);
         assert!(free.take_at(Pfn::new(1128)) && !free.take_at(Pfn::new(1128)));
         assert!(!free.take_at(Pfn::new(999)) && !free.take_at(Pfn::new(1200)));
+    }
+
+    #[test]
+    fn a_run_lies_in_its_large_page_as_asked() {
+        let mut free = FreeFrames::new(Pfn::new(100), 4096);
+        assert_eq!(free.take_run(10, None), Some((Pfn::new(100), 10)));
+        assert_eq!(free.take_run(512, Some(0)), Some((Pfn::new(612), 512)));
+        assert_eq!(
+            free.take_run(600, Some(1024 + 7)),
+            Some((Pfn::new(100 + 1024 + 7), 600))
+        );
+        assert_eq!(
+            free.take_run(4000, Some(3)).map(|(first, _)| (first.raw() - 100) % 512),
+            Some(3)
+        );
     }
 
     // Against a plain set, with a seed that a failure prints.
@@ -184,7 +207,7 @@ mod tests {
         for step in 0..20_000 {
             if random(2) == 0 {
                 let want = 1 + random(70);
-                if let Some((first, n)) = free.take_run(want) {
+                if let Some((first, n)) = free.take_run(want, None) {
                     assert!(n >= 1 && n <= want, "seed {seed:#x} step {step}");
                     for pfn in first.raw()..first.raw() + n as u64 {
                         assert!((5..338).contains(&pfn), "seed {seed:#x} step {step}");

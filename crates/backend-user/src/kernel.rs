@@ -21,7 +21,7 @@ use crate::sys::ballast::Ballast;
 use crate::sys::error::MapError;
 use crate::sys::futex;
 use crate::sys::maps;
-use crate::sys::node::NodeMemory;
+use crate::sys::node::{HUGE, NodeMemory};
 use crate::sys::server::Desk;
 use crate::trace::Recording;
 
@@ -29,6 +29,9 @@ use crate::trace::Recording;
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Frames that are made large pages together: the call takes a while, however many they are.
+const GROUP: usize = 32 * HUGE;
 
 /// Which pages may be read while they are copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,8 @@ pub(crate) struct Options {
     pub(crate) around: usize,
     /// Mappings held in reserve.
     pub(crate) ballast: usize,
+    /// Blocks of frames are made large pages of memory.
+    pub(crate) large: bool,
     /// Make translations of restored pages at once.
     pub(crate) populate: bool,
 }
@@ -72,6 +77,8 @@ pub struct Kernel {
     pub(crate) desk: OnceLock<Arc<Desk>>,
     /// Runs in progress under 2006 rules: pages are not readable while copied, and waiters take a reference.
     pub(crate) runs_2006: AtomicU32,
+    /// Groups of frames that were made large pages, or could not be, node by node.
+    large: Box<[AtomicBool]>,
     /// Where demand faults take their frames.
     preferred: AtomicUsize,
     pub(crate) ballast: Ballast,
@@ -124,7 +131,8 @@ impl Kernel {
         options: Options,
         trace: Option<Arc<Recording>>,
     ) -> Result<Self, MapError> {
-        let frames = nodes.len() * frames_per_node;
+        let nodes_len = nodes.len();
+        let frames = nodes_len * frames_per_node;
         let free = (0..nodes.len()).map(|node| {
             let first = Pfn::new((node * frames_per_node) as u64);
             Mutex::new(FreeFrames::new(first, frames_per_node))
@@ -144,6 +152,9 @@ impl Kernel {
             trace,
             desk: OnceLock::new(),
             runs_2006: AtomicU32::new(0),
+            large: (0..frames_per_node.div_ceil(GROUP) * nodes_len)
+                .map(|_| AtomicBool::new(false))
+                .collect(),
             preferred: AtomicUsize::new(0),
             ballast: Ballast::reserve(options.ballast.min(limit / 8))?,
             mappings: Mappings {
@@ -176,9 +187,18 @@ impl Kernel {
 
     /// Returns the node that holds a frame, and the frame's place in it.
     pub(crate) fn frame(&self, pfn: Pfn) -> Option<(&NodeMemory, usize)> {
-        let index = pfn.index()?;
-        let node = self.nodes.get(index.checked_div(self.frames_per_node)?)?;
-        Some((node, index % self.frames_per_node))
+        let (node, frame) = self.place_of(pfn.index()?);
+        Some((self.nodes.get(node)?, frame))
+    }
+
+    /// Returns the node and the frame within it. There are few nodes and many calls: counting is quicker than dividing.
+    pub(crate) fn place_of(&self, index: usize) -> (usize, usize) {
+        let (mut node, mut frame) = (0, index);
+        while frame >= self.frames_per_node && node < self.nodes.len() {
+            frame -= self.frames_per_node;
+            node += 1;
+        }
+        (node, frame)
     }
 
     /// Returns how many frames of a node are free.
@@ -193,27 +213,50 @@ impl Kernel {
         self.preferred.store(usize::from(node.raw()), Ordering::Relaxed);
     }
 
-    /// Takes up to `want` neighbouring frames of one node.
-    pub(crate) fn take_on(&self, node: NodeId, want: usize) -> Option<(Pfn, usize)> {
-        lock(self.free.get(usize::from(node.raw()))?).take_run(want)
+    /// Takes up to `want` neighbouring frames of one node; they lie in their large pages as those from `like` on, if possible.
+    pub(crate) fn take_on(&self, node: NodeId, want: usize, like: Option<Pfn>) -> Option<(Pfn, usize)> {
+        let like = like.and_then(|pfn| pfn.index()?.checked_rem(self.frames_per_node));
+        let taken = lock(self.free.get(usize::from(node.raw()))?).take_run(want, like);
+        taken.inspect(|(first, n)| self.taken(*first, *n))
+    }
+
+    /// Makes the memory of taken frames large, the first time that any frame of a group is taken.
+    fn taken(&self, first: Pfn, n: usize) {
+        let Some((node, frame)) = self.frame(first).filter(|_| self.options.large) else {
+            return;
+        };
+        let groups = self.frames_per_node.div_ceil(GROUP);
+        let base = usize::from(node.id().raw()) * groups;
+        for group in frame / GROUP..(frame + n).div_ceil(GROUP) {
+            let known = self.large.get(base + group);
+            if known.is_some_and(|known| !known.load(Ordering::Relaxed) && !known.swap(true, Ordering::Relaxed)) {
+                node.make_large(group * GROUP, GROUP);
+            }
+        }
     }
 
     /// Takes up to `want` neighbouring frames, on the preferred node where it has any.
     pub(crate) fn take_frames(&self, want: usize) -> Option<(Pfn, usize)> {
         let first = self.preferred.load(Ordering::Relaxed);
-        (0..self.free.len()).find_map(|n| lock(self.free.get((first + n) % self.free.len())?).take_run(want))
+        let taken =
+            (0..self.free.len()).find_map(|n| lock(self.free.get((first + n) % self.free.len())?).take_run(want, None));
+        taken.inspect(|(first, n)| self.taken(*first, *n))
     }
 
     /// Takes exactly this frame, if it is free.
     pub(crate) fn take_at(&self, pfn: Pfn) -> bool {
         let node = usize::from(self.node_of(pfn).raw());
-        self.free.get(node).is_some_and(|free| lock(free).take_at(pfn))
+        let taken = self.free.get(node).is_some_and(|free| lock(free).take_at(pfn));
+        if taken {
+            self.taken(pfn, 1);
+        }
+        taken
     }
 
-    /// Returns where on the preferred node `pages` neighbouring pages would fit.
-    pub(crate) fn place(&self, pages: usize) -> Option<Pfn> {
+    /// Returns where on the preferred node `pages` neighbouring pages would fit, the first of which is page `at` of its range.
+    pub(crate) fn place(&self, at: usize, pages: usize) -> Option<Pfn> {
         let first = self.preferred.load(Ordering::Relaxed);
-        let (pfn, n) = lock(self.free.get(first)?).find(pages)?;
+        let (pfn, n) = lock(self.free.get(first)?).find(pages, Some(at))?;
         (n >= pages.min(64)).then_some(pfn)
     }
 

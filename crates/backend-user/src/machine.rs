@@ -71,6 +71,7 @@ impl Machine {
                 readable: Readable::NobodyWrites,
                 around: 16,
                 ballast: 2048,
+                large: true,
                 populate: false,
             },
             trace: None,
@@ -251,6 +252,14 @@ impl Builder {
     #[must_use]
     pub const fn populate(mut self, yes: bool) -> Self {
         self.options.populate = yes;
+        self
+    }
+
+    /// Sets whether blocks of 512 frames are made large pages of memory, where the system can (Linux 6.1): mapping neighbours is
+    /// far cheaper then. Memory is taken 64 MiB at a time then, when the first frame of them is.
+    #[must_use]
+    pub const fn large_pages(mut self, yes: bool) -> Self {
+        self.options.large = yes;
         self
     }
 

@@ -291,9 +291,10 @@ struct Targets<'k> {
 }
 
 impl Targets<'_> {
-    fn take(&mut self) -> Result<PageRef, Refusal> {
+    fn take(&mut self, old: Pfn) -> Result<PageRef, Refusal> {
         if self.left == 0 {
-            let (first, n) = self.kernel.take_on(self.node, self.want).ok_or(Refusal::NoTarget)?;
+            let taken = self.kernel.take_on(self.node, self.want, Some(old));
+            let (first, n) = taken.ok_or(Refusal::NoTarget)?;
             (self.next, self.left) = (first.raw(), n);
         }
         let pfn = Pfn::new(self.next);
@@ -430,7 +431,7 @@ fn run<O: Observer>(kernel: &Kernel, request: Migrate<'_>, slots: &mut [Slot<Ker
             let args = Args {
                 from: &mut from,
                 target: FromFn {
-                    take: |_: &PageRef| targets.take(),
+                    take: |old: &PageRef| targets.take(old.pfn()),
                     give_back: |page| kernel.put(page),
                 },
                 moved: None,

@@ -72,6 +72,9 @@ struct Real(u64);
 impl Real {
     const NOTHING: Self = Self(0);
 
+    /// What the word grows by from one frame to the next.
+    const ONE_FRAME: u64 = 1 << 2;
+
     const fn new(pfn: Pfn, prot: Prot) -> Self {
         let prot = match prot {
             Prot::None => 0,
@@ -309,13 +312,13 @@ impl State {
 
     /// True where page `page` and the next are not one mapping.
     fn edge(&self, kernel: &Kernel, page: usize) -> bool {
-        match (self.real.get(page), self.real.get(page + 1)) {
-            (Some(a), Some(b)) => match (a.get(), b.get()) {
-                (None, None) => false,
-                (Some((a, pa)), Some((b, pb))) => pa != pb || !kernel.neighbours(a, b, 1),
-                _ => true,
-            },
-            _ => false,
+        let (Some(a), Some(b)) = (self.real.get(page), self.real.get(page + 1)) else {
+            return false;
+        };
+        match b.get() {
+            // One word more by one frame: the next frame with the same protection, unless a node begins there.
+            Some((pfn, _)) => *a == Real::NOTHING || b.0 != a.0 + Real::ONE_FRAME || kernel.begins_node(pfn),
+            None => *a != Real::NOTHING,
         }
     }
 
@@ -369,6 +372,11 @@ impl Kernel {
         b.raw() == a.raw() + n as u64 && self.node_of(a) == self.node_of(b)
     }
 
+    /// True for the first frame of a node.
+    fn begins_node(&self, pfn: Pfn) -> bool {
+        self.place_of(pfn.raw() as usize).1 == 0
+    }
+
     /// True where `next`, `n` pages after the page of `change`, can go into the same system call.
     fn continues(&self, change: Change, next: Change, n: usize) -> bool {
         match (change, next) {
@@ -385,7 +393,7 @@ impl Kernel {
 
     /// Returns the node that a frame is of.
     pub(crate) fn node_of(&self, pfn: Pfn) -> NodeId {
-        let node = pfn.raw() / self.frames_per_node.max(1) as u64;
+        let (node, _) = self.place_of(pfn.raw() as usize);
         NodeId::new(u16::try_from(node).unwrap_or(u16::MAX))
     }
 }

@@ -124,7 +124,7 @@ impl Space {
         let (start, end) = (Vpn::new(first as u64), Vpn::new((first + pages) as u64));
         areas.add(Vma::anon(self.id(), start, end, flags))?;
         drop(areas);
-        if let Some(pfn) = kernel.place(pages) {
+        if let Some(pfn) = kernel.place(first, pages) {
             self.mm().lock().placed.push((first, pages, pfn));
         }
         Ok(self.area(first..first + pages))

@@ -13,6 +13,7 @@ use mm_types::PAGE_SIZE;
 
 use super::error::MapError;
 use super::fork::NotInChild;
+use super::node::HUGE;
 
 /// What a mapping allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,10 +70,21 @@ impl PageRange {
             .checked_mul(PAGE_SIZE)
             .filter(|&l| isize::try_from(l).is_ok())
             .ok_or(MapError::TooLarge)?;
+        // A range that can hold a large page begins where one may lie.
+        let align = if pages >= HUGE { HUGE * PAGE_SIZE } else { PAGE_SIZE };
+        let room = len.checked_add(align).ok_or(MapError::TooLarge)?;
         // SAFETY: the kernel picks a free place; no memory in use is touched.
-        let start = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_NONE, RESERVED, -1, 0) };
-        if start == libc::MAP_FAILED {
+        let got = unsafe { libc::mmap(ptr::null_mut(), room, libc::PROT_NONE, RESERVED, -1, 0) };
+        if got == libc::MAP_FAILED {
             return Err(MapError::last("mmap"));
+        }
+        let before = got.addr().next_multiple_of(align) - got.addr();
+        let start = got.wrapping_byte_add(before);
+        for (at, len) in [(got, before), (start.wrapping_byte_add(len), align - before)] {
+            if len != 0 {
+                // SAFETY: a part of the room just made, outside of what is kept. Cutting off an end needs no mapping more.
+                let _ = unsafe { libc::munmap(at, len) };
+            }
         }
         // INVARIANT 1: just reserved; every later change maps something over it.
         let mut range = Self {
