@@ -5,7 +5,7 @@
 
 use migrate_core::{Entry, PageRef, Readers, Rmap, UsesPageMap};
 use mm_types::trace::{Event, Observer};
-use mm_types::{Mapping, PageFlags, PhysAddr, Pte, PteFlags, Site, SpaceId, VirtAddr, Vma, VmaFlags, VmaId, Vpn};
+use mm_types::{Mapping, PageFlags, Pfn, PhysAddr, Pte, PteFlags, Site, SpaceId, VirtAddr, Vma, VmaFlags, VmaId, Vpn};
 
 use crate::areas::Areas;
 use crate::gather::Gather;
@@ -97,43 +97,83 @@ impl<P: Platform> Kernel<'_, P> {
         mapped
     }
 
-    /// Maps the page at `from` at the empty page `to` too, in an area of one page that shares it.
+    /// Maps the page at `from` at the empty page `to` too, in an area of one page; both share it from now on: a store by one is
+    /// seen by the other, and a fork does not part them.
     ///
     /// # Errors
-    /// [`MapError`] where nothing present is at `from`, something is at `to`, or memory ran out.
+    /// [`MapError`] where nothing present is at `from`, the page is copy-on-write with somebody, something is at `to`, or memory
+    /// or room ran out.
     pub fn share(&self, from: Site, space: SpaceId, to: VirtAddr, write: bool) -> Result<(), MapError> {
         let (start, end) = self.paging().user_range(to, 1)?;
-        let Pte::Present { pfn, .. } = self.entry(from) else {
-            return Err(MapError::NotMapped(from));
-        };
-        let page = PageRef::get(self.map(), pfn).ok_or(MapError::NotMapped(from))?;
-        let made = (|| {
-            let desc = self.map().page(pfn).ok_or(MapError::FrameOutOfRange(pfn))?;
-            let Mapping::Anon(anon_vma) = desc.mapping() else {
-                return Err(MapError::NotOfThisArea(pfn));
-            };
-            let mut flags = VmaFlags::READ | VmaFlags::SHARED | VmaFlags::MAYREAD | VmaFlags::MAYWRITE;
-            flags.set(VmaFlags::WRITE, write);
-            let vma = Vma {
-                pgoff: desc.index(),
-                ..Vma::anon(space, start, end, flags)
-            };
+        self.space(space)?;
+        let mut gather = Gather::new();
+        let pfn = {
             let mut areas = self.areas().lock();
-            let id = areas.vmas.insert(vma)?;
-            let joined = areas.join(id, anon_vma);
-            if joined.is_err() {
-                areas.remove(id);
-            }
-            joined
-        })();
-        let mapped = made.and_then(|()| {
-            let frame = pfn.addr().ok_or(MapError::FrameOutOfRange(pfn))?;
-            let mut flags = PteFlags::empty();
-            flags.set(PteFlags::WRITE, write);
-            self.map_frame(space, to, frame, flags)
-        });
-        migrate_core::Frames::put(self, page);
-        mapped.map(drop)
+            let taken = self.share_in(&mut areas, from, &mut gather);
+            taken.and_then(|pfn| {
+                let page = self.map().page(pfn).ok_or(MapError::FrameOutOfRange(pfn))?;
+                let Mapping::Anon(anon_vma) = page.mapping() else {
+                    return Err(MapError::NotOfThisArea(pfn));
+                };
+                let mut flags = VmaFlags::READ | VmaFlags::SHARED | VmaFlags::MAYREAD | VmaFlags::MAYWRITE;
+                flags.set(VmaFlags::WRITE, write);
+                let vma = Vma {
+                    pgoff: page.index(),
+                    ..Vma::anon(space, start, end, flags)
+                };
+                let id = areas.vmas.insert(vma)?;
+                let joined = areas.join(id, anon_vma);
+                if joined.is_err() {
+                    areas.remove(id);
+                }
+                joined.map(|()| pfn)
+            })
+        };
+        self.flush(gather);
+        let mut flags = PteFlags::empty();
+        flags.set(PteFlags::WRITE, write);
+        let frame = pfn.and_then(|pfn| pfn.addr().ok_or(MapError::FrameOutOfRange(pfn)))?;
+        self.map_frame(space, to, frame, flags).map(drop)
+    }
+
+    // Makes the area of one page around `from` a shared one; returns the page.
+    fn share_in(&self, areas: &mut Areas<'_>, from: Site, gather: &mut Gather) -> Result<Pfn, MapError> {
+        let vma = areas.find(from)?;
+        let is_shared = vma.flags.contains(VmaFlags::SHARED);
+        // Nobody has it alone any more.
+        let edited = self.with_entry(from, Around::from(&vma), gather, |entry| {
+            entry.update(&|pte| match pte {
+                Pte::Present { pfn, flags } => {
+                    let alone = self.map().page(pfn).is_some_and(|page| page.mapcount() == 1);
+                    (is_shared || alone).then(|| Pte::present(pfn, flags.difference(PteFlags::EXCLUSIVE)))
+                }
+                _ => None,
+            })
+        })?;
+        let pfn = edited.flatten().and_then(|edited| edited.after.pfn());
+        let pfn = pfn.ok_or(MapError::NotMapped(from))?;
+        areas.cut(from.space, from.page, after(from.page))?;
+        let vma = areas.find(from)?;
+        areas.vmas.set_flags(vma.id, vma.flags | VmaFlags::SHARED)?;
+        Ok(pfn)
+    }
+
+    /// Locks a range in memory, or unlocks it (Linux: `mlock`, without its faulting in).
+    ///
+    /// # Errors
+    /// [`MapError`] where the range is not one of user pages, or there is no room for the parts of areas. Nothing changed.
+    pub fn lock_range(&self, space: SpaceId, start: VirtAddr, pages: u64, locked: bool) -> Result<(), MapError> {
+        let (start, end) = self.paging().user_range(start, pages)?;
+        let mut areas = self.areas().lock();
+        areas.cut(space, start, end)?;
+        let mut from = start;
+        while let Some(vma) = areas.next(space, from, end) {
+            from = vma.end;
+            let mut flags = vma.flags;
+            flags.set(VmaFlags::LOCKED, locked);
+            areas.vmas.set_flags(vma.id, flags)?;
+        }
+        Ok(())
     }
 
     /// Copies a space (Linux: `dup_mmap`, `copy_page_range`); pages of private areas become copy-on-write in both. Locked areas

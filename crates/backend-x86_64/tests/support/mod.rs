@@ -8,6 +8,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
+pub(crate) mod fixture;
+
 use backend_x86_64::{
     FrameMapping, FrameSource, FrameWords, Gather, HwBits, HwEntry, Kernel, Paging, Purpose, Shootdown, Space, Stale,
     Storage,
@@ -51,6 +53,8 @@ pub(crate) struct Machine {
     free: [Mutex<VecDeque<Pfn>>; 2],
     tlbs: Box<[Mutex<Tlb>]>,
     sleepers: (Mutex<()>, Condvar),
+    /// Threads that sleep now.
+    pub(crate) asleep: AtomicU32,
     paging: Paging,
     /// Frames that `take` still gives for tables.
     pub(crate) tables: AtomicUsize,
@@ -111,7 +115,9 @@ impl Sleep for Machine {
     fn wait(&self, word: &AtomicU32, seen: u32) {
         let guard = self.sleepers.0.lock().unwrap();
         if word.load(Ordering::Acquire) == seen {
+            self.asleep.fetch_add(1, Ordering::AcqRel);
             drop(self.sleepers.1.wait(guard).unwrap());
+            self.asleep.fetch_sub(1, Ordering::AcqRel);
         }
     }
 
@@ -138,7 +144,7 @@ fn zeroed_frame() -> Box<Frame> {
 }
 
 impl Machine {
-    fn new(frames: usize, cpus: usize, paging: Paging) -> Self {
+    pub(crate) fn new(frames: usize, cpus: usize, paging: Paging) -> Self {
         let half = frames as u64 / 2;
         let node = |n: u64| Mutex::new((0..half).map(|at| Pfn::new(BASE.raw() + n * half + at)).collect());
         Self {
@@ -146,6 +152,7 @@ impl Machine {
             free: [node(0), node(1)],
             tlbs: (0..cpus).map(|_| Mutex::default()).collect(),
             sleepers: Default::default(),
+            asleep: AtomicU32::new(0),
             paging,
             tables: AtomicUsize::new(usize::MAX),
             deaf: AtomicBool::new(false),
@@ -177,6 +184,18 @@ impl Machine {
 
     fn tlb(&self, cpu: usize) -> MutexGuard<'_, Tlb> {
         self.tlbs[cpu].lock().unwrap()
+    }
+
+    /// What every CPU holds is what the tables say.
+    pub(crate) fn stale(&self, entry: impl Fn(Site) -> HwEntry) -> Option<Site> {
+        let tlbs = self.tlbs.iter().map(|tlb| tlb.lock().unwrap().clone());
+        let all: Vec<_> = tlbs.flatten().collect();
+        let stale = all.into_iter().find(|((space, page), held)| {
+            let word = entry(Site::new(*space, *page));
+            let allows = word.is_present() && word.frame() == held.pfn;
+            !allows || held.write && !word.hw_bits().contains(HwBits::WRITE | HwBits::DIRTY)
+        });
+        stale.map(|((space, page), _)| Site::new(space, page))
     }
 
     /// One access to word `word` of a page by a CPU in user mode: its TLB, then the tables. Returns what was there.
@@ -267,9 +286,9 @@ pub(crate) fn with_kernel(
     let pages: Box<[Page]> = (0..frames).map(|_| Page::new()).collect();
     let spaces: Box<[Space]> = (0..12).map(|_| Space::new()).collect();
     let (mut vmas, mut roots, mut links) = (
-        [VmaSlot::default(); 48],
-        [AnonVma::default(); 48],
-        [AnonVmaLink::default(); 48],
+        [VmaSlot::default(); 96],
+        [AnonVma::default(); 96],
+        [AnonVmaLink::default(); 96],
     );
     let storage = Storage {
         pages: PageMap::new(BASE, &pages),
