@@ -274,6 +274,14 @@ impl Kernel {
         page
     }
 
+    /// Returns a new page on `node`: one reference, on no list, mapped nowhere. `None` where no frame is free there.
+    ///
+    /// For who drives the core without [`Machine::migrate`](crate::Machine::migrate); `put` frees it.
+    pub fn allocate_on(&self, node: NodeId) -> Option<PageRef> {
+        let (pfn, _) = self.take_on(node, 1, None)?;
+        self.new_page(pfn)
+    }
+
     /// Sleeps while the page may be locked.
     pub(crate) fn wait_unlocked(&self, pfn: Pfn) {
         if let Some(page) = self.page(pfn) {

@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 
 use backend_user::{Area, Machine};
 use migrate_core::{
-    Args, Edge, Frames, FromFn, Hooked, Isolated, MODERN, PageRef, Slot, Tally, UsesPageMap, Verdict, isolate_lru_page,
+    Args, Edge, Frames, FromFn, Hooked, Isolated, MODERN, PageRef, Slot, Tally, Verdict, isolate_lru_page,
     migrate_pages_nowait, migrate_prep, putback_lru_pages,
 };
-use mm_types::{Mode, Pfn, Reason, Refusal};
+use mm_types::{Mode, NodeId, Reason, Refusal};
 
 /// Moves the area's pages to node 1 in one batch, and calls `meanwhile` once, with all of them in flight.
 pub(crate) fn in_flight(machine: &Machine, area: &Area, meanwhile: &dyn Fn()) -> Tally {
@@ -31,13 +31,8 @@ pub(crate) fn in_flight(machine: &Machine, area: &Area, meanwhile: &dyn Fn()) ->
     }
     let mut failed = VecDeque::new();
     let mut slots: Vec<_> = (0..area.pages()).map(|_| Slot::new()).collect();
-    let mut next = machine.frames_per_node() as u64;
     let target = FromFn {
-        // Nobody else takes frames of node 1 in these tests.
-        take: |_: &PageRef| {
-            next += 1;
-            PageRef::allocate(kernel.page_map(), Pfn::new(next - 1)).ok_or(Refusal::NoTarget)
-        },
+        take: |_: &PageRef| kernel.allocate_on(NodeId::new(1)).ok_or(Refusal::NoTarget),
         give_back: |page| kernel.put(page),
     };
     let tally = migrate_pages_nowait(
