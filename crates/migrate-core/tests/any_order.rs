@@ -1,0 +1,173 @@
+//! Calls in any order, on the model, against a plain reference: a map from address to value and permission.
+//!
+//! A case is a sequence of what programs do (map, load, store, fork, mprotect, munmap, mremap, truncate, …), what a kernel does
+//! (write back, pin, isolate, swap out, …) and runs of the engine, in any mode and either profile, with any batch and number of
+//! new pages; within a run others may act before any step of the protocol, and steps may fail. After each call, and before each
+//! step of a run, the model recounts itself and every entry is compared with the reference, to which a run is nothing at all.
+//! Each run's trace is replayed by the checker.
+//!
+//! A case that fails is made shorter as long as it fails, and printed with the calls that it came to and the canonical trace of
+//! its last run. What to say to see it again is printed too:
+//!
+//! | variable | what |
+//! |---|---|
+//! | `ANY_ORDER_SEED` | the first case's seed, decimal or `0x…`; 0 where it is not set. The next case has the next seed |
+//! | `ANY_ORDER_CASES` | how many cases each profile plays; 400 where it is not set |
+//! | `ANY_ORDER_STEPS` | how many calls a case has at most; 40 where it is not set. A seed replays under the number it was found under |
+
+#![cfg(feature = "model")]
+
+#[path = "any_order/act.rs"]
+mod act;
+#[path = "any_order/check.rs"]
+mod check;
+#[path = "any_order/held.rs"]
+mod held;
+#[path = "any_order/reference.rs"]
+mod reference;
+#[path = "any_order/run.rs"]
+mod run;
+#[path = "any_order/step.rs"]
+mod step;
+#[path = "any_order/world.rs"]
+mod world;
+
+use core::cell::{Cell, RefCell};
+use core::panic::AssertUnwindSafe;
+use std::collections::BTreeMap;
+use std::panic::catch_unwind;
+use std::sync::Once;
+
+use migrate_core::{LINUX_2_6_17, MODERN, Profile};
+use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+
+use step::Case;
+use world::World;
+
+fn number(variable: &str, unset: u64) -> u64 {
+    let Ok(text) = std::env::var(variable) else {
+        return unset;
+    };
+    let parsed = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    parsed.unwrap_or_else(|error| panic!("{variable}={text}: {error}"))
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Panics of cases that are being made shorter are told once, at the end.
+fn quietly<R>(f: impl FnOnce() -> R) -> R {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                before(info);
+            }
+        }));
+    });
+    let before = QUIET.replace(true);
+    let done = f();
+    QUIET.set(before);
+    done
+}
+
+/// Plays a case; an error or a panic is what went wrong.
+fn play(profile: &'static Profile, case: &Case) -> (World, Result<(), String>) {
+    let world = World::new(profile, case);
+    let done = quietly(|| catch_unwind(AssertUnwindSafe(|| world.play(case))));
+    let done = done.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Err(format!("panicked: {}", text.unwrap_or_default()))
+    });
+    (world, done)
+}
+
+/// What is told of a case that fails: what happened, and the trace of the last run.
+fn report(world: &World, what: &str) -> String {
+    let trace = world.trace.borrow();
+    let lines: Vec<&str> = trace.lines().collect();
+    // Passes are alike: the first ones and the end say it all.
+    let shown = match lines.len().checked_sub(60) {
+        Some(left_out @ 1..) => {
+            let (first, last) = (lines[..40].join("\n"), lines[lines.len() - 20..].join("\n"));
+            format!("{first}\n[{left_out} lines more]\n{last}")
+        }
+        _ => lines.join("\n"),
+    };
+    format!("{what}\n\n{}\n\nthe last run:\n{shown}\n", world.log())
+}
+
+/// What proptest leaves is shortest for each call by itself; some calls can only go together.
+fn shortest(profile: &'static Profile, mut case: Case) -> Case {
+    while let Some(shorter) = case.shorter().into_iter().find(|case| play(profile, case).1.is_err()) {
+        case = shorter;
+    }
+    case
+}
+
+fn rng(seed: u64) -> TestRng {
+    // Splitmix, so that neighbouring seeds have nothing in common.
+    let mut state = seed;
+    let mut bytes = [0; 32];
+    for chunk in bytes.chunks_exact_mut(8) {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = state;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        chunk.copy_from_slice(&(word ^ (word >> 31)).to_le_bytes());
+    }
+    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
+}
+
+fn in_any_order(profile: &'static Profile, test: &str) {
+    let (seed, cases) = (number("ANY_ORDER_SEED", 0), number("ANY_ORDER_CASES", 400));
+    let steps = number("ANY_ORDER_STEPS", 40).max(2);
+    let counts = RefCell::new(BTreeMap::<String, u64>::new());
+    for seed in (0..cases).map(|n| seed.wrapping_add(n)) {
+        let config = Config {
+            cases: 1,
+            failure_persistence: None,
+            max_shrink_iters: 20_000,
+            ..Config::default()
+        };
+        let mut runner = TestRunner::new_with_rng(config, rng(seed));
+        let failed = runner.run(&step::case(steps as usize), |case| {
+            let (world, done) = play(profile, &case);
+            for (what, n) in world.counts.borrow().iter() {
+                *counts.borrow_mut().entry(what.clone()).or_default() += n;
+            }
+            done.map_err(TestCaseError::fail)
+        });
+        if let Err(TestError::Fail(_, case)) = failed {
+            let case = shortest(profile, case);
+            let (world, done) = play(profile, &case);
+            let what = done.err().unwrap_or_else(|| "it does not fail again".to_owned());
+            panic!(
+                "{}\nreplay: ANY_ORDER_SEED={seed:#x} ANY_ORDER_CASES=1 ANY_ORDER_STEPS={steps} \
+                 cargo test -p migrate-core --test any_order {test}\n{case:?}",
+                report(&world, &what)
+            );
+        }
+        failed.expect("cases are drawn");
+    }
+    println!("seeds {seed:#x} and the {cases} from there on, {}", profile.rules);
+    for (what, n) in counts.borrow().iter() {
+        println!("{n:>8} {what}");
+    }
+}
+
+#[test]
+fn calls_in_any_order_change_nothing_that_programs_see_under_todays_rules() {
+    in_any_order(&MODERN, "under_todays_rules");
+}
+
+#[test]
+fn calls_in_any_order_change_nothing_that_programs_see_under_the_rules_of_2006() {
+    in_any_order(&LINUX_2_6_17, "under_the_rules_of_2006");
+}

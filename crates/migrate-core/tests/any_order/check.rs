@@ -1,0 +1,153 @@
+//! What is compared after each call, and at the end.
+
+use std::collections::BTreeMap;
+
+use migrate_core::model::{Config, Op};
+use migrate_core::{UsesPageMap, migrate_prep};
+use mm_types::{NodeId, PageFlags, Pfn, Pte, PteFlags};
+
+use super::step::Step;
+use super::world::{FILE, FRAMES, World, site_name};
+
+impl World {
+    /// Compares all there is to be seen without touching anything, and recounts the model.
+    ///
+    /// # Errors
+    /// The first thing that does not hold.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let frames = self.held().frames();
+        self.model.check(&frames).map_err(|violation| violation.to_string())?;
+        self.check_entries()?;
+        self.check_dirty()
+    }
+
+    /// Every entry shows what it should and allows no more than it should (I7, I9, I14, I15, I16).
+    pub(crate) fn check_entries(&self) -> Result<(), String> {
+        let reference = self.reference.borrow();
+        let mut users: BTreeMap<Pfn, u32> = BTreeMap::new();
+        for site in reference.pages.keys() {
+            if let Some(pfn) = self.model.pte(*site).pfn() {
+                *users.entry(pfn).or_default() += 1;
+            }
+        }
+        for (site, page) in &reference.pages {
+            let Pte::Present { pfn, flags } = self.model.pte(*site) else {
+                continue;
+            };
+            let (name, pte) = (site_name(*site), self.model.pte(*site));
+            let (found, expected) = (self.model.word(pfn), reference.value(*site));
+            if Some(found) != expected {
+                return Err(format!(
+                    "{name} shows {found:#x}, and should show {expected:#x?}: {pte}"
+                ));
+            }
+            if pte.writable() && !page.writable {
+                return Err(format!("{name} may be written, and was protected: {pte}"));
+            }
+            let anon = self.model.page(pfn).mapping().is_anon();
+            let alone = anon && users.get(&pfn) == Some(&1);
+            if pte.writable() && !page.shared() && !alone {
+                return Err(format!("{name} may write a page that others see: {pte}"));
+            }
+            if flags.contains(PteFlags::EXCLUSIVE) && (page.shared() || !alone) {
+                return Err(format!("{name} is exclusive and not alone: {pte}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// What storage does not have yet is remembered as dirty, by the page or by an entry (I11).
+    fn check_dirty(&self) -> Result<(), String> {
+        let entries: Vec<Pte> = {
+            let reference = self.reference.borrow();
+            reference.pages.keys().map(|site| self.model.pte(*site)).collect()
+        };
+        let files = self.held().files.clone();
+        for (file, index) in files.iter().flat_map(|file| (0..FILE).map(move |index| (*file, index))) {
+            let Some(pfn) = self.model.cached(file, index) else {
+                continue;
+            };
+            let stored = self.model.stored(file, index) == Some(self.model.word(pfn));
+            let dirty =
+                self.flags(pfn).contains(PageFlags::DIRTY) || entries.iter().any(|pte| pte.maps(pfn) && pte.dirty());
+            if !stored && !dirty {
+                return Err(format!(
+                    "{} was not written back and nobody remembers that it is dirty",
+                    self.name(pfn)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everybody lets go; every page is read, stored to and read again; then all ends, and memory is free again.
+    pub(crate) fn end(&self) -> Result<(), String> {
+        let all = Step::Putback { nth: 0 };
+        for step in [
+            Step::Put { nth: 0 },
+            Step::Unpin { nth: 0 },
+            Step::Unlock { nth: 0 },
+            Step::Idle { nth: 0 },
+            all,
+        ] {
+            for _ in 0..64 {
+                self.act(&step, ())?;
+            }
+        }
+        let written = self.held().written(&self.model);
+        written.into_iter().for_each(|pfn| self.model.end_writeback(pfn));
+        self.check()?;
+        let sites = self.sites(|_, _| true);
+        for (cpu, write) in [(1, false), (2, true), (3, false)] {
+            for site in &sites {
+                let op = if write { Op::Write(self.new_word()) } else { Op::Read };
+                self.access(*site, cpu, op, ())?;
+                self.check_entries()?;
+            }
+            self.check()?;
+        }
+        let (spaces, files) = (self.reference.borrow().spaces.clone(), self.held().files.clone());
+        for space in spaces {
+            self.note(format!("exit m{}", space.raw()));
+            self.model.exit(space, ());
+            self.reference.borrow_mut().exit(space);
+        }
+        for file in files {
+            self.note(format!("truncate file {} to 0", file.raw()));
+            self.model.truncate(file, 0, ());
+            self.reference.borrow_mut().truncate(file, 0);
+        }
+        migrate_prep(&self.model);
+        self.check()?;
+        self.nothing_is_left()
+    }
+
+    /// No frame is lost: what is not free waits for reclaim, which the model does not have.
+    fn nothing_is_left(&self) -> Result<(), String> {
+        let free: usize = [0, 1]
+            .map(|node| self.model.free_frames(NodeId::new(node)))
+            .iter()
+            .sum();
+        let map = self.model.page_map();
+        let first = Config::default().base.raw();
+        let kept = (first..first + 2 * FRAMES).map(Pfn::new).filter(|pfn| {
+            let page = map.page(*pfn);
+            page.is_some_and(|page| page.count() > 0)
+        });
+        let reclaimable = PageFlags::PRIVATE | PageFlags::SWAPCACHE;
+        let (mut waiting, mut lost) = (0, Vec::new());
+        for pfn in kept {
+            if self.flags(pfn).intersects(reclaimable) {
+                waiting += 1;
+            } else {
+                lost.push(self.name(pfn));
+            }
+        }
+        if !lost.is_empty() || free + waiting != 2 * FRAMES as usize {
+            return Err(format!(
+                "{free} frames are free, {waiting} wait for reclaim, lost: {lost:?}"
+            ));
+        }
+        Ok(())
+    }
+}

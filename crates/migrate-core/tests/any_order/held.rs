@@ -1,0 +1,68 @@
+//! What somebody has meanwhile: references, pins, locks, isolated pages; and how a thread that waits for it is woken.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use migrate_core::model::Model;
+use migrate_core::{Frames, Isolated, LockedPage, PageRef};
+use mm_types::{MappingId, PageFlags, Pfn};
+
+use super::world::FILE;
+
+/// What somebody has, and gives up when a thread would sleep for ever otherwise.
+#[derive(Default)]
+pub(crate) struct Held {
+    pub(crate) refs: Vec<PageRef>,
+    pub(crate) pins: Vec<Pfn>,
+    pub(crate) locks: Vec<LockedPage>,
+    pub(crate) busy: Vec<Pfn>,
+    pub(crate) isolated: VecDeque<Isolated<PageRef>>,
+    pub(crate) files: Vec<MappingId>,
+}
+
+impl Held {
+    pub(crate) fn frames(&self) -> Vec<Pfn> {
+        let refs = self.refs.iter().map(PageRef::pfn);
+        let locks = self.locks.iter().map(LockedPage::pfn);
+        let isolated = self.isolated.iter().map(|page| page.page().pfn());
+        refs.chain(locks).chain(isolated).collect()
+    }
+
+    pub(crate) fn written(&self, model: &Model) -> Vec<Pfn> {
+        let slots = self.files.iter().flat_map(|file| (0..FILE).map(|index| (*file, index)));
+        slots
+            .filter_map(|(file, index)| model.cached(file, index))
+            .filter(|pfn| model.page(*pfn).flags().load().contains(PageFlags::WRITEBACK))
+            .collect()
+    }
+}
+
+pub(crate) type Shared = Arc<Mutex<Held>>;
+
+pub(crate) fn lock(held: &Shared) -> MutexGuard<'_, Held> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A thread that would sleep makes the holders go on, one thing at a time.
+pub(crate) fn wake_by_holders(model: &Model, held: &Shared) {
+    let held = Arc::clone(held);
+    model.on_sleep(move |model| {
+        let (locked, busy) = {
+            let mut held = lock(&held);
+            let locked = held.locks.pop();
+            let busy = if locked.is_none() { held.busy.pop() } else { None };
+            (locked, busy)
+        };
+        if let Some(locked) = locked {
+            let page = model.unlock(locked);
+            model.put(page);
+        } else if let Some(pfn) = busy {
+            model.set_buffers_busy(pfn, false);
+        } else {
+            let written = lock(&held).written(model);
+            let pfn = written.first().expect("a thread sleeps and nobody holds anything");
+            model.end_writeback(*pfn);
+        }
+        wake_by_holders(model, &held);
+    });
+}
