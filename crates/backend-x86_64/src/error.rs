@@ -48,6 +48,14 @@ pub enum MapError {
         /// Its length.
         pages: u64,
     },
+    /// A range was to be moved onto a part of itself (Linux: `mremap` says EINVAL).
+    #[error("the range at {from:?} and its new place at {to:?} overlap")]
+    RangesOverlap {
+        /// The range's first byte.
+        from: VirtAddr,
+        /// The new place's.
+        to: VirtAddr,
+    },
     /// A large page is mapped around the site.
     #[error("a large page is mapped around {0:?}")]
     LargePage(Site),

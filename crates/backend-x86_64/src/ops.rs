@@ -320,8 +320,8 @@ impl<P: Platform> Kernel<'_, P> {
     /// them at their new places.
     ///
     /// # Errors
-    /// [`MapError`] where a range is not one of user pages, the new one is not empty, or memory ran out; what did not move by
-    /// then is still at its old place, in an area.
+    /// [`MapError`] where a range is not one of user pages, the two overlap, the new one is not empty, or memory ran out; what did
+    /// not move by then is still at its old place, in an area.
     pub fn move_range<O: Observer>(
         &self,
         space: SpaceId,
@@ -330,8 +330,12 @@ impl<P: Platform> Kernel<'_, P> {
         to: VirtAddr,
         observer: O,
     ) -> Result<(), MapError> {
+        let from = start;
         let (start, end) = self.paging().user_range(start, pages)?;
         let (target, target_end) = self.paging().user_range(to, pages)?;
+        if start < target_end && target < end {
+            return Err(MapError::RangesOverlap { from, to });
+        }
         self.space(space)?;
         let readers = Readers::begin(self, space, observer);
         let mut gather = Gather::new();

@@ -44,7 +44,12 @@ struct Translation {
     execute: bool,
 }
 
-type Tlb = BTreeMap<(SpaceId, Vpn), Translation>;
+#[derive(Clone, Default)]
+struct Tlb {
+    pages: BTreeMap<(SpaceId, Vpn), Translation>,
+    // The paging-structure cache: where the table of entries for 512 pages is (SDM vol. 3, 4.10.3).
+    tables: BTreeMap<(SpaceId, u64), Pfn>,
+}
 
 /// Frames in two nodes of the same size, and CPUs.
 pub(crate) struct Machine {
@@ -102,9 +107,15 @@ impl Shootdown for Machine {
         }
         for tlb in &self.tlbs {
             // A CPU acknowledges between two accesses.
-            tlb.lock().unwrap().retain(|(at, page), _| match stale {
+            let mut tlb = tlb.lock().unwrap();
+            tlb.pages.retain(|(at, page), _| match stale {
                 Stale::Pages(space, pages) => *at != space || pages.binary_search(page).is_err(),
                 Stale::Space(space) => *at != space,
+                Stale::Everything => false,
+            });
+            // INVLPG drops the whole paging-structure cache of the space, whichever page it names.
+            tlb.tables.retain(|(at, _), _| match stale {
+                Stale::Pages(space, _) | Stale::Space(space) => *at != space,
                 Stale::Everything => false,
             });
         }
@@ -188,7 +199,7 @@ impl Machine {
 
     /// What every CPU holds is what the tables say.
     pub(crate) fn stale(&self, entry: impl Fn(Site) -> HwEntry) -> Option<Site> {
-        let tlbs = self.tlbs.iter().map(|tlb| tlb.lock().unwrap().clone());
+        let tlbs = self.tlbs.iter().map(|tlb| tlb.lock().unwrap().pages.clone());
         let all: Vec<_> = tlbs.flatten().collect();
         let stale = all.into_iter().find(|((space, page), held)| {
             let word = entry(Site::new(*space, *page));
@@ -214,14 +225,18 @@ impl Machine {
         // Held for the whole access: a shootdown is acknowledged between two instructions.
         let mut tlb = self.tlb(cpu);
         let write = op != Op::Load;
-        let held = tlb.get(&(space, page)).filter(|held| held.write || !write).copied();
+        let held = tlb
+            .pages
+            .get(&(space, page))
+            .filter(|held| held.write || !write)
+            .copied();
         let found = match held {
             Some(held) => held,
             None => {
                 // A CPU drops its translation where it faults, and walks again.
-                tlb.remove(&(space, page));
-                let found = self.walk(root, page, write)?;
-                tlb.insert((space, page), found);
+                tlb.pages.remove(&(space, page));
+                let found = self.walk(&mut tlb.tables, root, (space, page), write)?;
+                tlb.pages.insert((space, page), found);
                 found
             }
         };
@@ -234,10 +249,18 @@ impl Machine {
     }
 
     /// What the CPU's walker does (SDM vol. 3, 4.5 and 4.8).
-    fn walk(&self, root: Pfn, page: Vpn, write: bool) -> Result<Translation, u32> {
+    fn walk(
+        &self,
+        tables: &mut BTreeMap<(SpaceId, u64), Pfn>,
+        root: Pfn,
+        (space, page): (SpaceId, Vpn),
+        write: bool,
+    ) -> Result<Translation, u32> {
         let code = 1 << 2 | u32::from(write) << 1;
-        let mut table = root;
-        for level in (0..self.paging.levels()).rev() {
+        let cached = tables.get(&(space, page.raw() >> 9)).copied();
+        let mut table = cached.unwrap_or(root);
+        let levels = cached.map_or(self.paging.levels(), |_| 1);
+        for level in (0..levels).rev() {
             let index = (page.raw() >> (9 * level)) & 0x1ff;
             let slot = self.data(table, index as usize);
             let mut seen = slot.load(Ordering::Acquire);
@@ -269,6 +292,9 @@ impl Machine {
                 });
             }
             table = entry.frame();
+            if level == 1 {
+                tables.insert((space, page.raw() >> 9), table);
+            }
         }
         unreachable!("the last level returns")
     }
