@@ -132,7 +132,9 @@ impl Refusal {
             Self::LockBusy => "another thread holds the page lock; try again, or use a mode that may block",
             Self::Writeback => "the page is being written back; try again after the write, or use sync",
             Self::Mapped { .. } => "a page table still maps the page; try again",
-            Self::ExtraReference { .. } => "somebody outside the migration holds a reference; find and drop it, then try again",
+            Self::ExtraReference { .. } => {
+                "somebody outside the migration holds a reference; find and drop it, then try again"
+            }
             Self::Pinned { .. } => "the page is pinned for direct access; unpin it, then try again",
             Self::BuffersBusy => "a buffer is locked or under I/O; try again",
             Self::BuffersNotReleasable => "the file system will not give up the page's private data now; try again",

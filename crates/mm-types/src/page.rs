@@ -1,4 +1,4 @@
-//! The page descriptor and the page map, for kernels that have no `struct page` of their own.
+//! The page descriptor, for kernels that have no `struct page` of their own.
 //!
 //! Every field is an atomic, and says who may change it:
 //!
@@ -14,7 +14,7 @@
 //! into 0 in one compare-exchange, so that no reference can be gained between the check and the switch.
 
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
-use crate::{AnonVmaId, AtomicPageFlags, MappingId, PageFlags, Pfn};
+use crate::{AnonVmaId, AtomicPageFlags, MappingId, PageFlags};
 
 /// What a page belongs to (Linux: `page->mapping`, with bit 0 for anonymous pages).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -357,74 +357,6 @@ impl Default for Page {
     }
 }
 
-/// The page map: the descriptors of a range of frames (Linux: `mem_map`).
-#[derive(Clone, Copy, Debug)]
-pub struct PageMap<'s> {
-    base: Pfn,
-    pages: &'s [Page],
-}
-
-impl<'s> PageMap<'s> {
-    /// Makes a map whose first descriptor is that of frame `base`.
-    #[must_use]
-    #[inline]
-    pub const fn new(base: Pfn, pages: &'s [Page]) -> Self {
-        Self { base, pages }
-    }
-
-    /// Returns the descriptor of `pfn` (Linux: `pfn_to_page`), or `None` for a frame outside the map.
-    #[must_use]
-    #[inline]
-    pub fn page(&self, pfn: Pfn) -> Option<&'s Page> {
-        self.pages.get(
-            pfn.raw()
-                .checked_sub(self.base.raw())
-                .and_then(|n| usize::try_from(n).ok())?,
-        )
-    }
-
-    /// Returns the descriptor that a list link of this map names.
-    #[inline]
-    pub(crate) fn at(&self, slot: u32) -> Option<&'s Page> {
-        self.pages.get(usize::try_from(slot).ok()?)
-    }
-
-    /// Returns the link number of `pfn`, or `None` for a frame outside the map.
-    #[inline]
-    pub(crate) fn slot(&self, pfn: Pfn) -> Option<u32> {
-        let n = pfn.raw().checked_sub(self.base.raw())?;
-        (n < self.pages.len() as u64).then_some(())?;
-        u32::try_from(n).ok()
-    }
-
-    /// Returns the frame of a link number.
-    #[inline]
-    pub(crate) fn pfn_at(&self, slot: u32) -> Option<Pfn> {
-        self.base.checked_add(u64::from(slot))
-    }
-
-    /// Returns the first frame.
-    #[must_use]
-    #[inline]
-    pub const fn base(&self) -> Pfn {
-        self.base
-    }
-
-    /// Returns how many frames there are.
-    #[must_use]
-    #[inline]
-    pub const fn len(&self) -> usize {
-        self.pages.len()
-    }
-
-    /// True for a map of no frames.
-    #[must_use]
-    #[inline]
-    pub const fn is_empty(&self) -> bool {
-        self.pages.is_empty()
-    }
-}
-
 /// How a kernel lets a thread sleep on a word, in the shape of a futex.
 ///
 /// Both may be called with a page lock held by the caller, never with a spin lock held.
@@ -487,15 +419,5 @@ mod tests {
         ] {
             assert_eq!(Mapping::from_word(mapping.to_word()), mapping);
         }
-    }
-
-    #[test]
-    fn a_frame_outside_the_map_has_no_descriptor() {
-        let pages = [(); 4].map(|_nothing| Page::new());
-        let map = PageMap::new(Pfn::new(100), &pages);
-        assert!(map.page(Pfn::new(99)).is_none());
-        assert!(map.page(Pfn::new(103)).is_some());
-        assert!(map.page(Pfn::new(104)).is_none());
-        assert!(map.page(Pfn::new(u64::MAX)).is_none());
     }
 }
