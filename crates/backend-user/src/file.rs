@@ -18,6 +18,7 @@ pub(crate) struct Cached {
     pub(crate) file: File,
     pub(crate) path: String,
     pub(crate) writable: bool,
+    pub(crate) mover: Mover,
     /// Pages it has; an access beyond is refused.
     pub(crate) pages: AtomicUsize,
     /// Where its first page should have its frame, so that all of it can be one mapping.
@@ -166,6 +167,9 @@ impl Place<'_> {
             self.copy(page, pfn)
         } else {
             let mut flags = self.young();
+            if self.kernel.options.learn_dirty && self.shared() && self.may_write() {
+                flags |= PteFlags::WRITE;
+            }
             if write {
                 descriptor.flags().edit(PageFlags::DIRTY, PageFlags::empty());
                 flags |= PteFlags::WRITE | PteFlags::DIRTY;
@@ -184,8 +188,11 @@ impl Cache for Kernel {
         slot.map_or(0, |(file, index)| lock(&self.cache).slots_of(file, index, page.pfn()))
     }
 
-    fn mover(&self, _page: &LockedPage) -> Mover {
-        Mover::Plain
+    fn mover(&self, page: &LockedPage) -> Mover {
+        let file = self.slot_of(page.pfn()).map(|(file, _)| file);
+        let areas = self.areas();
+        file.and_then(|file| areas.file(file))
+            .map_or(Mover::Plain, |file| file.mover)
     }
 
     fn switch(&self, pair: Pair<'_, LockedPage>) -> Result<u32, SlotChanged> {

@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use migrate_core::{Entry, Frames, LockedPage, PageRef, Rmap, Wait};
-use mm_types::{Mapping, PAGE_SIZE, PageFlags, Pte, PteFlags};
+use mm_types::{Mapping, PAGE_SIZE, PageFlags, Pte, PteFlags, Vpn};
 
 use crate::error::MachineError;
 use crate::file::Cached;
@@ -108,7 +108,7 @@ impl MappedFile {
         // First the size, then the mappings, then the pages: a fault that was under way maps a page before its mappings are
         // removed, or finds it beyond the end.
         self.cached.pages.store(pages, Ordering::Release);
-        kernel.unmap_file(&self.cached, pages)?;
+        kernel.zap_file(&self.cached, |index| index >= pages)?;
         loop {
             let next = lock(&kernel.cache)
                 .iter_from(self.cached.id, pages)
@@ -123,7 +123,7 @@ impl MappedFile {
             kernel.cut_off(&self.cached, index, page);
         }
         // A migration that was under way has mapped its page again: now nothing is in flight, and nothing comes back.
-        kernel.unmap_file(&self.cached, pages)
+        kernel.zap_file(&self.cached, |index| index >= pages)
     }
 }
 
@@ -161,24 +161,26 @@ impl Kernel {
         dirty || flags.contains(PageFlags::DIRTY)
     }
 
-    /// Removes every mapping of a file's pages from page `from` on (2.6.17 `unmap_mapping_range`). Private copies stay only where
-    /// the file's end has not passed them.
-    fn unmap_file(&self, file: &Cached, from: usize) -> Result<(), MachineError> {
+    /// Removes every mapping of the file's pages that are `gone`, private copies too (2.6.17 `unmap_mapping_range`).
+    pub(crate) fn zap_file(&self, file: &Cached, gone: impl Fn(usize) -> bool) -> Result<(), MachineError> {
         let areas = self.areas();
-        let spaces: Vec<_> = areas.vmas.of_file(file.id).map(|vma| (vma.space, *vma)).collect();
+        let vmas: Vec<_> = areas.vmas.of_file(file.id).copied().collect();
         drop(areas);
-        for (space, vma) in spaces {
-            let Some(mm) = self.areas().space(space).cloned() else {
+        for vma in vmas {
+            let Some(mm) = self.areas().space(vma.space).cloned() else {
                 continue;
             };
             let readers = self.readers(&mm);
             let mut owed = Vec::new();
             let areas = self.areas_mut();
-            let first = (from.saturating_sub(vma.pgoff)).saturating_add(vma.start.raw() as usize);
-            let end = vma.end.raw() as usize;
             let mut state = mm.lock();
-            if areas.vmas.get(vma.id).is_some() {
-                self.zap(&readers, &mm, &mut state, first.min(end)..end, &mut owed);
+            // Gone, or changed, since it was looked up: whoever changed it unmapped it, or split it in two that are both visited.
+            let now = areas.vmas.get(vma.id).copied().unwrap_or_default();
+            for page in (now.start.raw()..now.end.raw()).map(Vpn::new) {
+                if now.index(page).is_some_and(&gone) {
+                    let page = page.raw() as usize;
+                    self.zap(&readers, &mm, &mut state, page..page + 1, &mut owed);
+                }
             }
             let settled = mm.settle(self, &mut state);
             drop(state);
@@ -191,7 +193,7 @@ impl Kernel {
     }
 
     /// Takes a locked page out of its file (2.6.17 `truncate_complete_page`).
-    fn cut_off(&self, file: &Cached, index: usize, page: LockedPage) {
+    pub(crate) fn cut_off(&self, file: &Cached, index: usize, page: LockedPage) {
         let mut cache = lock(&self.cache);
         let there = cache.lookup(file.id, index) == Some(page.pfn());
         if there {

@@ -36,6 +36,7 @@ pub(crate) struct Place<'p> {
     pub(crate) vma: &'p Vma,
     pub(crate) state: &'p mut State,
     pub(crate) owed: &'p mut Vec<Pfn>,
+    pub(crate) tracer: Tracer<'p>,
 }
 
 impl Kernel {
@@ -49,6 +50,18 @@ impl Kernel {
         page: usize,
         write: bool,
         around: usize,
+    ) -> Result<Filled, MachineError> {
+        self.fill_noting(space, page, write, around, Tracer(self.trace.as_deref()))
+    }
+
+    /// As [`fill`](Self::fill), telling `tracer` what was mapped.
+    pub(crate) fn fill_noting(
+        &self,
+        space: &Arc<Mm>,
+        page: usize,
+        write: bool,
+        around: usize,
+        tracer: Tracer<'_>,
     ) -> Result<Filled, MachineError> {
         let areas = self.areas();
         let vma = *areas.vmas.find(space.site(page)).ok_or(MachineError::Denied)?;
@@ -64,6 +77,7 @@ impl Kernel {
             vma: &vma,
             state: &mut state,
             owed: &mut owed,
+            tracer,
         };
         let filled = match (space.read(page), vma.backing) {
             (Pte::Migration(entry), _) => Ok(Filled::Busy(entry.pfn())),
@@ -126,7 +140,7 @@ impl Place<'_> {
     pub(crate) fn map(&mut self, page: usize, pte: Pte) {
         self.set(page, pte);
         let site = self.space.site(page);
-        Tracer(self.kernel.trace.as_deref()).note(|| Event::Map { site, after: pte });
+        self.tracer.note(|| Event::Map { site, after: pte });
     }
 
     /// What every mapping made now has: it was used, where use is watched.
@@ -138,7 +152,7 @@ impl Place<'_> {
         }
     }
 
-    fn may_write(&self) -> bool {
+    pub(crate) fn may_write(&self) -> bool {
         self.vma.flags.contains(VmaFlags::WRITE)
     }
 
@@ -158,8 +172,9 @@ impl Place<'_> {
         // Whatever the entry says, the mapping is looked at again.
         self.state.unsettled(page, false);
         if !write || Pte::present(pfn, flags).writable() {
-            if used != flags {
-                self.set(page, Pte::present(pfn, used));
+            let dirty = if write { PteFlags::DIRTY } else { PteFlags::empty() };
+            if used | dirty != flags {
+                self.set(page, Pte::present(pfn, used | dirty));
             }
             return Ok(Filled::Accessible);
         }
@@ -228,7 +243,7 @@ impl Place<'_> {
         if self.may_write() {
             flags |= PteFlags::WRITE;
         }
-        if !self.shared() {
+        if !self.shared() && self.kernel.options.exclusive {
             flags |= PteFlags::EXCLUSIVE;
         }
         self.put_new(page, new, flags);

@@ -11,6 +11,7 @@ use crate::mm::{Mm, State};
 use crate::rmap::Slot;
 use crate::spaces::{Area, Space};
 use crate::sys::range::Prot;
+use crate::trace::Tracer;
 
 /// True for an anonymous area whose pages several spaces may have.
 fn is_shared_anon(vma: &Vma) -> bool {
@@ -206,6 +207,7 @@ impl Tables<'_> {
                 vma,
                 state: parent.1,
                 owed,
+                tracer: Tracer(kernel.trace.as_deref()),
             };
             place.complete(pages.clone())?;
         }
@@ -228,6 +230,7 @@ impl Tables<'_> {
                     vma: copy,
                     state: child.1,
                     owed,
+                    tracer: Tracer(kernel.trace.as_deref()),
                 };
                 place.copy(page, pfn)?;
                 continue;

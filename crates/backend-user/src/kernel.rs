@@ -55,6 +55,10 @@ pub(crate) struct Options {
     pub(crate) ballast: usize,
     /// Blocks of frames are made large pages of memory.
     pub(crate) large: bool,
+    /// An entry that may write lets the processor write only once it is dirty: so every first store is noticed.
+    pub(crate) learn_dirty: bool,
+    /// Entries of pages that one space has alone say so.
+    pub(crate) exclusive: bool,
     /// Make translations of restored pages at once.
     pub(crate) populate: bool,
 }
@@ -87,6 +91,8 @@ pub struct Kernel {
     pub(crate) faults: FaultCounts,
     pub(crate) refused: LastRefusals,
     hook: Hook,
+    /// Threads asleep on a page.
+    pub(crate) sleepers: AtomicUsize,
 }
 
 /// What is known of the process's mappings.
@@ -165,6 +171,7 @@ impl Kernel {
             faults: FaultCounts::default(),
             refused: LastRefusals::default(),
             hook: Hook::default(),
+            sleepers: AtomicUsize::new(0),
         };
         kernel.look_at_mappings();
         Ok(kernel)
@@ -282,13 +289,20 @@ impl Kernel {
         self.new_page(pfn)
     }
 
-    /// Sleeps while the page may be locked.
+    /// Sleeps while the page may be locked. Async-signal-safe.
     pub(crate) fn wait_unlocked(&self, pfn: Pfn) {
         if let Some(page) = self.page(pfn) {
             if let Some(seen) = page.flags().announce_wait(PageFlags::LOCKED) {
-                futex::wait(page.flags().word(), seen, None);
+                self.sleep(page, seen);
             }
         }
+    }
+
+    /// Sleeps on a page's flag word while it is `seen`; counted, so that tests know when somebody sleeps.
+    pub(crate) fn sleep(&self, page: &Page, seen: u32) {
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        futex::wait(page.flags().word(), seen, None);
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Opens a page lock taken by `try_lock` on the descriptor.

@@ -46,7 +46,7 @@ pub struct Builder {
     frames_per_node: usize,
     areas: usize,
     bind: bool,
-    options: Options,
+    pub(crate) options: Options,
     trace: Option<Arc<Recording>>,
 }
 
@@ -72,6 +72,8 @@ impl Machine {
                 around: 16,
                 ballast: 2048,
                 large: true,
+                learn_dirty: false,
+                exclusive: true,
                 populate: false,
             },
             trace: None,
@@ -169,6 +171,7 @@ impl Machine {
             file,
             path: path.display().to_string(),
             writable,
+            mover: migrate_core::Mover::Plain,
             pages: AtomicUsize::new(pages),
             placed: OnceLock::new(),
         });

@@ -38,6 +38,8 @@ pub(crate) struct State {
     pub(crate) edges: usize,
     /// Pages that were not used since the last look are inaccessible.
     pub(crate) tracking: bool,
+    /// A writable entry lets the processor write only once it is dirty.
+    pub(crate) learn_dirty: bool,
     /// Pages resident, in flight ones among them.
     pub(crate) resident: usize,
     /// Where the pages of an area should have their frames: first page, pages, frame of the first.
@@ -105,7 +107,7 @@ enum Change {
 
 impl Mm {
     /// Reserves a space of `pages` pages.
-    pub(crate) fn new(id: SpaceId, pages: usize) -> Result<Self, MapError> {
+    pub(crate) fn new(id: SpaceId, pages: usize, learn_dirty: bool) -> Result<Self, MapError> {
         let range = PageRange::reserve(pages)?;
         Ok(Self {
             id,
@@ -116,6 +118,7 @@ impl Mm {
                 real: vec![Real::NOTHING; pages].into_boxed_slice(),
                 edges: 0,
                 tracking: false,
+                learn_dirty,
                 resident: 0,
                 placed: Vec::new(),
             }),
@@ -303,7 +306,7 @@ impl State {
     fn prot(&self, pte: Pte) -> Prot {
         if self.tracking && !pte.young() {
             Prot::None
-        } else if pte.writable() {
+        } else if pte.writable() && (!self.learn_dirty || pte.dirty()) {
             Prot::ReadWrite
         } else {
             Prot::Read

@@ -4,12 +4,15 @@
 //! out and are met here, as the core's [`Readers`] say. What is changed in the table is made real before the table lock
 //! opens.
 
+use core::mem::ManuallyDrop;
 use core::ops::Range;
-use std::sync::Arc;
+use core::sync::atomic::Ordering;
+use std::sync::{Arc, RwLockWriteGuard};
 
 use migrate_core::Readers;
-use mm_types::{EntryStyle, PageFlags, Pfn, Pte, Site, Vma, VmaFlags, Vpn};
+use mm_types::{EntryStyle, PageFlags, Pfn, Pte, Vma, VmaFlags, Vpn};
 
+use crate::areas::Areas;
 use crate::error::MachineError;
 use crate::kernel::Kernel;
 use crate::mm::{Mm, State};
@@ -142,6 +145,7 @@ impl Space {
                 flags - VmaFlags::WRITE
             }
         })?;
+        let style = kernel.style();
         let mut state = self.mm().lock();
         for page in area.range() {
             let pte = self.mm().read(page);
@@ -150,7 +154,7 @@ impl Space {
             }
             let anon = kernel.is_anon(pte.pfn());
             let mut slot = Slot::new(kernel, self.mm(), &mut state, page, &Vma::default(), &mut owed);
-            let _ = readers.protect(&mut slot, allow_write, anon, EntryStyle::Lossless);
+            let _ = readers.protect(&mut slot, allow_write, anon, style);
         }
         let settled = self.mm().settle(kernel, &mut state);
         drop(state);
@@ -168,54 +172,67 @@ impl Space {
     pub fn remap(&self, area: Area, pages: usize) -> Result<Area, MachineError> {
         self.owns(&area)?;
         let kernel = &self.inner.machine.kernel;
-        let mm = self.mm();
-        let readers = kernel.readers(mm);
-        let mut owed = Vec::new();
-        let mut areas = kernel.areas_mut();
+        let areas = kernel.areas_mut();
         let first = self.free_pages(&areas, pages)?;
-        let at = Site::new(self.id(), Vpn::new(area.first as u64));
+        kernel.remap(self.mm(), areas, area.range(), first..first + pages)?;
+        Ok(self.area(first..first + pages))
+    }
+}
+
+impl Kernel {
+    /// Moves pages of a space to a free place in it; what does not fit there is unmapped.
+    pub(crate) fn remap(
+        &self,
+        mm: &Arc<Mm>,
+        mut areas: RwLockWriteGuard<'_, Areas>,
+        from: Range<usize>,
+        to: Range<usize>,
+    ) -> Result<(), MachineError> {
+        let mut owed = Vec::new();
+        let (at, end) = (mm.site(from.start), Vpn::new(from.end as u64));
         let old = *areas.vmas.find(at).ok_or(MachineError::OutOfArea)?;
-        if old.end.raw() < area.range().end as u64 {
+        if old.end < end {
             return Err(MachineError::OutOfArea);
         }
         // Pages keep their index, so that the reverse map finds them at the new place; and the new area comes after the old
         // one in every walk.
         let new = Vma {
-            start: Vpn::new(first as u64),
-            end: Vpn::new((first + pages) as u64),
+            start: Vpn::new(to.start as u64),
+            end: Vpn::new(to.end as u64),
             pgoff: old.index(at.page).unwrap_or(0),
             ..old
         };
         areas.add_child(&old, new)?;
         let mut state = mm.lock();
-        for n in 0..pages.min(area.pages) {
-            relocate(kernel, &readers, mm, &mut state, (area.first + n, first + n), &mut owed);
+        for (from, to) in from.clone().zip(to) {
+            relocate(self, mm, &mut state, (from, to), &mut owed);
         }
-        kernel.zap(&readers, mm, &mut state, area.range(), &mut owed);
-        let settled = mm.settle(kernel, &mut state);
+        // Its end takes the areas, which are the caller's lock: never while they are held, a panic included.
+        let readers = ManuallyDrop::new(self.readers(mm));
+        self.zap(&readers, mm, &mut state, from, &mut owed);
+        let settled = mm.settle(self, &mut state);
         drop(state);
-        let end = Vpn::new(area.range().end as u64);
-        let removed = areas.remove(self.id(), at.page, end);
+        let removed = areas.remove(mm.id, at.page, end);
         drop(areas);
-        readers.finish();
-        kernel.free_owed(&mut owed);
+        ManuallyDrop::into_inner(readers).finish();
+        self.free_owed(&mut owed);
         settled?;
-        removed?;
-        Ok(self.area(first..first + pages))
+        removed
+    }
+
+    /// What entries remember, under the rules that are followed now.
+    fn style(&self) -> EntryStyle {
+        if self.runs_2006.load(Ordering::Relaxed) == 0 {
+            EntryStyle::Lossless
+        } else {
+            EntryStyle::Lossy
+        }
     }
 }
 
 /// Moves one entry within a table: the core's `relocate` takes two entries at a time, and here both are of one table, whose lock
 /// cannot be lent twice; the order is the same: filled first, then cleared.
-fn relocate(
-    kernel: &Kernel,
-    readers: &SpaceReaders<'_>,
-    mm: &Mm,
-    state: &mut State,
-    (from, to): (usize, usize),
-    owed: &mut Vec<Pfn>,
-) {
-    let _ = readers;
+fn relocate(kernel: &Kernel, mm: &Mm, state: &mut State, (from, to): (usize, usize), owed: &mut Vec<Pfn>) {
     let source = mm.read(from);
     if source.is_none() {
         return;

@@ -58,7 +58,7 @@ impl Space {
         }
         let kernel = &machine.kernel;
         let mut areas = kernel.areas_mut();
-        let mm = Arc::new(Mm::new(areas.next_space(), pages)?);
+        let mm = Arc::new(Mm::new(areas.next_space(), pages, kernel.options.learn_dirty)?);
         let handler = Arc::new(Handler {
             kernel: kernel.clone(),
             space: mm.clone(),

@@ -9,7 +9,6 @@ use mm_types::{CountMismatch, Mapping, PageFlags, Pfn, Pte, Site, SpaceId};
 use crate::kernel::Kernel;
 use crate::mm::Mm;
 use crate::server::FREE_FRAME;
-use crate::sys::futex;
 use crate::sys::server::Request;
 
 /// One space, seen from a fault handler.
@@ -43,7 +42,7 @@ fn wait_on(kernel: &Kernel, space: &Mm, page: usize, look: &mut dyn FnMut(Pte) -
         return;
     };
     if space.word(page) == seen && look(pte).is_some() {
-        futex::wait(named.flags().word(), word, None);
+        kernel.sleep(named, word);
     }
 }
 
