@@ -1,232 +1,29 @@
 //! Moving pages: one call that isolates, finds targets, runs the core, and puts back.
 
 use core::num::NonZeroU32;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use core::time::Duration;
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
 use migrate_core::{
-    Args, Frames, FromFn, Isolated, List, Lru, MAX_PASSES, MODERN, MapList, PageRef, Profile, Slot, Tally, UsesPageMap,
-    migrate_pages, migrate_pages_nowait, migrate_prep, putback_lru_pages,
+    Args, Frames, FromFn, Isolated, List, Lru, MapList, PageRef, Profile, Slot, UsesPageMap, migrate_pages,
+    migrate_pages_nowait, migrate_prep, putback_lru_pages,
 };
 use mm_types::trace::{Event, Observer};
-use mm_types::{ListId, Mode, NodeId, Outcome, PageList, Pfn, Pte, PteFlags, Reason, Refusal, Rules, Site};
+use mm_types::{ListId, NodeId, Outcome, PageList, Pfn, Pte, PteFlags, Refusal, Rules};
 
 use crate::error::MachineError;
 use crate::kernel::{Kernel, lock};
 use crate::machine::Machine;
 use crate::mm::Mm;
-use crate::spaces::Area;
+use crate::report::Report;
+use crate::request::{Migrate, Pages};
 
 /// Room for pages in flight, kept from one call to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     slots: Vec<Slot<Kernel>>,
-}
-
-/// Which pages.
-#[derive(Clone, Copy, Debug)]
-pub enum Pages<'p> {
-    /// Those of an area that are there.
-    Area(&'p Area),
-    /// Those mapped at these places.
-    Sites(&'p [Site]),
-    /// These frames.
-    Frames(&'p [Pfn]),
-    /// All pages of a node.
-    Node(NodeId),
-}
-
-impl<'p> From<&'p Area> for Pages<'p> {
-    fn from(area: &'p Area) -> Self {
-        Self::Area(area)
-    }
-}
-
-impl<'p> From<&'p [Site]> for Pages<'p> {
-    fn from(sites: &'p [Site]) -> Self {
-        Self::Sites(sites)
-    }
-}
-
-/// A migration to be made.
-pub struct Migrate<'m> {
-    /// Which pages. Those in neighbouring places go to neighbouring frames, so give them in order.
-    pub pages: Pages<'m>,
-    /// The node to move them to.
-    pub to: NodeId,
-    /// Whose rules.
-    pub profile: &'m Profile,
-    /// What the run may wait for.
-    pub mode: Mode,
-    /// Why.
-    pub reason: Reason,
-    /// Pages in flight at a time, at least 1. Each is blocked for about as long as all of them take.
-    pub batch: usize,
-    /// Looked at between batches: when it is true, the run ends after the batch it is in.
-    pub stop: Option<&'m AtomicBool>,
-    /// Told what became of each page, by its frame before.
-    pub outcome: Option<&'m mut dyn FnMut(Pfn, Outcome)>,
-}
-
-impl core::fmt::Debug for Migrate<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Migrate")
-            .field("pages", &self.pages)
-            .field("to", &self.to)
-            .field("profile", &self.profile.rules)
-            .field("mode", &self.mode)
-            .field("batch", &self.batch)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<'m> Migrate<'m> {
-    /// Moves `pages` to node `to`: today's rules, never sleeping, 512 pages at a time.
-    #[must_use]
-    pub fn new(pages: impl Into<Pages<'m>>, to: NodeId) -> Self {
-        Self {
-            pages: pages.into(),
-            to,
-            profile: &MODERN,
-            mode: Mode::Async,
-            reason: Reason::SyscallOrCpuset,
-            batch: MODERN.max_batch,
-            stop: None,
-            outcome: None,
-        }
-    }
-
-    /// Sets whose rules are followed.
-    #[must_use]
-    pub fn profile(mut self, profile: &'m Profile) -> Self {
-        self.profile = profile;
-        self
-    }
-
-    /// Sets what the run may wait for.
-    #[must_use]
-    pub fn mode(mut self, mode: Mode) -> Self {
-        self.mode = mode;
-        self
-    }
-
-    /// Sets why.
-    #[must_use]
-    pub fn reason(mut self, reason: Reason) -> Self {
-        self.reason = reason;
-        self
-    }
-
-    /// Sets how many pages are in flight at a time.
-    #[must_use]
-    pub fn batch(mut self, pages: usize) -> Self {
-        self.batch = pages.max(1);
-        self
-    }
-
-    /// Sets what ends the run early.
-    #[must_use]
-    pub fn stop(mut self, stop: &'m AtomicBool) -> Self {
-        self.stop = Some(stop);
-        self
-    }
-
-    /// Sets who is told what became of each page.
-    #[must_use]
-    pub fn outcome(mut self, outcome: &'m mut dyn FnMut(Pfn, Outcome)) -> Self {
-        self.outcome = Some(outcome);
-        self
-    }
-}
-
-/// Pages that stayed for one reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stayed {
-    /// The reason, with the holder of the first such page.
-    pub refusal: Refusal,
-    /// How many.
-    pub pages: u64,
-    /// One of them.
-    pub example: Pfn,
-}
-
-/// What a migration did, in pages.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// Moved to the node.
-    pub moved: u64,
-    /// Freed by their users meanwhile.
-    pub freed: u64,
-    /// On the node already.
-    pub already: u64,
-    /// No page was there.
-    pub absent: u64,
-    /// Stayed, by the word of their refusal.
-    pub stayed: Vec<Stayed>,
-    /// Attempts refused for now, by pass.
-    pub retried: [u64; MAX_PASSES],
-    /// Runs of the core.
-    pub batches: u64,
-    /// Time from the first isolation to the last putback.
-    pub wall: Duration,
-    /// It was told to stop before the end.
-    pub stopped: bool,
-}
-
-impl Report {
-    /// Returns how many pages stayed.
-    #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.stayed.iter().map(|stayed| stayed.pages).sum()
-    }
-
-    /// Returns how many attempts were refused for now.
-    #[must_use]
-    pub fn retries(&self) -> u64 {
-        self.retried.iter().sum()
-    }
-
-    fn stay(&mut self, pfn: Pfn, refusal: Refusal) {
-        let known = self
-            .stayed
-            .iter_mut()
-            .find(|stayed| stayed.refusal.word() == refusal.word());
-        match known {
-            Some(stayed) => stayed.pages += 1,
-            None => self.stayed.push(Stayed {
-                refusal,
-                pages: 1,
-                example: pfn,
-            }),
-        }
-    }
-
-    /// Adds what another migration did.
-    pub fn add(&mut self, other: &Self) {
-        self.moved += other.moved;
-        self.freed += other.freed;
-        self.already += other.already;
-        self.absent += other.absent;
-        self.batches += other.batches;
-        self.wall += other.wall;
-        self.stopped |= other.stopped;
-        for (sum, n) in self.retried.iter_mut().zip(other.retried) {
-            *sum += n;
-        }
-        for stayed in &other.stayed {
-            let known = self
-                .stayed
-                .iter_mut()
-                .find(|s| s.refusal.word() == stayed.refusal.word());
-            match known {
-                Some(sum) => sum.pages += stayed.pages,
-                None => self.stayed.push(*stayed),
-            }
-        }
-    }
 }
 
 /// The places of a request, one after the other.
@@ -453,7 +250,7 @@ fn run<O: Observer>(kernel: &Kernel, request: Migrate<'_>, slots: &mut [Slot<Ker
         };
         drop(targets);
         report.batches += 1;
-        add_retries(&mut report, &tally);
+        report.add_retries(&tally);
         putback_lru_pages::<_, O>(kernel, &mut from, observer);
         putback_lru_pages::<_, O>(kernel, &mut failed, observer);
     }
@@ -528,10 +325,4 @@ fn isolate<O: Observer>(
         stayed(report, pfn, refusal);
     }
     places.len() < room
-}
-
-fn add_retries(report: &mut Report, tally: &Tally) {
-    for (sum, n) in report.retried.iter_mut().zip(tally.retried) {
-        *sum += u64::from(n);
-    }
 }
