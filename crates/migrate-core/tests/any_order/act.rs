@@ -70,6 +70,12 @@ impl World {
                 let op = if write { Op::Write(self.new_word()) } else { Op::Read };
                 return Some(self.access(pick(&swapped, at)?, 0, op, observer));
             }
+            Step::Again { nth, write } => {
+                // The same CPU: what it remembers of the place must not be used where the place has changed.
+                let (site, cpu) = *self.recent.borrow().iter().rev().nth(nth.into())?;
+                let op = if write { Op::Write(self.new_word()) } else { Op::Read };
+                return Some(self.access(site, cpu, op, observer));
+            }
             Step::Fork { space: at } => {
                 let parent = space(at)?;
                 let ever = self.counts.borrow().get("spaces").copied().unwrap_or(0) as usize;
@@ -304,6 +310,7 @@ impl World {
             Op::Write(word) => format!("write {} {word:#x} on cpu {cpu}", site_name(site)),
         };
         self.note(what.clone());
+        self.recent.borrow_mut().push((site, cpu));
         let expected = self.reference.borrow().access(site, op);
         let found = self.model.access(ActorId::new(cpu.into()), site, op, observer);
         match found {

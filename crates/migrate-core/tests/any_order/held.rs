@@ -18,6 +18,8 @@ pub(crate) struct Held {
     pub(crate) busy: Vec<Pfn>,
     pub(crate) isolated: VecDeque<Isolated<PageRef>>,
     pub(crate) files: Vec<MappingId>,
+    /// How often a thread would have slept.
+    pub(crate) woken: usize,
 }
 
 impl Held {
@@ -49,6 +51,7 @@ pub(crate) fn wake_by_holders(model: &Model, held: &Shared) {
     model.on_sleep(move |model| {
         let (locked, busy) = {
             let mut held = lock(&held);
+            held.woken += 1;
             let locked = held.locks.pop();
             let busy = if locked.is_none() { held.busy.pop() } else { None };
             (locked, busy)

@@ -9,12 +9,12 @@ use std::collections::{BTreeMap, VecDeque};
 use migrate_core::fixture::Recording;
 use migrate_core::model::Model;
 use migrate_core::{
-    Args, Cache, Edge, Frames, FromFn, Hook, Hooked, HookedTarget, Isolated, LINUX_2_6_17, MODERN, MoveOrder, Mover,
-    NewPages, PageRef, Profile, Slot, SwapCacheEntries, Tally, Target, Verdict, isolate_lru_page, migrate_pages,
+    Args, Edge, Frames, FromFn, Hook, Hooked, HookedTarget, Isolated, LINUX_2_6_17, MODERN, MoveOrder, Mover, NewPages,
+    PageRef, Profile, Slot, SwapCacheEntries, Tally, Target, Verdict, isolate_lru_page, migrate_pages,
     migrate_pages_nowait, migrate_prep, putback_lru_pages,
 };
 use mm_types::trace::{Event, check_events, text_of};
-use mm_types::{EntryStyle, Mapping, Outcome, PageFlags, Pfn, Pte, PteFlags, Reason, Refusal, Rules, Site};
+use mm_types::{EntryStyle, Mapping, Mode, Outcome, PageFlags, Pfn, Pte, PteFlags, Reason, Refusal, Rules, Site};
 
 use super::step::Migrate;
 use super::world::{World, site_name};
@@ -33,6 +33,9 @@ struct Ran {
     bound: BTreeMap<Pfn, Bound>,
     outcomes: Vec<(Pfn, Outcome)>,
     tally: Tally,
+    /// How often the run made others go on, because it would have slept.
+    slept: usize,
+    may_sleep: bool,
 }
 
 /// What the world says of a page before a run, as long as nobody acts meanwhile.
@@ -42,8 +45,10 @@ enum Bound {
     ToMove,
     /// Only the isolation holds it.
     ToBeFreed,
-    /// Somebody holds a reference or a pin for longer than the run.
+    /// Somebody holds a reference for longer than the run, or it may not move.
     ToStay,
+    /// It is pinned, and nothing else is noticed before that.
+    Pinned,
     /// Depends on who gives up what.
     Either,
 }
@@ -54,14 +59,25 @@ fn pfns(list: &Pages) -> Vec<Pfn> {
 
 impl World {
     /// Whose page it is decides what must become of it.
-    fn bound(&self, pfn: Pfn, profile: &Profile) -> Bound {
-        let model = &self.model;
-        let (page, flags) = (model.page(pfn), self.flags(pfn));
+    fn bound(&self, pfn: Pfn, profile: &Profile, mode: Mode) -> Bound {
+        let (page, flags) = (self.model.page(pfn), self.flags(pfn));
         let held = self.held();
-        if held.refs.iter().any(|page| page.pfn() == pfn) || held.pins.contains(&pfn) {
+        let locked = held.locks.iter().any(|page| page.pfn() == pfn);
+        let written = flags.contains(PageFlags::WRITEBACK);
+        // Who sleeps for a page long enough gets it: holders go on one by one.
+        let waits = profile.rules == Rules::Linux2617 || mode == Mode::Sync;
+        let few = held.locks.len() + held.busy.len() + held.written(&self.model).len() < 4;
+        if held.pins.contains(&pfn) {
+            return if locked || written {
+                Bound::ToStay
+            } else {
+                Bound::Pinned
+            };
+        }
+        if held.refs.iter().any(|page| page.pfn() == pfn) {
             return Bound::ToStay;
         }
-        if held.locks.iter().any(|page| page.pfn() == pfn) || held.busy.contains(&pfn) {
+        if (locked || written || held.busy.contains(&pfn)) && !(waits && few) {
             return Bound::Either;
         }
         drop(held);
@@ -71,32 +87,16 @@ impl World {
         if profile.mlocked_stays && self.is_mlocked(pfn) {
             return Bound::ToStay;
         }
-        let orphan = page.mapping() == Mapping::None;
-        if orphan || flags.contains(PageFlags::WRITEBACK) {
-            return Bound::Either;
-        }
         let dirty = flags.contains(PageFlags::DIRTY) || self.entries().values().any(|pte| pte.maps(pfn) && pte.dirty());
-        let mover = {
-            let Some(page) = model.get(pfn) else {
-                return Bound::Either;
-            };
-            match model.try_lock(page) {
-                Ok(locked) => {
-                    let mover = Cache::mover(model, &locked);
-                    let page = model.unlock(locked);
-                    model.put(page);
-                    mover
-                }
-                Err(page) => {
-                    model.put(page);
-                    return Bound::Either;
-                }
-            }
-        };
-        match mover {
-            Mover::Never => Bound::ToStay,
-            Mover::Fallback if dirty => Bound::Either,
-            Mover::Fallback | Mover::Plain | Mover::Buffers => Bound::ToMove,
+        match page.mapping() {
+            // Only its private data keep it.
+            Mapping::None => Bound::Either,
+            Mapping::Anon(_) => Bound::ToMove,
+            Mapping::File(file) => match self.mover(file) {
+                Mover::Never => Bound::ToStay,
+                Mover::Fallback if dirty => Bound::Either,
+                Mover::Fallback | Mover::Plain | Mover::Buffers => Bound::ToMove,
+            },
         }
     }
 
@@ -155,14 +155,20 @@ impl World {
             alone: migrate.middle.is_empty() && migrate.fails.is_empty(),
             before: self.entries(),
             flags: listed.iter().map(|pfn| (*pfn, self.flags(*pfn))).collect(),
-            bound: listed.iter().map(|pfn| (*pfn, self.bound(*pfn, profile))).collect(),
+            bound: listed
+                .iter()
+                .map(|pfn| (*pfn, self.bound(*pfn, profile, migrate.mode)))
+                .collect(),
             from: listed,
             outcomes: Vec::new(),
             tally: Tally::default(),
+            slept: 0,
+            may_sleep: profile.blocks(migrate.mode),
         };
         let (mut moved, mut failed) = (Pages::new(), Pages::new());
         let (edges, trouble) = (Cell::new(0usize), RefCell::new(None));
         let hook = |edge: Edge| self.before(migrate, profile, edge, &edges, &trouble, &recording);
+        let woken = self.held().woken;
         self.in_run.set(true);
         let lists = (&mut from, &mut moved, &mut failed);
         match migrate.targets {
@@ -203,6 +209,7 @@ impl World {
             }
         }
         self.in_run.set(false);
+        ran.slept = self.held().woken - woken;
         let lists = [pfns(&from), pfns(&moved), pfns(&failed)];
         for list in [&mut from, &mut moved, &mut failed] {
             putback_lru_pages(model, list, &recording);
@@ -340,6 +347,9 @@ impl Ran {
             return Err(format!("{} pages, and the tally is {:?}", self.from.len(), self.tally));
         }
         if self.alone {
+            if self.slept > 0 && !self.may_sleep {
+                return Err(format!("an asynchronous run slept {} times (I31)", self.slept));
+            }
             self.check_bounds(&last)?;
             self.check_entries(world, &last)?;
         }
@@ -355,6 +365,7 @@ impl Ran {
                 Bound::ToMove => !enough || matches!(outcome, Some(Outcome::Moved { .. })),
                 Bound::ToBeFreed => outcome == Some(&Outcome::Freed),
                 Bound::ToStay => !matches!(outcome, Some(Outcome::Moved { .. } | Outcome::Freed)),
+                Bound::Pinned => matches!(outcome, Some(Outcome::Refused(Refusal::Pinned { .. }))),
                 Bound::Either => true,
             };
             // Without a new page even a page that its users freed may not be reached.

@@ -31,6 +31,10 @@ pub(crate) enum Step {
         at: u8,
         cpu: u8,
     },
+    Again {
+        nth: u8,
+        write: bool,
+    },
     Fork {
         space: u8,
     },
@@ -168,6 +172,7 @@ fn call() -> impl Strategy<Value = Step> {
         3 => map(),
         10 => (at(), 0..4u8).prop_map(|(at, cpu)| Step::Read { at, cpu }),
         18 => (at(), 0..4u8).prop_map(|(at, cpu)| Step::Write { at, cpu }),
+        5 => (0..4u8, any::<bool>()).prop_map(|(nth, write)| Step::Again { nth, write }),
         3 => at().prop_map(|space| Step::Fork { space }),
         1 => at().prop_map(|space| Step::Exit { space }),
         3 => (at(), pages(), any::<bool>()).prop_map(|(at, pages, write)| Step::Protect { at, pages, write }),
@@ -200,9 +205,12 @@ fn call() -> impl Strategy<Value = Step> {
 }
 
 fn migrate() -> impl Strategy<Value = Migrate> {
+    // Several calls at one edge, so that what one of them changed is used by the next before the run goes on.
+    let at_once =
+        (0..40u8, vec(call(), 1..4)).prop_map(|(edge, calls)| calls.into_iter().map(move |call| (edge, call)));
     let middle = prop_oneof![
         1 => Just(Vec::new()),
-        1 => vec((0..40u8, call()), 1..5),
+        1 => vec(at_once, 1..3).prop_map(|calls| calls.into_iter().flatten().collect()),
     ];
     let fails = prop_oneof![
         4 => Just(Vec::new()),

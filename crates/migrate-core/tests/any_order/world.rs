@@ -16,6 +16,8 @@ use super::step::Case;
 pub(crate) const FRAMES: u64 = 160;
 /// Pages of each file.
 pub(crate) const FILE: usize = 4;
+/// Each file's way to move.
+const MOVERS: [Mover; 4] = [Mover::Plain, Mover::Buffers, Mover::Fallback, Mover::Never];
 /// Spaces alive at a time, and ever.
 pub(crate) const ALIVE: usize = 4;
 pub(crate) const SPACES: usize = 16;
@@ -28,6 +30,8 @@ pub(crate) struct World {
     held: Shared,
     log: RefCell<Vec<String>>,
     pub(crate) words: Cell<u64>,
+    /// Every access so far, and the CPU that made it.
+    pub(crate) recent: RefCell<Vec<(Site, u8)>>,
     /// A migration is in progress: nobody may sleep for its pages.
     pub(crate) in_run: Cell<bool>,
     /// The canonical trace of the last run.
@@ -61,8 +65,7 @@ impl World {
             WritePage::FailsUnlocked,
         ];
         let writes = writes[usize::from(case.writes) % writes.len()];
-        let movers = [Mover::Plain, Mover::Buffers, Mover::Fallback, Mover::Never];
-        let files: Vec<MappingId> = movers.map(|mover| model.create_file(FILE, mover, writes)).into();
+        let files: Vec<MappingId> = MOVERS.map(|mover| model.create_file(FILE, mover, writes)).into();
         let words = |file: &MappingId| (0..FILE).filter_map(|index| model.stored(*file, index)).collect();
         let reference = Reference {
             spaces: vec![model.new_space()],
@@ -80,6 +83,7 @@ impl World {
             held,
             log: RefCell::new(vec![log]),
             words: Cell::new(0),
+            recent: RefCell::default(),
             in_run: Cell::new(false),
             trace: RefCell::default(),
             counts: RefCell::default(),
@@ -122,6 +126,10 @@ impl World {
             .into_iter()
             .flat_map(|file| (0..FILE).filter_map(move |index| self.model.cached(file, index)));
         mapped.chain(cached).filter(|pfn| seen.insert(*pfn)).collect()
+    }
+
+    pub(crate) fn mover(&self, file: MappingId) -> Mover {
+        MOVERS[file.raw() as usize]
     }
 
     pub(crate) fn flags(&self, pfn: Pfn) -> PageFlags {
