@@ -69,6 +69,9 @@ fn several_spaces_read_a_file_while_its_pages_move() {
                 }
             });
         }
+        while file.resident() < PAGES {
+            thread::yield_now();
+        }
         let moved: u64 = (0..50).map(|round| move_all(&machine, round)).sum();
         stop.store(true, Ordering::Relaxed);
         assert!(moved > 0);
