@@ -206,8 +206,10 @@ fn call() -> impl Strategy<Value = Step> {
 
 fn migrate() -> impl Strategy<Value = Migrate> {
     // Several calls at one edge, so that what one of them changed is used by the next before the run goes on.
-    let at_once =
-        (0..40u8, vec(call(), 1..4)).prop_map(|(edge, calls)| calls.into_iter().map(move |call| (edge, call)));
+    let again = (0..4u8, any::<bool>()).prop_map(|(nth, write)| Step::Again { nth, write });
+    let edge = prop_oneof![0..10u8, 0..40u8];
+    let at_once = (edge, vec(prop_oneof![2 => call(), 1 => again], 1..5))
+        .prop_map(|(edge, calls)| calls.into_iter().map(move |call| (edge, call)));
     let middle = prop_oneof![
         1 => Just(Vec::new()),
         1 => vec(at_once, 1..3).prop_map(|calls| calls.into_iter().flatten().collect()),
