@@ -204,43 +204,79 @@ fn call() -> impl Strategy<Value = Step> {
     prop_oneof![5 => programs, 4 => kernel]
 }
 
-fn migrate() -> impl Strategy<Value = Migrate> {
-    // Several calls at one edge, so that what one of them changed is used by the next before the run goes on.
-    let again = (0..4u8, any::<bool>()).prop_map(|(nth, write)| Step::Again { nth, write });
-    let edge = prop_oneof![0..10u8, 0..40u8];
-    let at_once = (edge, vec(prop_oneof![2 => call(), 1 => again], 1..5))
-        .prop_map(|(edge, calls)| calls.into_iter().map(move |call| (edge, call)));
-    let middle = prop_oneof![
-        1 => Just(Vec::new()),
-        1 => vec(at_once, 1..3).prop_map(|calls| calls.into_iter().flatten().collect()),
-    ];
-    let fails = prop_oneof![
-        4 => Just(Vec::new()),
-        1 => vec(0..40u8, 1..3),
-    ];
+fn again() -> impl Strategy<Value = Step> {
+    (0..4u8, any::<bool>()).prop_map(|(nth, write)| Step::Again { nth, write })
+}
+
+/// Several calls at one edge, so that what one of them changed is used by the next before the run goes on.
+fn at_once(edge: impl Strategy<Value = u8>) -> impl Strategy<Value = Vec<(u8, Step)>> {
+    let calls = vec(prop_oneof![2 => call(), 1 => again()], 1..5);
+    (edge, calls).prop_map(|(edge, calls)| calls.into_iter().map(|call| (edge, call)).collect())
+}
+
+/// A run in which others do `middle`, and at most so many edges fail.
+fn migrate(
+    middle: impl Strategy<Value = Vec<(u8, Step)>>,
+    fails: impl Strategy<Value = Vec<u8>>,
+) -> impl Strategy<Value = Step> {
     let mode = prop_oneof![Just(Mode::Async), Just(Mode::SyncLight), Just(Mode::Sync)];
     let pages = (any::<u8>(), 1..9u8, any::<bool>());
     let how = (mode, prop::bool::weighted(0.1), 1..9u8, any::<bool>());
     (pages, how, prop::option::weighted(0.6, 0..9u8), middle, fails).prop_map(
-        |((at, pages, isolated), (mode, other_rules, batch, moved), targets, middle, fails)| Migrate {
-            at,
-            pages,
-            isolated,
-            mode,
-            other_rules,
-            batch,
-            targets,
-            moved,
-            middle,
-            fails,
+        |((at, pages, isolated), (mode, other_rules, batch, moved), targets, middle, fails)| {
+            Step::Migrate(Migrate {
+                at,
+                pages,
+                isolated,
+                mode,
+                other_rules,
+                batch,
+                targets,
+                moved,
+                middle,
+                fails,
+            })
         },
     )
 }
 
 /// A case of any length up to `steps`.
-pub(crate) fn case(steps: usize) -> impl Strategy<Value = Case> {
-    let step = prop_oneof![4 => call(), 1 => migrate().prop_map(Step::Migrate)];
-    (0..6u8, vec(map(), 1..4), vec(step, 1..steps)).prop_map(|(writes, maps, steps)| Case { writes, maps, steps })
+pub(crate) fn any_case(steps: usize) -> BoxedStrategy<Case> {
+    let at_once = at_once(prop_oneof![0..10u8, 0..40u8]);
+    let middle = prop_oneof![
+        1 => Just(Vec::new()),
+        1 => vec(at_once, 1..3).prop_map(|calls| calls.concat()),
+    ];
+    let fails = prop_oneof![
+        4 => Just(Vec::new()),
+        1 => vec(0..40u8, 1..3),
+    ];
+    let step = prop_oneof![4 => call(), 1 => migrate(middle, fails)];
+    (0..6u8, vec(map(), 1..4), vec(step, 1..steps))
+        .prop_map(|(writes, maps, steps)| Case { writes, maps, steps })
+        .boxed()
+}
+
+/// A case in which every page is in use by several CPUs when it moves, and somebody changes it while it is in flight.
+pub(crate) fn case_in_flight(steps: usize) -> BoxedStrategy<Case> {
+    let use_it = (any::<u8>(), 0..4u8, any::<bool>()).prop_map(|(at, cpu, write)| match write {
+        true => Step::Write { at, cpu },
+        false => Step::Read { at, cpu },
+    });
+    let middle = vec(at_once(2..16u8), 1..3).prop_map(|calls| calls.concat());
+    let fails = prop_oneof![
+        2 => Just(Vec::new()),
+        1 => vec(2..16u8, 1..2),
+    ];
+    let round = (vec(use_it, 2..6), vec(call(), 0..2), migrate(middle, fails))
+        .prop_map(|(uses, calls, migrate)| [uses, calls, vec![migrate]].concat());
+    (0..6u8, vec(map(), 1..3), vec(round, 1..steps.div_ceil(10).max(2)))
+        .prop_map(|(writes, maps, rounds)| Case {
+            writes,
+            maps,
+            steps: rounds.concat(),
+        })
+        .boxed()
 }
 
 impl Case {
