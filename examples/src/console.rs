@@ -1,7 +1,8 @@
 //! Saying things: results to standard output, everything else to standard error, and never a panic about either.
 //!
 //! Rust ignores SIGPIPE, so a reader that went away (`migrate | head -1`) shows as an error of the write. The job does not
-//! depend on being listened to: what cannot be said is dropped, and the exit code still tells.
+//! depend on being listened to: what nobody reads is dropped, and the exit code still tells. A result that is wanted and
+//! cannot be written (a full disk) is a failure.
 
 use core::fmt;
 use std::io::{self, Write};
@@ -10,10 +11,16 @@ use std::process::ExitCode;
 /// The arguments make no sense, or the job could not be started.
 pub const USAGE: u8 = 2;
 
-/// Writes a result, and a line end.
+/// Writes a result, and a line end; ends the program with exit code 1 where that fails and somebody would have read it.
 pub fn result(text: impl fmt::Display) {
     let mut out = io::stdout().lock();
-    let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            remark(format_args!("the result cannot be written: {error}"));
+            std::process::exit(1);
+        }
+        _ => {}
+    }
 }
 
 /// Writes a remark, and a line end.

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use backend_user::{Area, Machine, MachineError, Migrate, Prot, Recording, Sharing, Space};
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
-use mm_types::trace::text_of;
+use mm_types::trace::{Event, text_of};
 use mm_types::{NodeId, Outcome, Reason, Rules, Site};
 
 use crate::args::{Job, MAX_BATCH, TraceFile, Until};
@@ -308,9 +308,46 @@ impl Migrator<'_> {
     }
 }
 
+/// Drops what comes before the first whole run, and returns how much that was: a run whose beginning was overwritten makes no
+/// sense to whoever replays it.
+fn drop_part_of_a_run(events: &mut Vec<Event>) -> usize {
+    let end = events.iter().position(|event| matches!(event, Event::End { .. }));
+    let after = end.map_or(events.len(), |end| end + 1);
+    let next = events
+        .iter()
+        .skip(after)
+        .position(|event| matches!(event, Event::Isolate(_)));
+    let cut = next.map_or(events.len(), |next| after + next);
+    // A thread that began to wait in the part that is gone goes on in the part that is kept.
+    let mut waiting = Vec::new();
+    let kept = events.split_off(cut);
+    let before = events.len() + kept.len();
+    *events = kept
+        .into_iter()
+        .filter(|event| match *event {
+            Event::Wait { actor, .. } => {
+                waiting.push(actor);
+                true
+            }
+            Event::Wake { actor, .. } => match waiting.iter().position(|waits| *waits == actor) {
+                Some(at) => {
+                    waiting.swap_remove(at);
+                    true
+                }
+                None => false,
+            },
+            _ => true,
+        })
+        .collect();
+    before - events.len()
+}
+
 /// Writes what the recording still has; what does not work is part of the report.
 fn write_trace(to: TraceFile, recording: Option<&Recording>) -> Traced {
-    let (events, dropped) = recording.map_or((Vec::new(), 0), |r| (r.events().collect(), r.dropped()));
+    let (mut events, mut dropped) = recording.map_or((Vec::new(), 0), |r| (r.events().collect(), r.dropped()));
+    if dropped > 0 {
+        dropped += drop_part_of_a_run(&mut events);
+    }
     let count = events.len();
     let text = text_of(events);
     // Only now: whatever was in the file is lost only when there is something to put in its place.

@@ -4,7 +4,7 @@ use core::ops::ControlFlow;
 use core::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use migrate_core::{Entry, Frames, LockedPage, PageRef, Rmap, Wait};
+use migrate_core::{Entry, Frames, LockedPage, PageRef, Rmap, Wait, end_page_writeback};
 use mm_types::{Mapping, PAGE_SIZE, PageFlags, Pte, PteFlags, Vpn};
 
 use crate::error::MachineError;
@@ -74,14 +74,10 @@ impl MappedFile {
                 Some((node, frame)) => node.write_to(frame, &self.cached.file, index, there.min(PAGE_SIZE)),
                 None => Ok(()),
             };
-            if let Some(descriptor) = kernel.page(page.pfn()) {
-                if done.is_err() {
-                    descriptor.flags().edit(PageFlags::DIRTY, PageFlags::empty());
-                }
-                if descriptor.flags().end_writeback() {
-                    crate::sys::futex::wake_all(descriptor.flags().word());
-                }
+            if let (Some(descriptor), true) = (kernel.page(page.pfn()), done.is_err()) {
+                descriptor.flags().edit(PageFlags::DIRTY, PageFlags::empty());
             }
+            end_page_writeback(&**kernel, page.pfn());
             kernel.put(page);
             done.map_err(failed)?;
             written += 1;

@@ -282,7 +282,7 @@ impl Place<'_> {
         self.kernel.putback(new);
     }
 
-    /// Takes a frame: where the area's pages were to be, beside a neighbour's, or any.
+    /// Takes a frame: on the preferred node where the area's pages were to be, beside a neighbour's, or any; else elsewhere.
     fn frame_for(&self, page: usize) -> Option<Pfn> {
         let placed = self
             .state
@@ -295,7 +295,12 @@ impl Place<'_> {
             _ => None,
         });
         let kernel = self.kernel;
-        let wanted = [planned, beside].into_iter().flatten().find(|pfn| kernel.take_at(*pfn));
+        // The node that is preferred now comes first: an area may have been planned, or begun, when it was another.
+        let mut wanted = [planned, beside]
+            .into_iter()
+            .flatten()
+            .filter(|pfn| kernel.prefers(*pfn));
+        let wanted = wanted.find(|pfn| kernel.take_at(*pfn));
         wanted.or_else(|| kernel.take_frames(1).map(|(pfn, _)| pfn))
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 
 use migrate_core::fixture::{Access, Capabilities, Fixture, FixtureError, Recording};
-use migrate_core::{Entry, Frames, Lru as _, MODERN, PageRef, Profile, UsesPageMap};
+use migrate_core::{Entry, Frames, Lru as _, MODERN, PageRef, Profile, UsesPageMap, end_page_writeback};
 use mm_types::scenario::{Mover, Sharing};
 use mm_types::{
     ActorId, Backing, Mapping, MappingId, NodeId, PAGE_SIZE, PageFlags, Pfn, Pte, PteFlags, Rules, Site, SpaceId, Vma,
@@ -467,10 +467,8 @@ impl Fixture for UserFixture {
         if on {
             return self.flag(pfn, PageFlags::WRITEBACK, PageFlags::empty());
         }
-        let page = self.kernel().page(pfn).ok_or(FixtureError::BadFrame(pfn))?;
-        if page.flags().end_writeback() {
-            crate::sys::futex::wake_all(page.flags().word());
-        }
+        self.kernel().page(pfn).ok_or(FixtureError::BadFrame(pfn))?;
+        end_page_writeback(self.kernel(), pfn);
         Ok(())
     }
 

@@ -215,6 +215,11 @@ impl Kernel {
             .map_or(0, |free| lock(free).len())
     }
 
+    /// True where the frame is on the node that demand faults prefer.
+    pub(crate) fn prefers(&self, pfn: Pfn) -> bool {
+        usize::from(self.node_of(pfn).raw()) == self.preferred.load(Ordering::Relaxed)
+    }
+
     /// Says on which node demand faults take their frames.
     pub(crate) fn prefer(&self, node: NodeId) {
         self.preferred.store(usize::from(node.raw()), Ordering::Relaxed);

@@ -42,6 +42,25 @@ fn keep_moving(machine: &Machine, area: &Area, profile: &Profile, stop: &AtomicB
 }
 
 #[test]
+fn first_touched_pages_are_on_the_preferred_node_as_long_as_it_has_frames() {
+    let machine = Machine::builder().frames_per_node(4).fault_around(1).build().unwrap();
+    let space = machine.space(16).unwrap();
+    let area = space.map_anonymous(8, Prot::ReadWrite, Sharing::Private).unwrap();
+    let on = |machine: &Machine| [0, 1].map(|node| machine.pages_on(NodeId::new(node)));
+    set(&area, 0, 1);
+    assert_eq!(on(&machine), [1, 0]);
+    machine.prefer(NodeId::new(1)).unwrap();
+    (1..5).for_each(|page| set(&area, page, 1));
+    assert_eq!(
+        on(&machine),
+        [1, 4],
+        "neighbours on the other node do not count for more"
+    );
+    set(&area, 5, 1);
+    assert_eq!(on(&machine), [2, 4], "the preferred node is full");
+}
+
+#[test]
 fn a_copied_space_sees_what_was_there_and_nothing_later() {
     let machine = machine();
     let space = machine.space(PAGES + 3).unwrap();

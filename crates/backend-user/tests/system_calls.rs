@@ -5,7 +5,7 @@ mod flight;
 use core::cell::RefCell;
 use core::ffi::c_void;
 use core::fmt::Write as _;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
@@ -31,7 +31,10 @@ fn answer(rc: isize) -> String {
 fn calls(good: *mut c_void, bad: *mut c_void) -> String {
     let mut table = String::new();
     let zero = File::open("/dev/zero").unwrap();
-    let dir = std::env::temp_dir().join(format!("backend-user-calls-{}", std::process::id()));
+    // The tests of this file are threads of one process.
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("backend-user-calls-{}-{call}", std::process::id()));
     let mut file = File::create_new(&dir).unwrap();
     file.write_all(&[7; 4 * PAGE_SIZE]).unwrap();
     let file = File::options().read(true).write(true).open(&dir).unwrap();

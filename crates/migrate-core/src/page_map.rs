@@ -119,6 +119,18 @@ pub fn free_unused<K: UsesPageMap>(kernel: &K, pfn: Pfn) {
     kernel.free_frame(pfn);
 }
 
+/// Ends writeback of a page and wakes who waits for it (Linux: `end_page_writeback`).
+///
+/// For whoever completes the I/O: needs no page lock, and may not wait for it, because a migration waits for this with the
+/// page locked. Never sleeps.
+pub fn end_page_writeback<K: UsesPageMap>(kernel: &K, pfn: Pfn) {
+    with(kernel, pfn, (), |page| {
+        if page.flags().end_writeback() {
+            kernel.sleeper().wake_all(page.flags().word());
+        }
+    });
+}
+
 // A guard names a frame that the map had when it was made, and a map never shrinks; a frame outside it can only come from
 // another kernel's guard. Such a page reads as free and unlocked, and nothing is done to it.
 fn with<K: UsesPageMap, R>(kernel: &K, pfn: Pfn, absent: R, f: impl FnOnce(&Page) -> R) -> R {
@@ -229,11 +241,7 @@ impl<K: UsesPageMap> Frames for K {
     }
 
     fn end_writeback(&self, locked: &LockedPage) {
-        with(self, locked.pfn(), (), |page| {
-            if page.flags().end_writeback() {
-                self.sleeper().wake_all(page.flags().word());
-            }
-        });
+        end_page_writeback(self, locked.pfn());
     }
 }
 

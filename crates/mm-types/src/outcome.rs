@@ -133,7 +133,7 @@ impl Refusal {
             Self::Writeback => "the page is being written back; try again after the write, or use sync",
             Self::Mapped { .. } => "a page table still maps the page; try again",
             Self::ExtraReference { .. } => {
-                "somebody outside the migration holds a reference; find and drop it, then try again"
+                "somebody else holds a reference, in 2006 also a thread that waits for the page; find and drop it, or try again"
             }
             Self::Pinned { .. } => "the page is pinned for direct access; unpin it, then try again",
             Self::BuffersBusy => "a buffer is locked or under I/O; try again",
@@ -149,7 +149,9 @@ impl Refusal {
             Self::WriteFailed => "writing the page failed; look at the file system",
             Self::NeverMoves => "its mapping forbids moving; leave it out",
             Self::NoTarget => "no new page; provide more targets",
-            Self::MappingLimit => "the system allows no more mappings; raise the limit or move contiguous runs",
+            Self::MappingLimit => {
+                "moving it could need more mappings than the system allows; raise the limit, or move fewer and contiguous pages at a time"
+            }
             Self::StallBudget => "moving it would hold the page longer than the stall budget; raise the budget",
             Self::CopyFailed => "the contents cannot be read; nothing moved",
             Self::CopiedTooLate => "the contents could not be read after the switch; the new page is marked in error",
