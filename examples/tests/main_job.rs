@@ -6,7 +6,7 @@ use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use mm_types::Refusal;
-use mm_types::trace::{Line, Lines, ParseError};
+use mm_types::trace::{Line, Lines, ParseError, check_text};
 use serde_json::Value;
 use support::{Temp, migrate, number, object, run, stderr};
 
@@ -200,6 +200,25 @@ fn the_trace_is_canonical_text() {
     assert_eq!(lines.len() as f64, number(&object["trace"], "events"));
     assert!(lines.iter().any(|line| line.event.word() == "set_migration_pte"));
     assert_eq!(object["trace"]["error"], Value::Null);
+}
+
+#[test]
+fn a_trace_that_lost_its_beginning_begins_with_a_whole_run_and_is_accepted_by_the_checker() {
+    let (file, trace) = (file("long", 5000), Temp::new("long-trace"));
+    let args = [
+        file.arg(),
+        "--size",
+        "16M",
+        "--rounds",
+        "1",
+        "--json",
+        "--trace",
+        trace.arg(),
+    ];
+    let object = good(&run(&args));
+    assert!(number(&object["trace"], "dropped") > 0.0, "{object}");
+    assert!(number(&object["trace"], "events") > 0.0, "{object}");
+    check_text(&std::fs::read_to_string(&trace.0).unwrap()).unwrap();
 }
 
 #[test]
