@@ -53,6 +53,7 @@ chapters! {
     "batching.md",
     "then-and-now.md",
     "trace-format.md",
+    "invariants.md",
     "glossary.md",
 }
 

@@ -48,6 +48,7 @@ const ALL: &[(&str, Make)] = &[
     ("events", trace::events),
     ("texts-of-entries", || Ok(trace::entries())),
     ("invariants", || Ok(trace::invariants())),
+    ("invariants-in-traces", || Ok(trace::invariants_in_traces())),
     ("run-modern", || recorded::one_page(&migrate_core::MODERN)),
     ("run-2006", || recorded::one_page(&migrate_core::LINUX_2_6_17)),
     ("run-batch", recorded::batch),

@@ -193,3 +193,9 @@ pub(super) fn invariants() -> String {
     }
     table.to_string()
 }
+
+pub(super) fn invariants_in_traces() -> String {
+    let numbers = Invariant::ALL.iter().filter(|rule| **rule != Invariant::StepOrder);
+    let ids: Vec<_> = numbers.map(|rule| rule.id()).collect();
+    ids.join(", ")
+}

@@ -1,0 +1,96 @@
+//! A number that a comment, a test or an error text names is one that a reader can look up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use docs_gen::CHAPTERS;
+use mm_types::trace::Invariant;
+
+/// Words like I3 and B22.
+fn numbers(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| {
+        let digits = word.strip_prefix(['I', 'B']).unwrap_or("");
+        (1..=2).contains(&digits.len()) && digits.chars().all(|c| c.is_ascii_digit())
+    })
+}
+
+/// The rows of the chapter that begin with a number.
+fn defined() -> Vec<&'static str> {
+    let chapter = CHAPTERS.iter().find(|chapter| chapter.file == "docs/invariants.md");
+    let rows = chapter.unwrap().template.lines();
+    let first = rows.filter_map(|row| row.strip_prefix("| ")?.split(" |").next());
+    first.filter(|cell| numbers(cell).eq([*cell])).collect()
+}
+
+/// Rust sources and documents below `dir`, without what a build made and what tools keep for themselves.
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        let name = entry.file_name();
+        if kind.is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
+            sources(&path, found);
+        } else if kind.is_file() && path.extension().is_some_and(|end| end == "rs" || end == "md") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn a_number_is_a_word_of_one_letter_and_at_most_two_digits() {
+    let text = "I3: x (I1–I28), \"B22\" `I5`, I100 I 3I1 MI1 I1_ B2x C4 i3";
+    assert!(numbers(text).eq(["I3", "I1", "I28", "B22", "I5"]));
+}
+
+#[test]
+fn each_number_has_one_row_in_order_and_no_invariant_is_left_out() {
+    let defined = defined();
+    let wanted: Vec<_> = (1..=40).map(|n| format!("I{n}")).collect();
+    let (invariants, bugs) = defined.split_at(wanted.len());
+    assert_eq!(invariants, wanted);
+    let order: Vec<u32> = bugs
+        .iter()
+        .map(|id| id.strip_prefix('B').unwrap().parse().unwrap())
+        .collect();
+    assert!(order.is_sorted_by(|a, b| a < b), "{bugs:?}");
+}
+
+#[test]
+fn every_number_that_the_sources_name_is_in_the_chapter() {
+    let defined: BTreeSet<_> = defined().into_iter().collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut files = Vec::new();
+    sources(&root, &mut files);
+    files.sort();
+    let mut named = BTreeSet::new();
+    let mut unknown: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    // This file has numbers that are none.
+    for path in files.iter().filter(|path| !path.ends_with("docs-gen/tests/numbers.rs")) {
+        let text = fs::read_to_string(path).unwrap();
+        for (n, line) in text.lines().enumerate() {
+            for number in numbers(line) {
+                named.insert(number.to_owned());
+                if !defined.contains(number) {
+                    let at = format!("{}:{}", path.strip_prefix(&root).unwrap().display(), n + 1);
+                    unknown.entry(number.to_owned()).or_default().push(at);
+                }
+            }
+        }
+    }
+    assert!(
+        unknown.is_empty(),
+        "crates/docs-gen/src/book/invariants.md has no row for {unknown:?}"
+    );
+    // A walk that saw nothing would find no fault.
+    assert!(named.contains("I33") && named.contains("B22"), "{named:?}");
+}
+
+#[test]
+fn every_invariant_of_the_checker_is_in_the_chapter() {
+    let defined = defined();
+    for invariant in Invariant::ALL {
+        let id = invariant.id();
+        assert!(id == Invariant::StepOrder.id() || defined.contains(&id), "{invariant}");
+    }
+}
