@@ -208,7 +208,7 @@ fn a_trace_that_lost_its_beginning_begins_with_a_whole_run_and_is_accepted_by_th
     let args = [
         file.arg(),
         "--size",
-        "16M",
+        "24M",
         "--rounds",
         "1",
         "--json",
