@@ -38,6 +38,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
+use mm_types::sync::{AtomicU32, Ordering};
 use mm_types::trace::Observer;
 use mm_types::{ActorId, Lru as LruLists, Mode, NodeId, Outcome, Page, PageMap, Pfn, Reason, Refusal, Site, Sleep};
 
@@ -291,13 +292,13 @@ impl Model {
 }
 
 impl Sleep for Model {
-    fn wait(&self, word: &core::sync::atomic::AtomicU32, seen: u32) {
-        if word.load(core::sync::atomic::Ordering::Acquire) == seen {
+    fn wait(&self, word: &AtomicU32, seen: u32) {
+        if word.load(Ordering::Acquire) == seen {
             self.sleep();
         }
     }
 
-    fn wake_all(&self, word: &core::sync::atomic::AtomicU32) {
+    fn wake_all(&self, word: &AtomicU32) {
         let asleep = core::mem::take(&mut *self.sleepers.lock());
         let (awake, asleep): (Vec<_>, Vec<_>) = asleep
             .into_iter()
