@@ -23,6 +23,10 @@ extern crate alloc;
 #[cfg(any(test, feature = "std", loom, shuttle))]
 extern crate std;
 
+/// Tests that go through every short sequence take every so-manieth in Miri, where each step costs a thousand times as much.
+#[cfg(test)]
+const EVERY: usize = if cfg!(miri) { 997 } else { 1 };
+
 mod addr;
 mod address_space;
 mod anon_vma;
