@@ -25,7 +25,7 @@ extern crate std;
 
 /// Tests that go through every short sequence take every so-manieth in Miri, where each step costs a thousand times as much.
 #[cfg(test)]
-const EVERY: usize = if cfg!(miri) { 997 } else { 1 };
+const EVERY: usize = if cfg!(miri) { 9973 } else { 1 };
 
 mod addr;
 mod address_space;
