@@ -50,7 +50,7 @@ impl Rules {
 
     /// True for the rules of today.
     pub fn modern(&self) -> bool {
-        self.profile.rules == MODERN.rules
+        self.profile.rules == mm_types::Rules::Modern
     }
 }
 
