@@ -7,15 +7,15 @@ use mm_types::{Outcome, Vpn};
 use crate::explore::Rules;
 use crate::world::{World, join, site};
 
-pub fn one_waiter(rules: Rules) {
+pub(crate) fn one_waiter(rules: Rules) {
     waiters(rules, 1);
 }
 
-pub fn two_waiters(rules: Rules) {
+pub(crate) fn two_waiters(rules: Rules) {
     waiters(rules, 2);
 }
 
-pub fn eight_waiters(rules: Rules) {
+pub(crate) fn eight_waiters(rules: Rules) {
     waiters(rules, 8);
 }
 
@@ -44,7 +44,7 @@ fn waiters(rules: Rules, crowd: u32) {
 }
 
 /// Two migrations with batches, two who store, one who forks and unmaps, and reclaim.
-pub fn everything_on_anonymous_memory(rules: Rules) {
+pub(crate) fn everything_on_anonymous_memory(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(4, 10);
     let sites = [0, 1, 2, 3].map(|n| site(space, n));
@@ -83,7 +83,7 @@ pub fn everything_on_anonymous_memory(rules: Rules) {
 }
 
 /// Two migrations, two who store through mappings of their own, one who reads and writes the file, write-back, and a truncation.
-pub fn everything_on_files(rules: Rules) {
+pub(crate) fn everything_on_files(rules: Rules) {
     let world = World::new(rules);
     let file = world.model.create_file(3, Mover::Plain, WritePage::Unlocks);
     let (space, other) = (world.model.new_space(), world.model.new_space());

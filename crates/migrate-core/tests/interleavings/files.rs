@@ -10,7 +10,7 @@ use crate::explore::Rules;
 use crate::world::{World, join, site};
 
 /// Who looks a page up in the cache while it moves finds the old page or the new one, with its contents (I9, I10, I18, B30).
-pub fn lookup_against_switch(rules: Rules) {
+pub(crate) fn lookup_against_switch(rules: Rules) {
     let world = World::new(rules);
     let file = world.model.create_file(1, Mover::Plain, WritePage::Unlocks);
     let space = world.model.new_space();
@@ -43,7 +43,7 @@ pub fn lookup_against_switch(rules: Rules) {
 }
 
 /// I/O on a page's buffers and their move keep each other out (B25, B26).
-pub fn buffers_against_switch(rules: Rules) {
+pub(crate) fn buffers_against_switch(rules: Rules) {
     let world = World::new(rules);
     let file = world.model.create_file(1, Mover::Buffers, WritePage::Unlocks);
     let space = world.model.new_space();
@@ -72,7 +72,7 @@ pub fn buffers_against_switch(rules: Rules) {
 }
 
 /// A dirty page of a file without a mover is written out, unlocked, while others touch it (B50, I11).
-pub fn write_out_unlocks(rules: Rules) {
+pub(crate) fn write_out_unlocks(rules: Rules) {
     for how in [WritePage::Unlocks, WritePage::Starts, WritePage::FailsUnlocked] {
         write_out(rules, how);
     }
@@ -118,7 +118,7 @@ fn write_out(rules: Rules, how: WritePage) {
 }
 
 /// After a truncate no entry is left beyond the end, of the page or of a private copy, in flight or not (B39).
-pub fn truncate_against_entry(rules: Rules) {
+pub(crate) fn truncate_against_entry(rules: Rules) {
     let world = World::new(rules);
     let file = world.model.create_file(2, Mover::Plain, WritePage::Unlocks);
     let (space, other) = (world.model.new_space(), world.model.new_space());

@@ -7,7 +7,7 @@ use crate::explore::Rules;
 use crate::world::{World, join, site};
 
 /// Threads go on storing while their pages move, on CPUs of their own; one more comes late.
-pub fn fault_against_migrate(rules: Rules) {
+pub(crate) fn fault_against_migrate(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(2, 10);
     join([
@@ -31,7 +31,7 @@ pub fn fault_against_migrate(rules: Rules) {
 }
 
 /// Two want the same page elsewhere; each of its outcomes is told once to whoever isolated it.
-pub fn two_migrators_on_one_page(rules: Rules) {
+pub(crate) fn two_migrators_on_one_page(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(2, 10);
     let sites = [site(space, 0), site(space, 1)];
@@ -57,7 +57,7 @@ fn outcomes_are_whole(outcomes: &[(Pfn, Outcome)]) {
 }
 
 /// Reclaim isolates the same pages, puts one back and swaps one out.
-pub fn migrate_against_reclaim(rules: Rules) {
+pub(crate) fn migrate_against_reclaim(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(2, 10);
     let sites = [site(space, 0), site(space, 1)];
@@ -84,7 +84,7 @@ pub fn migrate_against_reclaim(rules: Rules) {
 }
 
 /// A page is freed, and its frame used again, while somebody isolates it to move it (B35, I25).
-pub fn isolation_against_free(rules: Rules) {
+pub(crate) fn isolation_against_free(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(2, 10);
     let sites = [site(space, 0), site(space, 1)];
@@ -121,7 +121,7 @@ fn pin_at(model: &Model, at: mm_types::Site) -> Option<Pfn> {
 }
 
 /// What a device stores through a pin is not lost: a pinned page does not move, and one that moves cannot be pinned (I19, I35).
-pub fn pin_against_freeze(rules: Rules) {
+pub(crate) fn pin_against_freeze(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(1, 10);
     let at = site(space, 0);

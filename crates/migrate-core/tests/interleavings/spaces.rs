@@ -10,7 +10,7 @@ use crate::explore::Rules;
 use crate::world::{World, join, site};
 
 /// A child sees what its parent had written when it forked, and no store of either is seen by the other (I15, B1, B22).
-pub fn fork_against_restore(rules: Rules) {
+pub(crate) fn fork_against_restore(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(2, 10);
     // Core's own: telling of a store is no step of the schedule.
@@ -49,7 +49,7 @@ pub fn fork_against_restore(rules: Rules) {
 }
 
 /// A page that mremap moves to another address meanwhile is found there by whoever restores its entry (B2).
-pub fn mremap_against_restore(rules: Rules) {
+pub(crate) fn mremap_against_restore(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(2, 20);
     join([
@@ -72,7 +72,7 @@ pub fn mremap_against_restore(rules: Rules) {
 }
 
 /// munmap clears entries of pages in flight; other spaces' mappings of the same page come back.
-pub fn zap_against_entry(rules: Rules) {
+pub(crate) fn zap_against_entry(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(2, 30);
     let child = world.model.fork(space, world.watch());
@@ -97,7 +97,7 @@ pub fn zap_against_entry(rules: Rules) {
 }
 
 /// Once mprotect returns nobody stores any more, whatever was in flight (I14, B16).
-pub fn mprotect_against_entry(rules: Rules) {
+pub(crate) fn mprotect_against_entry(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(1, 40);
     let at = site(space, 0);

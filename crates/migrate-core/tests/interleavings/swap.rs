@@ -4,7 +4,7 @@ use crate::explore::Rules;
 use crate::world::{World, join, site};
 
 /// Parent and child fault a page in from swap while it moves from one frame to the next, in the swap cache or out of it.
-pub fn swap_in_against_swap_cache_migration(rules: Rules) {
+pub(crate) fn swap_in_against_swap_cache_migration(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(1, 10);
     let child = world.model.fork(space, world.watch());
