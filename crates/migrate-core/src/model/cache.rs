@@ -138,7 +138,9 @@ impl Model {
         if let Some(found) = found(&mut self.caches.lock()) {
             return found;
         }
-        let Some(page) = self.allocate_any() else { return Found::NoMemory };
+        let Some(page) = self.allocate_any() else {
+            return Found::NoMemory;
+        };
         let pfn = page.pfn();
         let lost = {
             let mut caches = self.caches.lock();
@@ -257,7 +259,10 @@ impl Model {
     #[must_use]
     pub fn lock_buffer(&self, pfn: Pfn) -> bool {
         let mut caches = self.caches.lock();
-        let free = caches.buffers.get_mut(&pfn).filter(|buffers| buffers.busy == 0 && !buffers.held);
+        let free = caches
+            .buffers
+            .get_mut(&pfn)
+            .filter(|buffers| buffers.busy == 0 && !buffers.held);
         free.map(|buffers| buffers.busy = 1).is_some()
     }
 
