@@ -221,8 +221,10 @@ impl Count {
             hold(I::References, frozen || page.count >= counted, || {
                 format!("references of {pfn:?}: {}, but {counted} holders", page.count)
             })?;
-            // Between the switch and the copy of 2006 the new page is in the slot, and the old one is what is dirty.
-            let dirty = page.flags.contains(PageFlags::DIRTY) || seen.dirty || locked;
+            // Between the switch and the copy of 2006 the new page is in the slot, and the old one is what is dirty. A page that is
+            // not up to date has nothing that could be lost.
+            let empty = locked || !page.flags.contains(PageFlags::UPTODATE);
+            let dirty = page.flags.contains(PageFlags::DIRTY) || seen.dirty || empty;
             hold(I::DirtyConserved, !seen.unsaved || dirty, || {
                 format!("{pfn:?} was not written back and nobody remembers that it is dirty")
             })?;
