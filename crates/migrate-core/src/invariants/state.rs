@@ -33,6 +33,11 @@ impl Seen {
     const fn users(&self) -> u32 {
         self.mapped.saturating_add(self.in_flight)
     }
+
+    /// How often entries and slots name the frame.
+    const fn named(&self) -> u32 {
+        self.users().saturating_add(self.cached)
+    }
 }
 
 /// Everything counted.
@@ -181,81 +186,29 @@ impl Count {
         })
     }
 
-    fn each<'c, B: Inspect + ?Sized>(&'c self, backend: &'c B) -> impl Iterator<Item = (Pfn, &'c Seen, FrameState)> {
+    fn each<'c, B: Inspect + ?Sized>(
+        &'c self,
+        backend: &'c B,
+        which: impl Fn(&Seen) -> bool,
+    ) -> impl Iterator<Item = (Pfn, &'c Seen, FrameState)> {
         let numbered = (self.first..).map(Pfn::new).zip(&self.seen);
+        let numbered = numbered.filter(move |(_, seen)| which(seen));
         numbered.filter_map(|(pfn, seen)| Some((pfn, seen, backend.frame(pfn)?)))
     }
 
-    /// What holds of each frame at any moment.
+    /// What holds of each frame at any moment. Frames that are free and named by nobody are left to [`Count::at_rest`]: most of
+    /// them are, and they do not change.
     fn always<B: Inspect + ?Sized>(&self, backend: &B) -> Result<(), Violation> {
-        for (pfn, seen, page) in self.each(backend) {
-            let named = seen.users().saturating_add(seen.cached);
-            hold(I::NotFreedInUse, seen.free == 0 || named == 0, || {
-                format!("{pfn:?} is free, and named {named} times")
-            })?;
-            let lists = seen.free.saturating_add(u32::from(page.list.is_some()));
-            hold(I::OneList, lists <= 1, || {
-                format!(
-                    "{pfn:?} is on {lists} lists: {:?}, and {} times free",
-                    page.list, seen.free
-                )
-            })?;
-            let on_lru = page.list.is_some_and(mm_types::LruList::is_lru);
-            same(I::OneList, page.flags.contains(PageFlags::LRU), on_lru, || {
-                format!("{pfn:?} is on the LRU")
-            })?;
-            same(I::MapCount, page.mapcount, seen.mapped, || {
-                format!("mappings of {pfn:?}")
-            })?;
-            let locked = page.flags.contains(PageFlags::LOCKED);
-            hold(I::EntryNamesLocked, seen.in_flight == 0 || locked, || {
-                format!("{pfn:?} is in flight and not locked")
-            })?;
-            if let Some(out) = page.entries_out {
-                same(I::NoEntryLeft, out, seen.in_flight, || {
-                    format!("entries out of {pfn:?}")
-                })?;
-            }
-            // A frozen page has its references put aside.
-            let (counted, frozen) = (holders(seen, &page), page.count == 0 && locked);
-            hold(I::References, frozen || page.count >= counted, || {
-                format!("references of {pfn:?}: {}, but {counted} holders", page.count)
-            })?;
-            // Between the switch and the copy of 2006 the new page is in the slot, and the old one is what is dirty. A page that is
-            // not up to date has nothing that could be lost.
-            let empty = locked || !page.flags.contains(PageFlags::UPTODATE);
-            let dirty = page.flags.contains(PageFlags::DIRTY) || seen.dirty || empty;
-            hold(I::DirtyConserved, !seen.unsaved || dirty, || {
-                format!("{pfn:?} was not written back and nobody remembers that it is dirty")
-            })?;
-            let shared = seen.users() != 1 || !page.mapping.is_anon();
-            if let Some(site) = seen.stored_privately.filter(|_| shared && !locked) {
-                return Err(Violation::new(
-                    I::ForkIsReadOnly,
-                    format_args!("{site:?} may store to {pfn:?}, which others see"),
-                ));
-            }
-            if let Some(site) = seen.exclusive.filter(|_| shared && !locked) {
-                return Err(Violation::new(
-                    I::MarksKept,
-                    format_args!("{site:?} is exclusive, and {pfn:?} has {} users", seen.users()),
-                ));
-            }
-            if let Some(site) = seen.unreached.filter(|_| !locked) {
-                return Err(Violation::new(
-                    I::RootPinned,
-                    format_args!("the reverse map of {pfn:?} does not lead to {site:?}"),
-                ));
-            }
-        }
-        Ok(())
+        self.each(backend, |seen| seen.free != 1 || seen.named() != 0)
+            .try_for_each(|(pfn, seen, page)| always(pfn, seen, &page))
     }
 
     /// What holds besides when no migration is in progress.
     fn at_rest<B: Inspect + ?Sized>(&self, backend: &B, held: &Held<'_>) -> Result<(), Violation> {
         let mine = tally(held.references);
         let isolated = tally(held.isolated);
-        for (pfn, seen, page) in self.each(backend) {
+        for (pfn, seen, page) in self.each(backend, |_| true) {
+            always(pfn, seen, &page)?;
             same(I::NoEntryLeft, seen.in_flight, 0, || {
                 format!("migration entries of {pfn:?}")
             })?;
@@ -306,6 +259,69 @@ impl Count {
         });
         wrong
     }
+}
+
+/// What holds of a frame at any moment.
+fn always(pfn: Pfn, seen: &Seen, page: &FrameState) -> Result<(), Violation> {
+    let named = seen.named();
+    hold(I::NotFreedInUse, seen.free == 0 || named == 0, || {
+        format!("{pfn:?} is free, and named {named} times")
+    })?;
+    let lists = seen.free.saturating_add(u32::from(page.list.is_some()));
+    hold(I::OneList, lists <= 1, || {
+        format!(
+            "{pfn:?} is on {lists} lists: {:?}, and {} times free",
+            page.list, seen.free
+        )
+    })?;
+    let on_lru = page.list.is_some_and(mm_types::LruList::is_lru);
+    same(I::OneList, page.flags.contains(PageFlags::LRU), on_lru, || {
+        format!("{pfn:?} is on the LRU")
+    })?;
+    same(I::MapCount, page.mapcount, seen.mapped, || {
+        format!("mappings of {pfn:?}")
+    })?;
+    let locked = page.flags.contains(PageFlags::LOCKED);
+    hold(I::EntryNamesLocked, seen.in_flight == 0 || locked, || {
+        format!("{pfn:?} is in flight and not locked")
+    })?;
+    if let Some(out) = page.entries_out {
+        same(I::NoEntryLeft, out, seen.in_flight, || {
+            format!("entries out of {pfn:?}")
+        })?;
+    }
+    // A frozen page has its references put aside.
+    let (counted, frozen) = (holders(seen, page), page.count == 0 && locked);
+    hold(I::References, frozen || page.count >= counted, || {
+        format!("references of {pfn:?}: {}, but {counted} holders", page.count)
+    })?;
+    // Between the switch and the copy of 2006 the new page is in the slot, and the old one is what is dirty. A page that is
+    // not up to date has nothing that could be lost.
+    let empty = locked || !page.flags.contains(PageFlags::UPTODATE);
+    let dirty = page.flags.contains(PageFlags::DIRTY) || seen.dirty || empty;
+    hold(I::DirtyConserved, !seen.unsaved || dirty, || {
+        format!("{pfn:?} was not written back and nobody remembers that it is dirty")
+    })?;
+    let shared = seen.users() != 1 || !page.mapping.is_anon();
+    if let Some(site) = seen.stored_privately.filter(|_| shared && !locked) {
+        return Err(Violation::new(
+            I::ForkIsReadOnly,
+            format_args!("{site:?} may store to {pfn:?}, which others see"),
+        ));
+    }
+    if let Some(site) = seen.exclusive.filter(|_| shared && !locked) {
+        return Err(Violation::new(
+            I::MarksKept,
+            format_args!("{site:?} is exclusive, and {pfn:?} has {} users", seen.users()),
+        ));
+    }
+    if let Some(site) = seen.unreached.filter(|_| !locked) {
+        return Err(Violation::new(
+            I::RootPinned,
+            format_args!("the reverse map of {pfn:?} does not lead to {site:?}"),
+        ));
+    }
+    Ok(())
 }
 
 /// The references that a frame must have besides what others hold.
@@ -379,15 +395,15 @@ fn translations<B: Inspect + ?Sized>(backend: &B) -> Result<(), Violation> {
 /// # Errors
 /// What an operation noticed earlier, or the first thing that does not hold.
 pub fn check_always<B: Inspect + ?Sized>(backend: &B) -> Result<(), Violation> {
-    count(backend).map(drop)
+    count(backend)?.always(backend)
 }
 
+/// Counts; what the count and the translations show at any moment holds.
 fn count<B: Inspect + ?Sized>(backend: &B) -> Result<Count, Violation> {
     if let Some(violation) = backend.noticed() {
         return Err(violation);
     }
     let count = Count::of(backend)?;
-    count.always(backend)?;
     translations(backend)?;
     Ok(count)
 }

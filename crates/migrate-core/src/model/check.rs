@@ -5,7 +5,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use mm_types::{MappingId, Pfn, Pte, Site, SpaceId, Vma};
+use mm_types::{MappingId, PageFlags, Pfn, Pte, Site, SpaceId, Vma};
 
 use super::rmap::belongs;
 use super::{Model, POISON};
@@ -49,10 +49,11 @@ impl Inspect for Model {
     }
 
     fn frame(&self, pfn: Pfn) -> Option<FrameState> {
-        Some(FrameState {
-            dirty_parts: self.caches.lock().dirty_parts(pfn),
-            ..FrameState::of(self, pfn)?
-        })
+        let mut frame = FrameState::of(self, pfn)?;
+        if frame.flags.contains(PageFlags::PRIVATE) {
+            frame.dirty_parts = self.caches.lock().dirty_parts(pfn);
+        }
+        Some(frame)
     }
 
     fn spaces(&self, see: &mut dyn FnMut(SpaceState)) {
