@@ -215,12 +215,21 @@ fn arrived(before: &Snapshot, after: &Snapshot, rules: Rules, old: Pfn, new: Pfn
         !before.is_dirty(old) || after.is_dirty(new) || after.is_stored(new),
         || format!("{old:?} was dirty and moved to {new:?}, which is clean and not stored"),
     )?;
-    hold(I::PartsStayClean, now.dirty_parts & !was.dirty_parts == 0, || {
-        format!(
-            "{new:?} is dirty in parts {:#x}, and {old:?} was in {:#x}",
-            now.dirty_parts, was.dirty_parts
-        )
-    })?;
+    // An entry cannot say which part was written.
+    let anywhere = before
+        .entries
+        .iter()
+        .any(|entry| entry.pte.maps(old) && entry.pte.dirty());
+    hold(
+        I::PartsStayClean,
+        anywhere || now.dirty_parts & !was.dirty_parts == 0,
+        || {
+            format!(
+                "{new:?} is dirty in parts {:#x}, and {old:?} was in {:#x}",
+                now.dirty_parts, was.dirty_parts
+            )
+        },
+    )?;
     for was in before.cache_slots.iter().filter(|slot| slot.pfn == old) {
         let now = after
             .cache_slots

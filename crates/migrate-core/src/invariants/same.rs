@@ -52,31 +52,36 @@ fn shape(snapshot: &Snapshot) -> [usize; 5] {
 }
 
 /// What of a page is the same after a way there and back.
-fn observable(
-    snapshot: &Snapshot,
-    pfn: Pfn,
-    rules: Rules,
-) -> Option<(Mapping, usize, u32, PageFlags, bool, Option<u64>)> {
-    let page = snapshot.frame(pfn)?;
-    let mut lasting = PageFlags::REFERENCED
-        | PageFlags::UPTODATE
-        | PageFlags::CHECKED
-        | PageFlags::MAPPEDTODISK
-        | PageFlags::SWAPCACHE
-        | PageFlags::PRIVATE;
-    lasting.set(
-        PageFlags::WORKINGSET | PageFlags::YOUNG | PageFlags::IDLE | PageFlags::SWAPBACKED,
-        rules == Rules::Modern,
-    );
-    let word = snapshot.word(pfn);
-    Some((
-        page.mapping,
-        page.index,
-        page.mapcount,
-        page.flags & lasting,
-        page.is_active(),
-        word,
-    ))
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lasting {
+    mapping: Mapping,
+    index: usize,
+    flags: PageFlags,
+    active: bool,
+    word: Option<u64>,
+}
+
+impl Lasting {
+    fn of(snapshot: &Snapshot, pfn: Pfn, rules: Rules) -> Option<Self> {
+        let page = snapshot.frame(pfn)?;
+        let mut lasting = PageFlags::REFERENCED
+            | PageFlags::UPTODATE
+            | PageFlags::CHECKED
+            | PageFlags::MAPPEDTODISK
+            | PageFlags::SWAPCACHE
+            | PageFlags::PRIVATE;
+        lasting.set(
+            PageFlags::WORKINGSET | PageFlags::YOUNG | PageFlags::IDLE | PageFlags::SWAPBACKED,
+            rules == Rules::Modern,
+        );
+        Some(Self {
+            mapping: page.mapping,
+            index: page.index,
+            flags: page.flags & lasting,
+            active: page.is_active(),
+            word: snapshot.word(pfn),
+        })
+    }
 }
 
 /// Checks that pages which moved away and back are as they were, but for their frames (I39): the same entries with the same
@@ -127,12 +132,8 @@ pub fn check_round_trip(before: &Snapshot, after: &Snapshot, style: EntryStyle, 
         "entries, spaces, slots, free frames".into()
     })?;
     for (was, now) in frames {
-        same(
-            I::RoundTrip,
-            observable(after, now, rules),
-            observable(before, was, rules),
-            || format!("{now:?}, which was {was:?}"),
-        )?;
+        let (is, was_then) = (Lasting::of(after, now, rules), Lasting::of(before, was, rules));
+        same(I::RoundTrip, is, was_then, || format!("{now:?}, which was {was:?}"))?;
         let dirty = !before.is_dirty(was) || after.is_dirty(now) || after.is_stored(now);
         hold(I::RoundTrip, dirty, || {
             format!("{now:?} is clean, and was {was:?}, which was dirty")

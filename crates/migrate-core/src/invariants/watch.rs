@@ -29,6 +29,8 @@ struct State {
     locked: BTreeSet<Pfn>,
     /// Tried for, or lent to a file system: open or not.
     unsure: Option<Pfn>,
+    /// The pair whose slots were to be switched last.
+    switched: Option<(Pfn, Pfn)>,
     wrong: Option<Violation>,
 }
 
@@ -38,6 +40,7 @@ impl<'w, B: Inspect, H: Hook> Watch<'w, B, H> {
         let state = State {
             locked: BTreeSet::new(),
             unsure: None,
+            switched: None,
             wrong: None,
         };
         Self {
@@ -58,8 +61,9 @@ impl<'w, B: Inspect, H: Hook> Watch<'w, B, H> {
     }
 
     fn check(&self, state: &State, edge: Edge) -> Result<(), Violation> {
-        // The run's new page is locked with the old one, before anybody could wait for it.
-        let alone = |pfn: Pfn| state.locked.iter().all(|locked| *locked == pfn || self.is_new(*locked));
+        // The run's new page is locked with the old one, and nobody could wait for it.
+        let own = |pfn: Pfn, locked: Pfn| locked == pfn || state.switched == Some((pfn, locked)) || self.is_new(locked);
+        let alone = |pfn: Pfn| state.locked.iter().all(|locked| own(pfn, *locked));
         let sleeps = |pfn: Pfn, alone: bool| {
             hold(I::AsyncNeverWaits, self.profile.blocks(self.mode), || {
                 format!("{edge:?} in {} mode", self.mode)
@@ -117,6 +121,7 @@ impl<B: Inspect, H: Hook> Hook for Watch<'_, B, H> {
             // Locked already, it is somebody else's.
             Edge::TryLock(pfn) => state.unsure = (!self.is_locked(pfn) && verdict == Verdict::Go).then_some(pfn),
             Edge::Lock(pfn) => drop(state.locked.insert(pfn)),
+            Edge::Switch { old, new } => state.switched = Some((old, new)),
             Edge::Unlock(pfn) => drop(state.locked.remove(&pfn)),
             Edge::Writeout(pfn) => {
                 state.locked.remove(&pfn);
