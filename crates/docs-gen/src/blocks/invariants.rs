@@ -2,6 +2,7 @@
 
 use mm_types::{EXEMPTIONS, Invariant, Rules};
 
+use crate::checks::{CHECKS, Place};
 use crate::source::{Members, variant};
 use crate::table::{Table, code};
 
@@ -31,6 +32,22 @@ pub(super) fn exemptions() -> String {
     for exempt in EXEMPTIONS {
         let ids: Vec<_> = exempt.invariants.iter().map(|invariant| invariant.id()).collect();
         table.row([code(profile(exempt.rules)), ids.join(", "), exempt.instead.to_owned()]);
+    }
+    table.to_string()
+}
+
+/// Where each is checked, and which tests break it.
+pub(super) fn checked() -> String {
+    let mut table = Table::new(["number", "checked by", "broken on purpose by"]);
+    let names = |places: &[Place]| {
+        let mut names: Vec<_> = places.iter().map(|place| code(place.name)).collect();
+        // The checker has several files.
+        names.dedup();
+        names.join(", ")
+    };
+    for row in CHECKS {
+        let id = row.invariant.id().to_owned();
+        table.row([id, names(row.checked), names(row.broken)]);
     }
     table.to_string()
 }

@@ -50,6 +50,7 @@ const ALL: &[(&str, Make)] = &[
     ("texts-of-entries", || Ok(trace::entries())),
     ("trace-rules", || Ok(trace::rules())),
     ("invariants", invariants::table),
+    ("invariants-checked", || Ok(invariants::checked())),
     ("exemptions", || Ok(invariants::exemptions())),
     ("invariants-in-traces", || Ok(trace::invariants_in_traces())),
     ("run-modern", || recorded::one_page(&migrate_core::MODERN)),

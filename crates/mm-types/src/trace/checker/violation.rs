@@ -28,7 +28,6 @@ impl Rule {
         Self::Invariant(Invariant::YoungAsProfile),
         Self::Invariant(Invariant::SwitchFrozen),
         Self::Invariant(Invariant::OnlyForward),
-        Self::Invariant(Invariant::FailureRestores),
         Self::Invariant(Invariant::DestinationUntouched),
         Self::Invariant(Invariant::WaitersWake),
         Self::Invariant(Invariant::OneOutcome),
