@@ -372,7 +372,8 @@ fn translations<B: Inspect + ?Sized>(backend: &B) -> Result<(), Violation> {
     backend.spaces(&mut |space| {
         let mut left = held.iter().filter(|held| held.site.space == space.space).peekable();
         let mut stale = |held: &super::TranslationState, pte: Pte| {
-            let good = pte.maps(held.pfn) && (pte.writable() || !held.write);
+            // A CPU that stores through what it holds does not look whether the entry is dirty: it was by then.
+            let good = pte.maps(held.pfn) && (pte.writable() && pte.dirty() || !held.write);
             if wrong.is_ok() {
                 wrong = hold(I::NoStaleTranslation, good || pending.contains(&held.site), || {
                     format!("a stale translation at {:?}: {held:?}", held.site)
