@@ -7,9 +7,16 @@ use docs_gen::checks::{CHECKS, Place};
 use mm_types::Invariant;
 use mm_types::trace::Rule;
 
+/// The text of the file, and of the file that counts for it.
 fn source(place: Place) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(place.file);
-    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", place.file))
+    let read = |file: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(file);
+        fs::read_to_string(path).unwrap_or_else(|error| panic!("{file}: {error}"))
+    };
+    match place.file.strip_suffix("/invariants/state.rs") {
+        Some(dir) => read(place.file) + &read(&format!("{dir}/invariants/count.rs")),
+        None => read(place.file),
+    }
 }
 
 /// The name of an invariant in the code.

@@ -23,6 +23,7 @@ use core::fmt::{Debug, Display};
 use mm_types::Invariant;
 
 mod change;
+mod count;
 mod inspect;
 mod outcomes;
 mod packing;
