@@ -3,10 +3,11 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use mm_types::{Mapping, MappingId, PageFlags, Pfn, Refusal, SlotTags, SwapEntry};
+use mm_types::{Invariant, Mapping, MappingId, PageFlags, Pfn, Refusal, SlotTags, SwapEntry};
 
 use super::Model;
 use super::swap::Swap;
+use crate::invariants::Violation;
 use crate::{Cache, Frames, LockedPage, Mover, PageRef, Pair, SlotChanged, UsesPageMap, Wait, WriteError, Written};
 
 /// What a file's `writepage` does (2.6.17 `a_ops->writepage`).
@@ -48,6 +49,13 @@ pub(super) enum Found {
     NoMemory,
 }
 
+impl File {
+    /// The word that storage has for a page.
+    pub(super) fn stored(&self, index: usize) -> Option<u64> {
+        self.store.get(&index).copied()
+    }
+}
+
 /// The four buffers of a page.
 #[derive(Clone, Copy, Debug, Default)]
 struct Buffers {
@@ -55,7 +63,12 @@ struct Buffers {
     busy: u8,
     /// All locked by a migration.
     held: bool,
+    /// Not written back yet, one bit each: at most what the page's own flag says.
+    dirty: u8,
 }
+
+/// All four.
+const ALL_BUFFERS: u8 = 0xf;
 
 /// What is under the caches' locks (Linux: `tree_lock`, `private_lock`, `swap_lock`).
 #[derive(Debug, Default)]
@@ -68,6 +81,11 @@ pub(super) struct Caches {
 impl Caches {
     pub(super) fn file(&mut self, file: MappingId) -> &mut File {
         &mut self.files[usize::try_from(file.raw()).expect("a small model")]
+    }
+
+    /// Which buffers of the page are dirty, one bit each.
+    pub(super) fn dirty_parts(&self, pfn: Pfn) -> u32 {
+        self.buffers.get(&pfn).map_or(0, |buffers| buffers.dirty.into())
     }
 
     /// The slot that holds the page, where one does.
@@ -103,7 +121,7 @@ impl Model {
     /// Returns the word that storage holds for a page of a file.
     #[must_use]
     pub fn stored(&self, file: MappingId, index: usize) -> Option<u64> {
-        self.caches.lock().file(file).store.get(&index).copied()
+        self.caches.lock().file(file).stored(index)
     }
 
     /// Returns the frame in a slot of the page cache.
@@ -184,10 +202,27 @@ impl Model {
         added.expect("a new page is on no list");
     }
 
-    /// Marks a page dirty through its mapping; for who knows it by frame.
+    /// Marks a page dirty through its mapping, and all its buffers unless a migration holds them (Linux: `set_page_dirty`); for who
+    /// knows it by frame.
     pub fn dirty_page(&self, pfn: Pfn) {
-        // The flag and the tag change together, or a page that one dirties and another cleans ends with one of them.
         let mut caches = self.caches.lock();
+        if let Some(buffers) = caches.buffers.get_mut(&pfn).filter(|buffers| !buffers.held) {
+            buffers.dirty = ALL_BUFFERS;
+        }
+        self.dirty_page_alone(&mut caches, pfn);
+    }
+
+    /// Marks one of the page's four buffers dirty, and the page (Linux: `mark_buffer_dirty`).
+    pub fn dirty_buffer(&self, pfn: Pfn, buffer: u32) {
+        let mut caches = self.caches.lock();
+        if let Some(buffers) = caches.buffers.get_mut(&pfn) {
+            buffers.dirty |= 1u8.checked_shl(buffer).unwrap_or(0) & ALL_BUFFERS;
+        }
+        self.dirty_page_alone(&mut caches, pfn);
+    }
+
+    /// The flag and the tag change together, or a page that one dirties and another cleans ends with one of them.
+    fn dirty_page_alone(&self, caches: &mut Caches, pfn: Pfn) {
         self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::empty());
         if let Some((_, tags)) = caches.slot(self, pfn) {
             tags.insert(SlotTags::DIRTY);
@@ -230,6 +265,9 @@ impl Model {
     /// Begins writing a page back; its contents are those of this moment. Entries keep their dirty bits.
     pub fn begin_writeback(&self, pfn: Pfn) {
         self.clean_page(pfn);
+        if let Some(buffers) = self.caches.lock().buffers.get_mut(&pfn) {
+            buffers.dirty = 0;
+        }
         self.page(pfn).flags().edit(PageFlags::WRITEBACK, PageFlags::empty());
         self.store_page(pfn);
         if let Some((_, tags)) = self.caches.lock().slot(self, pfn) {
@@ -371,10 +409,7 @@ impl Cache for Model {
         if buffers.busy != 0 || buffers.held {
             return Err(Refusal::BuffersBusy);
         }
-        *buffers = Buffers {
-            held: true,
-            ..Buffers::default()
-        };
+        buffers.held = true;
         Ok(())
     }
 
@@ -431,8 +466,8 @@ impl Cache for Model {
     fn writeout(&self, page: LockedPage) -> Written<LockedPage, PageRef> {
         let pfn = page.pfn();
         if self.page(pfn).entries_out(0) != 0 {
-            self.violation(super::Violation::new(
-                "I34",
+            self.violation(Violation::new(
+                Invariant::NoEntriesAtCallback,
                 format_args!("{pfn:?} was written out while in flight"),
             ));
         }
