@@ -20,7 +20,7 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(any(test, feature = "std"))]
+#[cfg(any(test, feature = "std", museum))]
 extern crate std;
 
 mod addr;
@@ -34,6 +34,7 @@ mod list;
 mod lru;
 mod migration_entry;
 mod mode;
+pub mod museum;
 mod outcome;
 mod page;
 mod page_map;

@@ -3,7 +3,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use mm_types::{Mapping, MappingId, PageFlags, Pfn, Refusal, SlotTags, SwapEntry};
+use mm_types::museum::{self, Bug};
+use mm_types::{Mapping, MappingId, NodeId, PageFlags, Pfn, Refusal, SlotTags, SwapEntry};
 
 use super::Model;
 use super::swap::Swap;
@@ -43,6 +44,18 @@ struct Buffers {
     busy: u8,
     /// All locked by a migration.
     held: bool,
+    /// One bit for each buffer that is newer than storage.
+    dirty: u8,
+}
+
+/// All four buffers of a page.
+const ALL_BUFFERS: u8 = 0b1111;
+
+/// What a kernel counts of a node's page-cache pages (Linux: `NR_FILE_PAGES`, `NR_FILE_DIRTY`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct NodeCounts {
+    pub(super) pages: i64,
+    pub(super) dirty: i64,
 }
 
 /// What is under the caches' locks (Linux: `tree_lock`, `private_lock`, `swap_lock`).
@@ -50,12 +63,24 @@ struct Buffers {
 pub(super) struct Caches {
     pub(super) files: Vec<File>,
     buffers: BTreeMap<Pfn, Buffers>,
+    pub(super) counts: BTreeMap<NodeId, NodeCounts>,
     pub(super) swap: Swap,
 }
 
 impl Caches {
     pub(super) fn file(&mut self, file: MappingId) -> &mut File {
         &mut self.files[usize::try_from(file.raw()).expect("a small model")]
+    }
+
+    fn counts_of(&mut self, model: &Model, pfn: Pfn) -> &mut NodeCounts {
+        self.counts.entry(model.node_of(pfn)).or_default()
+    }
+
+    /// A page became dirty, or clean; only a file's are counted.
+    fn count_dirty(&mut self, model: &Model, pfn: Pfn, change: i64) {
+        if let Mapping::File(_) = model.page(pfn).mapping() {
+            self.counts_of(model, pfn).dirty += change;
+        }
     }
 
     /// The slot that holds the page, where one does.
@@ -122,6 +147,7 @@ impl Model {
             }
             self.page(pfn).get();
             caches.file(file).slots.insert(index, (pfn, SlotTags::empty()));
+            caches.counts_of(self, pfn).pages += 1;
         }
         self.add_to_lru(pfn);
         Some(page)
@@ -133,25 +159,55 @@ impl Model {
         added.expect("a new page is on no list");
     }
 
-    /// Marks a page dirty through its mapping; for who knows it by frame.
+    /// Marks a page dirty through its mapping, and all its buffers; for who knows it by frame.
     pub fn dirty_page(&self, pfn: Pfn) {
-        self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::empty());
-        if let Some((_, tags)) = self.caches.lock().slot(self, pfn) {
+        self.dirty(pfn, ALL_BUFFERS);
+    }
+
+    /// Marks one of the four buffers of a page dirty, and so the page: what a write of a part of it does.
+    pub fn dirty_buffer(&self, pfn: Pfn, nth: u8) {
+        self.dirty(pfn, 1 << (nth % 4));
+    }
+
+    /// Returns one bit for each buffer of the page that is dirty; `None` where it has no buffers.
+    #[must_use]
+    pub fn dirty_buffers(&self, pfn: Pfn) -> Option<u8> {
+        self.caches.lock().buffers.get(&pfn).map(|buffers| buffers.dirty)
+    }
+
+    fn dirty(&self, pfn: Pfn, which: u8) {
+        let before = self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::empty());
+        let mut caches = self.caches.lock();
+        if let Some(buffers) = caches.buffers.get_mut(&pfn) {
+            buffers.dirty |= which;
+        }
+        if let Some((_, tags)) = caches.slot(self, pfn) {
             tags.insert(SlotTags::DIRTY);
+        }
+        if !before.contains(PageFlags::DIRTY) {
+            caches.count_dirty(self, pfn, 1);
         }
     }
 
     fn clean_page(&self, pfn: Pfn) -> bool {
-        if let Some((_, tags)) = self.caches.lock().slot(self, pfn) {
+        let mut caches = self.caches.lock();
+        if let Some((_, tags)) = caches.slot(self, pfn) {
             tags.remove(SlotTags::DIRTY);
         }
-        self.page(pfn).flags().test_and_clear(PageFlags::DIRTY)
+        let was_dirty = self.page(pfn).flags().test_and_clear(PageFlags::DIRTY);
+        if was_dirty {
+            caches.count_dirty(self, pfn, -1);
+        }
+        was_dirty
     }
 
     /// Stores the page's word where it came from.
     fn store_page(&self, pfn: Pfn) {
         let word = self.word(pfn);
         let mut caches = self.caches.lock();
+        if let Some(buffers) = caches.buffers.get_mut(&pfn) {
+            buffers.dirty = 0;
+        }
         if self.page(pfn).flags().load().contains(PageFlags::SWAPCACHE) {
             caches.swap.store(self.slot_of(pfn), word);
         } else if let Mapping::File(file) = self.page(pfn).mapping() {
@@ -202,7 +258,14 @@ impl Model {
         let Mapping::File(file) = self.page(pfn).mapping() else {
             return;
         };
-        let removed = self.caches.lock().file(file).slots.remove(&self.page(pfn).index());
+        let removed = {
+            let mut caches = self.caches.lock();
+            let removed = caches.file(file).slots.remove(&self.page(pfn).index());
+            if let Some((pfn, _)) = removed {
+                caches.counts_of(self, pfn).pages -= 1;
+            }
+            removed
+        };
         self.page(pfn).set_mapping(Mapping::None);
         if let Some((pfn, _)) = removed {
             self.put(PageRef::counted(pfn));
@@ -268,6 +331,10 @@ impl Cache for Model {
             caches.swap.switch(self.slot_of(old), old, new)?;
         } else if let Mapping::File(_) = self.page(old).mapping() {
             caches.slot(self, old).ok_or(SlotChanged)?.0 = new;
+            if !museum::has(Bug::B59) {
+                caches.counts_of(self, old).pages -= 1;
+                caches.counts_of(self, new).pages += 1;
+            }
         } else {
             return Ok(0);
         }
@@ -277,7 +344,14 @@ impl Cache for Model {
     }
 
     fn set_dirty(&self, page: &LockedPage) {
-        self.dirty_page(page.pfn());
+        let moved = self
+            .caches
+            .lock()
+            .buffers
+            .get(&page.pfn())
+            .is_some_and(|buffers| buffers.held);
+        // Buffers that move with their page know which of them are dirty.
+        self.dirty(page.pfn(), if moved && !museum::has(Bug::B18) { 0 } else { ALL_BUFFERS });
     }
 
     fn clear_dirty_for_io(&self, page: &LockedPage) -> bool {
@@ -292,10 +366,7 @@ impl Cache for Model {
         if buffers.busy != 0 || buffers.held {
             return Err(Refusal::BuffersBusy);
         }
-        *buffers = Buffers {
-            held: true,
-            ..Buffers::default()
-        };
+        buffers.held = true;
         Ok(())
     }
 
@@ -367,6 +438,10 @@ impl Cache for Model {
             }
             WritePage::FailsUnlocked => {
                 self.dirty_page(pfn);
+                if museum::has(Bug::B51) {
+                    self.unlock_page(pfn);
+                    return Written::Locked(page, Err(WriteError));
+                }
                 Written::Unlocked(self.unlock(page), Err(WriteError))
             }
             WritePage::Activates => {

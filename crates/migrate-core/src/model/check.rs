@@ -7,6 +7,7 @@ use core::fmt::Display;
 
 use mm_types::{LruList, Mapping, PageFlags, Pfn, Pte, SlotTags};
 
+use super::cache::NodeCounts;
 use super::{Model, POISON};
 use crate::UsesPageMap;
 
@@ -71,6 +72,7 @@ impl Model {
     pub fn check(&self, held: &[Pfn]) -> Result<(), Violation> {
         self.check_always()?;
         self.check_tags()?;
+        self.check_counts()?;
         let seen = self.count()?;
         for (pfn, seen) in &seen {
             same("I6", seen.in_flight, 0, || format!("migration entries of {pfn:?}"))?;
@@ -89,6 +91,9 @@ impl Model {
             if free.contains(&pfn) {
                 hold("I33", self.word(pfn) == POISON, || {
                     format!("{pfn:?} was written while it was free")
+                })?;
+                same("I25", page.flags().load(), PageFlags::empty(), || {
+                    format!("flags of {pfn:?}, which is free")
                 })?;
             }
             let on_lru = self.with_lru(|lru| lru.contains(self.page_map(), pfn));
@@ -195,6 +200,22 @@ impl Model {
             })?;
         }
         Ok(())
+    }
+
+    /// Each node's counts of its page-cache pages are what a recount finds (I12).
+    fn check_counts(&self) -> Result<(), Violation> {
+        let caches = self.caches.lock();
+        let mut counted: BTreeMap<_, NodeCounts> = BTreeMap::new();
+        for (pfn, _) in caches.files.iter().flat_map(|file| file.slots.values()) {
+            let counts = counted.entry(self.node_of(*pfn)).or_default();
+            counts.pages += 1;
+            counts.dirty += i64::from(self.page(*pfn).flags().load().contains(PageFlags::DIRTY));
+        }
+        for (node, counts) in &caches.counts {
+            let found = counted.remove(node).unwrap_or_default();
+            same("I12", *counts, found, || format!("page-cache pages of {node:?}"))?;
+        }
+        same("I12", counted.len(), 0, || "nodes that nobody counts".into())
     }
 
     /// Every slot holds one page, and that page knows it (I18).

@@ -4,6 +4,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 
+use mm_types::museum::{self, Bug};
 use mm_types::{PageFlags, Pfn, Pte, Site, SwapEntry, Vpn, ledger};
 
 use super::Model;
@@ -98,7 +99,8 @@ impl Entry for HeldEntry<'_, '_> {
             gather.swap.push(slot);
         }
         gather.unused.extend(put_for_ledger(map, &counts));
-        if before.is_present() {
+        let held_by_cpus = before.is_present() && (before.writable() || !museum::has(Bug::B21));
+        if held_by_cpus {
             gather.sites.push(self.site);
             self.model.tlbs.lock().pending.insert(self.site);
         }

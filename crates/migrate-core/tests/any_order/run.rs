@@ -5,19 +5,20 @@
 
 use core::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use migrate_core::fixture::Recording;
 use migrate_core::model::Model;
 use migrate_core::{
     Args, Edge, Frames, FromFn, Hook, Hooked, HookedTarget, Isolated, LINUX_2_6_17, MODERN, MoveOrder, Mover, NewPages,
-    PageRef, Profile, Slot, SwapCacheEntries, Tally, Target, Verdict, isolate_lru_page, migrate_pages,
+    PageRef, Profile, Slot, SwapCacheEntries, Tally, Target, Verdict, WaiterRef, isolate_lru_page, migrate_pages,
     migrate_pages_nowait, migrate_prep, putback_lru_pages,
 };
 use mm_types::trace::{Event, check_events, text_of};
-use mm_types::{EntryStyle, Mapping, Mode, Outcome, PageFlags, Pfn, Pte, PteFlags, Reason, Refusal, Rules, Site};
+use mm_types::{EntryStyle, Mapping, MappingId, Mode, Outcome, PageFlags, Pfn, Pte, PteFlags, Reason, Refusal, Rules, Site};
 
 use super::step::Migrate;
-use super::world::{World, site_name};
+use super::world::{FILE, World, site_name};
 
 type Pages = VecDeque<Isolated<PageRef>>;
 
@@ -28,8 +29,12 @@ struct Ran {
     targets: Option<usize>,
     /// Nobody did anything in the middle and nothing was made to fail.
     alone: bool,
+    /// As alone, but for threads that waited for its pages and read them.
+    undisturbed: bool,
     before: BTreeMap<Site, Pte>,
     flags: BTreeMap<Pfn, PageFlags>,
+    /// Buffers that are dirty, or are to be because an entry is, by place in the page cache.
+    buffers: BTreeMap<(MappingId, usize), u8>,
     bound: BTreeMap<Pfn, Bound>,
     outcomes: Vec<(Pfn, Outcome)>,
     tally: Tally,
@@ -94,6 +99,8 @@ impl World {
             Mapping::Anon(_) => Bound::ToMove,
             Mapping::File(file) => match self.mover(file) {
                 Mover::Never => Bound::ToStay,
+                // Its file system knows where it is.
+                Mover::Fallback if dirty && !profile.writes_out => Bound::ToStay,
                 Mover::Fallback if dirty => Bound::Either,
                 Mover::Fallback | Mover::Plain | Mover::Buffers => Bound::ToMove,
             },
@@ -110,7 +117,9 @@ impl World {
             (Rules::Modern, false) | (Rules::Linux2617, true) => &MODERN,
             _ => &LINUX_2_6_17,
         };
-        let recording = Recording::with_capacity(1 << 13);
+        let recording = Arc::new(Recording::with_capacity(1 << 13));
+        *self.recording.borrow_mut() = Arc::clone(&recording);
+        let recording = &*recording;
         migrate_prep(model);
         // The trace begins where the first of them was isolated.
         for page in &self.held().isolated {
@@ -130,7 +139,7 @@ impl World {
             .take(usize::from(migrate.pages).min(frames.len()))
         {
             let Some(page) = model.get(*pfn) else { continue };
-            if let Ok(isolated) = isolate_lru_page(model, &page, &recording) {
+            if let Ok(isolated) = isolate_lru_page(model, &page, recording) {
                 from.push_back(isolated);
             }
             model.put(page);
@@ -153,6 +162,8 @@ impl World {
             profile,
             targets: migrate.targets.map(usize::from),
             alone: migrate.middle.is_empty() && migrate.fails.is_empty(),
+            undisturbed: migrate.only_waits() && self.profile.waiter == WaiterRef::None,
+            buffers: self.dirty_buffers(true),
             before: self.entries(),
             flags: listed.iter().map(|pfn| (*pfn, self.flags(*pfn))).collect(),
             bound: listed
@@ -167,7 +178,7 @@ impl World {
         };
         let (mut moved, mut failed) = (Pages::new(), Pages::new());
         let (edges, trouble) = (Cell::new(0usize), RefCell::new(None));
-        let hook = |edge: Edge| self.before(migrate, profile, edge, &edges, &trouble, &recording);
+        let hook = |edge: Edge| self.before(migrate, profile, edge, &edges, &trouble, recording);
         let woken = self.held().woken;
         self.in_run.set(true);
         let lists = (&mut from, &mut moved, &mut failed);
@@ -178,7 +189,7 @@ impl World {
                     .first()
                     .map_or(mm_types::NodeId::new(1), |pfn| self.other_node(*pfn));
                 let mut news: VecDeque<PageRef> = (0..targets).filter_map(|_| model.allocate(node)).collect();
-                self.run(migrate, &mut ran, &hook, NewPages(&mut news), lists, &recording);
+                self.run(migrate, &mut ran, &hook, NewPages(&mut news), lists, recording);
                 let used = ran.used();
                 let left = news.len();
                 news.into_iter().for_each(|page| model.put(page));
@@ -200,7 +211,7 @@ impl World {
                         model.put(page);
                     },
                 };
-                self.run(migrate, &mut ran, &hook, target, lists, &recording);
+                self.run(migrate, &mut ran, &hook, target, lists, recording);
                 let (given, used) = (given.get(), ran.used());
                 if given != used {
                     let what = format!("{given} new pages not given back, {used} used");
@@ -212,13 +223,14 @@ impl World {
         ran.slept = self.held().woken - woken;
         let lists = [pfns(&from), pfns(&moved), pfns(&failed)];
         for list in [&mut from, &mut moved, &mut failed] {
-            putback_lru_pages(model, list, &recording);
+            putback_lru_pages(model, list, recording);
         }
         let events: Vec<_> = recording.events().collect();
         *self.trace.borrow_mut() = text_of(events.iter().copied());
         if let Some(trouble) = trouble.into_inner() {
             return Err(trouble);
         }
+        self.finish_waits()?;
         if recording.dropped() == 0 {
             check_events(&events).map_err(|error| format!("the trace: {error}"))?;
         }
@@ -269,7 +281,10 @@ impl World {
     ) -> Verdict {
         let now = edges.replace(edges.get() + 1);
         let due = |n: u8| usize::from(n) == now;
-        let mut done = self.check_always();
+        let mut done = self
+            .finish_waits()
+            .and_then(|()| self.check_always())
+            .and_then(|()| self.check_wait(migrate, profile, edge));
         for (_, step) in migrate.middle.iter().filter(|(n, _)| due(*n)) {
             done = done
                 .and_then(|()| self.act(step, recording))
@@ -286,6 +301,32 @@ impl World {
         } else {
             Verdict::Go
         }
+    }
+
+    /// A light run does not sleep for a page that is being read in (I31).
+    fn check_wait(&self, migrate: &Migrate, profile: &Profile, edge: Edge) -> Result<(), String> {
+        let light = profile.rules == Rules::Modern && migrate.mode == Mode::SyncLight;
+        match edge {
+            Edge::Lock(pfn) if light && !self.flags(pfn).contains(PageFlags::UPTODATE) => {
+                Err(format!("a light run sleeps while {} is read in (I31)", self.name(pfn)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The dirty buffers of every page in the cache; with what entries know, where that is asked for.
+    fn dirty_buffers(&self, entries: bool) -> BTreeMap<(MappingId, usize), u8> {
+        let ptes: Vec<Pte> = self.entries().into_values().collect();
+        let files = self.held().files.clone();
+        let places = files.iter().flat_map(|file| (0..FILE).map(|index| (*file, index)));
+        places
+            .filter_map(|(file, index)| {
+                let pfn = self.model.cached(file, index)?;
+                let dirty = self.model.dirty_buffers(pfn)?;
+                let whole = entries && ptes.iter().any(|pte| pte.maps(pfn) && pte.dirty());
+                Some(((file, index), if whole { u8::MAX } else { dirty }))
+            })
+            .collect()
     }
 
     fn check_always(&self) -> Result<(), String> {
@@ -350,8 +391,25 @@ impl Ran {
             if self.slept > 0 && !self.may_sleep {
                 return Err(format!("an asynchronous run slept {} times (I31)", self.slept));
             }
-            self.check_bounds(&last)?;
             self.check_entries(world, &last)?;
+            self.check_buffers(world)?;
+        }
+        if self.undisturbed {
+            self.check_bounds(&last)?;
+        }
+        Ok(())
+    }
+
+    /// No buffer is dirty that nobody stored to (I13).
+    fn check_buffers(&self, world: &World) -> Result<(), String> {
+        for (place, now) in world.dirty_buffers(false) {
+            let before = self.buffers.get(&place).copied().unwrap_or(0);
+            if now & !before != 0 {
+                let (file, index) = (place.0.raw(), place.1);
+                return Err(format!(
+                    "of file {file} page {index} the buffers {before:#06b} were dirty, and now {now:#06b} (I13)"
+                ));
+            }
         }
         Ok(())
     }
@@ -417,7 +475,8 @@ impl Ran {
     fn same_permission(&self, before: PteFlags, now: PteFlags) -> bool {
         let lossless = self.profile.entries == EntryStyle::Lossless;
         let mut kept = PteFlags::WRITE;
-        kept.set(PteFlags::EXCLUSIVE | PteFlags::SOFT_DIRTY | PteFlags::UFFD_WP, lossless);
+        let marks = PteFlags::EXCLUSIVE | PteFlags::SOFT_DIRTY | PteFlags::UFFD_WP;
+        kept.set(marks | PteFlags::YOUNG | PteFlags::DIRTY, lossless);
         // A writable mapping of a private page is exclusive, also where the system's own entries do not say so.
         let sure = if before.contains(PteFlags::WRITE) {
             PteFlags::EXCLUSIVE

@@ -68,8 +68,23 @@ pub(crate) enum Step {
         file: u8,
         pages: u8,
     },
+    /// A thread of its own touches a page in flight, and waits.
+    Wait {
+        at: u8,
+        write: bool,
+    },
+    SoftDirty {
+        at: u8,
+    },
+    SwapOn {
+        ty: u8,
+    },
     Dirty {
         at: u8,
+    },
+    DirtyBuffer {
+        at: u8,
+        nth: u8,
     },
     WriteBack {
         at: u8,
@@ -93,6 +108,10 @@ pub(crate) enum Step {
         nth: u8,
     },
     Lock {
+        at: u8,
+    },
+    /// As a lock, and the page's contents are being read in.
+    Reading {
         at: u8,
     },
     Unlock {
@@ -181,9 +200,11 @@ fn call() -> impl Strategy<Value = Step> {
         1 => (at(), pages(), any::<bool>()).prop_map(|(at, pages, locked)| Step::Mlock { at, pages, locked }),
         1 => (at(), 0..4u8).prop_map(|(at, index)| Step::Remap { at, index }),
         1 => (0..8u8, 0..4u8).prop_map(|(file, pages)| Step::Truncate { file, pages }),
+        1 => at().prop_map(|at| Step::SoftDirty { at }),
     ];
     let kernel = prop_oneof![
         1 => at().prop_map(|at| Step::Dirty { at }),
+        1 => (at(), 0..4u8).prop_map(|(at, nth)| Step::DirtyBuffer { at, nth }),
         1 => at().prop_map(|at| Step::WriteBack { at }),
         1 => at().prop_map(|at| Step::BeginWriteback { at }),
         1 => at().prop_map(|nth| Step::EndWriteback { nth }),
@@ -192,7 +213,8 @@ fn call() -> impl Strategy<Value = Step> {
         1 => at().prop_map(|at| Step::Pin { at }),
         1 => at().prop_map(|nth| Step::Unpin { nth }),
         1 => at().prop_map(|at| Step::Lock { at }),
-        1 => at().prop_map(|nth| Step::Unlock { nth }),
+        1 => at().prop_map(|at| Step::Reading { at }),
+        2 => at().prop_map(|nth| Step::Unlock { nth }),
         1 => at().prop_map(|at| Step::Busy { at }),
         1 => at().prop_map(|nth| Step::Idle { nth }),
         2 => at().prop_map(|at| Step::Isolate { at }),
@@ -200,6 +222,7 @@ fn call() -> impl Strategy<Value = Step> {
         3 => at().prop_map(|at| Step::SwapOut { at }),
         2 => (at(), any::<bool>()).prop_map(|(at, write)| Step::SwapIn { at, write }),
         1 => at().prop_map(|at| Step::SwapCache { at }),
+        1 => (0..32u8).prop_map(|ty| Step::SwapOn { ty }),
     ];
     prop_oneof![5 => programs, 4 => kernel]
 }
@@ -208,9 +231,13 @@ fn again() -> impl Strategy<Value = Step> {
     (0..4u8, any::<bool>()).prop_map(|(nth, write)| Step::Again { nth, write })
 }
 
+fn wait() -> impl Strategy<Value = Step> {
+    (any::<u8>(), prop::bool::weighted(0.3)).prop_map(|(at, write)| Step::Wait { at, write })
+}
+
 /// Several calls at one edge, so that what one of them changed is used by the next before the run goes on.
 fn at_once(edge: impl Strategy<Value = u8>) -> impl Strategy<Value = Vec<(u8, Step)>> {
-    let calls = vec(prop_oneof![2 => call(), 1 => again()], 1..5);
+    let calls = vec(prop_oneof![4 => call(), 2 => again(), 1 => wait()], 1..5);
     (edge, calls).prop_map(|(edge, calls)| calls.into_iter().map(|call| (edge, call)).collect())
 }
 
@@ -263,7 +290,10 @@ pub(crate) fn case_in_flight(steps: usize) -> BoxedStrategy<Case> {
         true => Step::Write { at, cpu },
         false => Step::Read { at, cpu },
     });
-    let middle = vec(at_once(2..16u8), 1..3).prop_map(|calls| calls.concat());
+    let middle = prop_oneof![
+        5 => vec(at_once(2..16u8), 1..3).prop_map(|calls| calls.concat()),
+        1 => vec((2..16u8, wait()), 1..4),
+    ];
     let fails = prop_oneof![
         2 => Just(Vec::new()),
         1 => vec(2..16u8, 1..2),
@@ -280,6 +310,15 @@ pub(crate) fn case_in_flight(steps: usize) -> BoxedStrategy<Case> {
 }
 
 impl Case {
+    /// Returns how many things are done in it, those in the middle of its runs and those that fail among them.
+    pub(crate) fn len(&self) -> usize {
+        let within = |step: &Step| match step {
+            Step::Migrate(run) => 1 + run.middle.len() + run.fails.len(),
+            _ => 1,
+        };
+        self.maps.iter().chain(&self.steps).map(within).sum()
+    }
+
     /// Every case that has one call less, or two, or of whose runs one has less happening in it.
     pub(crate) fn shorter(&self) -> Vec<Self> {
         let calls = self.maps.len() + self.steps.len();
@@ -323,5 +362,13 @@ impl Case {
             }));
         }
         cases
+    }
+}
+
+impl Migrate {
+    /// Others do nothing in the middle but to wait for its pages and read them, and no step fails.
+    pub(crate) fn only_waits(&self) -> bool {
+        let reads = |step: &Step| matches!(step, Step::Wait { write: false, .. });
+        self.fails.is_empty() && self.middle.iter().all(|(_, step)| reads(step))
     }
 }
