@@ -20,7 +20,7 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(any(test, feature = "std", museum))]
+#[cfg(any(test, feature = "std", loom, shuttle, museum))]
 extern crate std;
 
 mod addr;
@@ -44,7 +44,7 @@ mod pte_text;
 pub mod scenario;
 mod swap_cache;
 mod swap_entry;
-mod sync;
+pub mod sync;
 pub mod trace;
 pub mod transfer;
 mod vma;

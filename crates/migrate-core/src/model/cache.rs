@@ -37,6 +37,18 @@ pub(super) struct File {
     store: BTreeMap<usize, u64>,
 }
 
+/// What became of a look into the page cache.
+pub(super) enum Found {
+    /// In the cache, or just read.
+    Page(PageRef),
+    /// In the cache, and frozen by a migration: look again.
+    Frozen(Pfn),
+    /// The file has no such page.
+    Beyond,
+    /// No memory.
+    NoMemory,
+}
+
 /// The four buffers of a page.
 #[derive(Clone, Copy, Debug, Default)]
 struct Buffers {
@@ -125,32 +137,69 @@ impl Model {
         self.caches.lock().file(file).slots.get(&index).map(|(pfn, _)| *pfn)
     }
 
-    /// Finds a page of a file, or reads it in; `None` where there is no memory, or the page found is frozen (look again).
+    /// Finds a page of a file, or reads it in; `None` where there is no memory, where it is beyond the end of the file, or the page
+    /// found is frozen (look again).
     pub fn read_page(&self, file: MappingId, index: usize) -> Option<PageRef> {
-        if let Some(pfn) = self.cached(file, index) {
-            return self.get(pfn);
+        match self.find_or_read(file, index) {
+            Found::Page(page) => Some(page),
+            Found::Frozen(_) | Found::Beyond | Found::NoMemory => None,
         }
-        let page = self.allocate_any()?;
-        let pfn = page.pfn();
-        self.set_word(pfn, self.stored(file, index).unwrap_or(0));
-        self.page(pfn).set_mapping(Mapping::File(file));
-        self.page(pfn).set_index(index);
-        self.page(pfn).flags().edit(PageFlags::UPTODATE, PageFlags::empty());
-        {
-            let mut caches = self.caches.lock();
-            if caches.file(file).mover == Mover::Buffers {
-                // The buffers' reference is theirs until they are released; the word stands for a pointer to them.
-                caches.buffers.insert(pfn, Buffers::default());
-                self.page(pfn).get();
-                self.page(pfn).set_private(1);
-                self.page(pfn).flags().edit(PageFlags::PRIVATE, PageFlags::empty());
+    }
+
+    /// Finds a page of a file, or reads it in (2.6.17 `find_get_page`, `page_cache_read`).
+    ///
+    /// A reference is taken under the cache's lock, before anybody can take the page out of its slot. The page is not locked:
+    /// who wants it to stay where it was found locks it and looks again ([`Model::is_cached`]). Of two who read at once, one wins.
+    pub(super) fn find_or_read(&self, file: MappingId, index: usize) -> Found {
+        let found = |caches: &mut Caches| {
+            let file = caches.file(file);
+            let slot = file.slots.get(&index).map(|(pfn, _)| *pfn);
+            match slot {
+                _ if index >= file.size => Some(Found::Beyond),
+                Some(pfn) => Some(self.get(pfn).map_or(Found::Frozen(pfn), Found::Page)),
+                None => None,
             }
-            self.page(pfn).get();
-            caches.file(file).slots.insert(index, (pfn, SlotTags::empty()));
-            caches.counts_of(self, pfn).pages += 1;
+        };
+        if let Some(found) = found(&mut self.caches.lock()) {
+            return found;
+        }
+        let Some(page) = self.allocate_any() else { return Found::NoMemory };
+        let pfn = page.pfn();
+        let lost = {
+            let mut caches = self.caches.lock();
+            let lost = found(&mut caches);
+            if lost.is_none() {
+                self.set_word(pfn, caches.file(file).store.get(&index).copied().unwrap_or(0));
+                self.page(pfn).set_mapping(Mapping::File(file));
+                self.page(pfn).set_index(index);
+                self.page(pfn).flags().edit(PageFlags::UPTODATE, PageFlags::empty());
+                if caches.file(file).mover == Mover::Buffers {
+                    // The buffers' reference is theirs until they are released; the word stands for a pointer to them.
+                    caches.buffers.insert(pfn, Buffers::default());
+                    self.page(pfn).get();
+                    self.page(pfn).set_private(1);
+                    self.page(pfn).flags().edit(PageFlags::PRIVATE, PageFlags::empty());
+                }
+                self.page(pfn).get();
+                caches.file(file).slots.insert(index, (pfn, SlotTags::empty()));
+                caches.counts_of(self, pfn).pages += 1;
+            }
+            lost
+        };
+        if let Some(found) = lost {
+            self.put(page);
+            return found;
         }
         self.add_to_lru(pfn);
-        Some(page)
+        Found::Page(page)
+    }
+
+    /// True where `pfn` is the page at `index` of a file, which has not ended before it. Stable while the page is locked, but for
+    /// the size.
+    pub(super) fn is_cached(&self, pfn: Pfn, file: MappingId, index: usize) -> bool {
+        let mut caches = self.caches.lock();
+        let file = caches.file(file);
+        index < file.size && file.slots.get(&index).is_some_and(|(at, _)| *at == pfn)
     }
 
     /// Stages a new page for the LRU.
@@ -176,8 +225,9 @@ impl Model {
     }
 
     fn dirty(&self, pfn: Pfn, which: u8) {
-        let before = self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::empty());
+        // The flag and the tag change together, or a page that one dirties and another cleans ends with one of them.
         let mut caches = self.caches.lock();
+        let before = self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::empty());
         if let Some(buffers) = caches.buffers.get_mut(&pfn) {
             buffers.dirty |= which;
         }
@@ -215,6 +265,11 @@ impl Model {
         }
     }
 
+    /// What who waits for a page's buffers sleeps on: something of the descriptor that is not its flags.
+    pub(super) fn buffers_of(&self, pfn: Pfn) -> usize {
+        core::ptr::from_ref(self.page(pfn)).addr() | 1
+    }
+
     /// True where a buffer of the page is locked or under I/O.
     pub(super) fn buffers_busy(&self, pfn: Pfn) -> bool {
         let mut caches = self.caches.lock();
@@ -249,6 +304,7 @@ impl Model {
         if let Some(buffers) = self.caches.lock().buffers.get_mut(&pfn) {
             buffers.busy = u8::from(busy);
         }
+        self.wake(self.buffers_of(pfn));
     }
 
     /// Takes a page out of its file's cache; its mapping is cleared, its private data stay. The page is locked.
@@ -374,6 +430,7 @@ impl Cache for Model {
         if let Some(buffers) = self.caches.lock().buffers.get_mut(&page.pfn()) {
             buffers.held = false;
         }
+        self.wake(self.buffers_of(page.pfn()));
     }
 
     fn move_buffers(&self, pair: Pair<'_, LockedPage>) {

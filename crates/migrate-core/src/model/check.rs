@@ -77,7 +77,7 @@ impl Model {
         for (pfn, seen) in &seen {
             same("I6", seen.in_flight, 0, || format!("migration entries of {pfn:?}"))?;
         }
-        hold("I33", self.tlbs.lock().pending.is_empty(), || {
+        hold("I33", self.tlbs.pending.lock().is_empty(), || {
             "translations were edited and never flushed".into()
         })?;
         let free = self.memory.lock().free_frames();
@@ -126,13 +126,14 @@ impl Model {
             }
         }
         self.check_caches()?;
-        let tlbs = self.tlbs.lock();
-        for (site, held) in tlbs.cpus.iter().flatten() {
-            let pte = self.pte(*site);
-            let good = pte.maps(held.pfn) && (pte.writable() || !held.write);
-            hold("I33", good || tlbs.pending.contains(site), || {
-                format!("a stale translation at {site:?}: {held:?}")
-            })?;
+        for cpu in &self.tlbs.cpus {
+            for (site, held) in cpu.lock().iter() {
+                let pte = self.pte(*site);
+                let good = pte.maps(held.pfn) && (pte.writable() || !held.write);
+                hold("I33", good || self.tlbs.pending.lock().contains_key(site), || {
+                    format!("a stale translation at {site:?}: {held:?}")
+                })?;
+            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use alloc::vec;
 
 use mm_types::{Mapping, NodeId, PageFlags, Pfn};
 
-use super::{Config, Model, Violation};
+use super::{Config, Model, Op, Violation};
 use crate::{CopyError, PageRef, UsesPageMap};
 
 /// What stands in a frame that is free, or allocated and not filled yet: who reads it reads too early, or too late.
@@ -42,6 +42,14 @@ impl Memory {
     fn at(&mut self, pfn: Pfn) -> &mut u64 {
         let n = pfn.raw() - self.base.raw();
         &mut self.words[usize::try_from(n).expect("a frame of the model")]
+    }
+
+    /// What one instruction does to a frame that its CPU found.
+    pub(super) fn access(&mut self, pfn: Pfn, op: Op) -> u64 {
+        if let Op::Write(word) = op {
+            *self.at(pfn) = word;
+        }
+        *self.at(pfn)
     }
 
     pub(super) fn copy(&mut self, from: Pfn, to: Pfn) -> Result<(), CopyError> {
@@ -114,9 +122,15 @@ impl Model {
 
     /// Allocates anywhere, the first nodes first, as a fault does.
     pub(super) fn allocate_any(&self) -> Option<PageRef> {
-        let nodes = (0..self.config.nodes).map(NodeId::new);
-        let node = nodes.into_iter().find(|node| self.free_frames(*node) > 0)?;
-        self.allocate(node)
+        loop {
+            let nodes = (0..self.config.nodes).map(NodeId::new);
+            let node = nodes.into_iter().find(|node| self.free_frames(*node) > 0)?;
+            let page = self.allocate(node);
+            // Somebody else may have taken the last frame of the node since it was looked at; another may have one.
+            if page.is_some() || self.free_frames(node) > 0 {
+                return page;
+            }
+        }
     }
 
     /// Takes a frame back, with the checks of the 2.6.17 allocator.
