@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -26,16 +27,16 @@ const FIXED_LIMIT: Duration = Duration::from_secs(600);
 /// How a search ended.
 enum Ended {
     Passed,
-    /// What the tests that failed printed, each with its name.
-    Failed(Vec<(String, String)>),
+    /// What it printed of the failure.
+    Failed(String),
     OutOfTime,
 }
 
-/// Runs one search, on the system with `bug` or on the one without.
-fn search(binary: &Path, filter: &[&str], bug: Option<&Exhibit>) -> std::io::Result<(Ended, Duration)> {
+/// Runs one search, on the system with `bug` or on the one without, until it ends or has told of a failure.
+fn search(binary: &Path, kind: Search, bug: Option<&Exhibit>) -> std::io::Result<(Ended, Duration)> {
     let mut command = Command::new(binary);
-    command.args(filter).env_remove("MUSEUM");
-    command.env("RUST_BACKTRACE", "0");
+    command.arg("--nocapture").args(filter(kind));
+    command.env("RUST_BACKTRACE", "0").env_remove("MUSEUM");
     let limit = match bug {
         Some(bug) => {
             command.env("MUSEUM", bug.id);
@@ -44,60 +45,64 @@ fn search(binary: &Path, filter: &[&str], bug: Option<&Exhibit>) -> std::io::Res
         None => FIXED_LIMIT,
     };
     let began = Instant::now();
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let (done, ended) = channel();
-    let mut stdout = child.stdout.take();
-    thread::spawn(move || {
-        let text = stdout.as_mut().map(std::io::read_to_string);
-        // Nobody listens any more where the time was up.
-        let _ = done.send(text.transpose().map(Option::unwrap_or_default));
-    });
-    let text = match ended.recv_timeout(limit) {
-        Ok(text) => text?,
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-            child.kill()?;
-            child.wait()?;
-            return Ok((Ended::OutOfTime, began.elapsed()));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (printed, lines) = channel();
+    let outputs = [child.stdout.take().map(boxed), child.stderr.take().map(boxed)];
+    for output in outputs.into_iter().flatten() {
+        let printed = printed.clone();
+        thread::spawn(move || {
+            // Nobody listens any more where enough was said, or the time was up.
+            let _ = output.lines().map_while(Result::ok).try_for_each(|line| printed.send(line));
+        });
+    }
+    drop(printed);
+
+    let (mut said, mut told) = (String::new(), false);
+    let ended = loop {
+        match lines.recv_timeout(limit.saturating_sub(began.elapsed())) {
+            Ok(line) => {
+                // A search tells of its first failure from here on.
+                if line.contains(" FAILED after ") || line.contains(" panicked at ") {
+                    if !told {
+                        said.clear();
+                    }
+                    told = true;
+                }
+                said.push_str(&line);
+                said.push('\n');
+                if told && is_last(kind, &line) {
+                    break Ended::Failed(said);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) if child.wait()?.success() => break Ended::Passed,
+            Err(RecvTimeoutError::Disconnected) => break Ended::Failed(said),
+            Err(RecvTimeoutError::Timeout) => break Ended::OutOfTime,
         }
     };
-    let passed = child.wait()?.success();
-    let ended = if passed {
-        Ended::Passed
-    } else {
-        Ended::Failed(failures(&text))
-    };
-    Ok((ended, began.elapsed()))
+    let took = began.elapsed();
+    child.kill()?;
+    child.wait()?;
+    Ok((ended, took))
 }
 
-/// What the tests that failed printed: libtest tells it at the end, under a line with the test's name.
-fn failures(text: &str) -> Vec<(String, String)> {
-    let mut found: Vec<(String, String)> = Vec::new();
-    let mut within = false;
-    for line in text.lines() {
-        let head = line
-            .strip_prefix("---- ")
-            .and_then(|line| line.strip_suffix(" stdout ----"));
-        if let Some(test) = head {
-            within = true;
-            found.push((test.to_owned(), String::new()));
-        } else if line == "failures:" {
-            within = false;
-        } else if let (true, Some((_, said))) = (within, found.last_mut()) {
-            said.push_str(line);
-            said.push('\n');
-        }
-    }
-    if found.is_empty() {
-        // It died: the whole output is all there is.
-        found.push(("the whole search".to_owned(), text.to_owned()));
-    }
-    found
+fn boxed(output: impl Read + Send + 'static) -> Box<dyn BufRead + Send> {
+    Box::new(BufReader::new(output))
 }
 
-/// How many steps the case has that was printed: a search says so in a line of its own.
+/// True for the line that ends what a search says of a failure.
+fn is_last(kind: Search, line: &str) -> bool {
+    match kind {
+        Search::AnyOrder | Search::Interleavings => line.starts_with("replay: "),
+        Search::Live => line.contains("was read after"),
+    }
+}
+
+/// How many steps the case has that was printed, or how many switches of threads the schedule: a search says so in a line.
 fn steps(said: &str) -> Option<usize> {
-    said.lines()
-        .find_map(|line| line.trim().strip_prefix("steps: ")?.parse().ok())
+    said.lines().find_map(|line| {
+        let switches = line.split_once(" switches of threads made ").map(|(_, made)| made);
+        line.strip_prefix("steps: ").or(switches)?.parse().ok()
+    })
 }
 
 /// The part of a live search's tests that compares what several spaces see; the rest of them is not about that.
@@ -114,11 +119,9 @@ fn show(bug: &Exhibit, binaries: &BTreeMap<&str, PathBuf>, out: &Path) -> std::i
         let Some(binary) = binaries.get(kind.test()) else {
             continue;
         };
-        let (ended, took) = search(binary, filter(*kind), Some(bug))?;
-        let Ended::Failed(mut found) = ended else { continue };
-        found.sort_by_key(|(_, said)| steps(said).unwrap_or(usize::MAX));
-        let Some((test, said)) = found.first() else { continue };
-        let steps = steps(said).map_or_else(|| "–".to_owned(), |steps| steps.to_string());
+        let (ended, took) = search(binary, *kind, Some(bug))?;
+        let Ended::Failed(said) = ended else { continue };
+        let steps = steps(&said).map_or_else(|| "–".to_owned(), |steps| steps.to_string());
         println!(
             "{:9} {:44} {:14} {:>5} {:>6.2} s",
             bug.id,
@@ -128,7 +131,7 @@ fn show(bug: &Exhibit, binaries: &BTreeMap<&str, PathBuf>, out: &Path) -> std::i
             took.as_secs_f64()
         );
         let text = format!(
-            "{} (fixed in Linux: {})\n{}\nbreaks {}; found by {} in {} steps and {:.2} s\n\nin {test}:\n{said}",
+            "{} (fixed in Linux: {})\n{}\nbreaks {}; found by {} in {} steps and {:.2} s\n\n{said}",
             bug.id,
             bug.fix,
             bug.scenario,
@@ -173,7 +176,7 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         let Some(binary) = binaries.get(kind.test()) else {
             continue;
         };
-        let (ended, took) = search(binary, filter(kind), None)?;
+        let (ended, took) = search(binary, kind, None)?;
         let verdict = match ended {
             Ended::Passed => "passes",
             Ended::Failed(_) => "FAILS",
@@ -181,10 +184,8 @@ fn run() -> Result<bool, Box<dyn std::error::Error>> {
         };
         fixed &= matches!(ended, Ended::Passed);
         println!("{:9} {:44} {:14} {verdict:>5} {:>6.2} s", "none", "as it is", kind.test(), took.as_secs_f64());
-        if let Ended::Failed(found) = ended {
-            for (test, said) in found {
-                println!("in {test}:\n{said}");
-            }
+        if let Ended::Failed(said) = ended {
+            println!("{said}");
         }
     }
     println!("{} more of Linux's bugs cannot be had here; docs/invariants.md says why", ABSENT.len());

@@ -289,6 +289,13 @@ impl Model {
         }
     }
 
+    /// Ends writing a page back where it is being written, as a disk does that was told to.
+    pub fn end_io(&self, pfn: Pfn) {
+        if self.page(pfn).flags().load().contains(PageFlags::WRITEBACK) {
+            self.end_writeback(pfn);
+        }
+    }
+
     /// Ends writing a page back, and wakes who waits for it.
     pub fn end_writeback(&self, pfn: Pfn) {
         if let Some((_, tags)) = self.caches.lock().slot(self, pfn) {
@@ -297,6 +304,15 @@ impl Model {
         if self.page(pfn).flags().end_writeback() {
             mm_types::Sleep::wake_all(self, self.page(pfn).flags().word());
         }
+    }
+
+    /// Locks the page's first buffer for I/O where nobody has any of them, as whoever submits I/O does; false where somebody has,
+    /// or where the page has none (any more).
+    #[must_use]
+    pub fn lock_buffer(&self, pfn: Pfn) -> bool {
+        let mut caches = self.caches.lock();
+        let free = caches.buffers.get_mut(&pfn).filter(|buffers| buffers.busy == 0 && !buffers.held);
+        free.map(|buffers| buffers.busy = 1).is_some()
     }
 
     /// Locks the page's first buffer as I/O does, or unlocks it.

@@ -108,8 +108,8 @@ impl Entry for HeldEntry<'_, '_> {
         }
         let last = put_for_ledger(map, &counts);
         debug_assert!(last.is_none(), "the gather holds a reference");
-        let held_by_cpus = before.is_present() && (before.writable() || !museum::has(Bug::B21));
-        if held_by_cpus {
+        let spared = museum::has(Bug::B21) && after.is_migration() && !before.writable();
+        if before.is_present() && !spared {
             gather.sites.push(self.site);
             self.model.tlbs.edited(self.site);
         }

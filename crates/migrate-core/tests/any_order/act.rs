@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use migrate_core::model::{Access, Op};
 use migrate_core::{Frames, LockedPage, PageRef, putback_lru_pages};
 use mm_types::trace::{Event, Observer};
-use mm_types::{ActorId, Mapping, PageFlags, Pfn, Pte, Site, SpaceId, SwapType, TypeKind, Vpn};
+use mm_types::{ActorId, Mapping, MappingId, PageFlags, Pfn, Pte, Site, SpaceId, SwapType, TypeKind, Vpn};
 
 use super::held::open;
 use super::reference::What;
@@ -29,7 +29,18 @@ impl World {
         let model = &self.model;
         let space = |space: u8| pick(&self.reference.borrow().spaces, space);
         let any_site = |at: u8| pick(&self.sites(|_, _| true), at);
-        let frame = |at: u8| pick(&self.frames(), at);
+        // The page at a place, where the pick is even: calls that pick alike are about the same page.
+        let placed = |at: u8| {
+            let site = any_site(at).filter(|_| at % 2 == 0)?;
+            model.pte(site).pfn().filter(|_| model.pte(site).is_present())
+        };
+        let frame = |at: u8| placed(at).or_else(|| pick(&self.frames(), at));
+        let frame_with_buffers = |at: u8| {
+            let has_buffers = |pfn: &Pfn| model.dirty_buffers(*pfn).is_some();
+            let mut frames = self.frames();
+            frames.retain(has_buffers);
+            placed(at).filter(has_buffers).or_else(|| pick(&frames, at))
+        };
         match *step {
             Step::MapAnon { space: at, page, pages } => {
                 let (site, pages) = (Site::new(space(at)?, Vpn::new(page.into())), u64::from(pages));
@@ -141,13 +152,12 @@ impl World {
                 });
             }
             Step::Truncate { file, pages } => {
-                let (file, pages) = (pick(&self.held().files.clone(), file)?, usize::from(pages));
-                let beyond = (pages..FILE).filter_map(|index| model.cached(file, index));
-                if !beyond.into_iter().any(|pfn| self.is_locked_by_a_run(pfn)) {
-                    self.note(format!("truncate file {} to {pages}", file.raw()));
-                    model.truncate(file, pages, observer);
-                    self.reference.borrow_mut().truncate(file, pages);
-                }
+                let file = pick(&self.held().files.clone(), file)?;
+                self.truncate(file, pages.into(), observer);
+            }
+            Step::CutOff { at } => {
+                let (file, index) = self.reference.borrow().pages[&any_site(at)?].file()?;
+                self.truncate(file, index, observer);
             }
             Step::SwapOut { at } => {
                 let pfn = frame(at).filter(|pfn| model.page(*pfn).mapping().is_anon())?;
@@ -183,16 +193,16 @@ impl World {
                 }
             }
             Step::DirtyBuffer { at, nth } => {
-                let with_buffers = |pfn: &Pfn| model.dirty_buffers(*pfn).is_some();
-                let pfn = frame(at).filter(with_buffers)?;
+                let pfn = frame_with_buffers(at)?;
                 if !self.is_locked_by_a_run(pfn) {
                     self.note(format!("dirty buffer {nth} of {}", self.name(pfn)));
                     model.dirty_buffer(pfn, nth);
                 }
             }
             Step::Reading { at } => {
-                // What is mapped has been read.
-                let pfn = frame(at).filter(|pfn| model.page(*pfn).mapcount() == 0)?;
+                // What is mapped has been read, and so has what a run has looked at.
+                let unread = |pfn: &Pfn| model.page(*pfn).mapcount() == 0 && !self.in_run.get();
+                let pfn = frame(at).filter(unread)?;
                 if let Ok(locked) = self.try_lock(model.get(pfn)?) {
                     self.note(format!("begin reading {}", self.name(pfn)));
                     model.edit_flags(&locked, PageFlags::empty(), PageFlags::UPTODATE);
@@ -246,8 +256,7 @@ impl World {
                 }
             }
             Step::Busy { at } => {
-                let with_buffers = |pfn: &Pfn| self.flags(*pfn).contains(PageFlags::PRIVATE);
-                let pfn = frame(at).filter(with_buffers)?;
+                let pfn = frame_with_buffers(at)?;
                 if !self.is_locked_by_a_run(pfn) && !self.held().busy.contains(&pfn) {
                     self.note(format!("buffers_busy {}", self.name(pfn)));
                     model.set_buffers_busy(pfn, true);
@@ -277,6 +286,16 @@ impl World {
             }
         }
         Some(Ok(()))
+    }
+
+    /// Cuts a file off, unless that would wait for a run.
+    fn truncate<O: Observer>(&self, file: MappingId, pages: usize, observer: O) {
+        let beyond = (pages..FILE).filter_map(|index| self.model.cached(file, index));
+        if !beyond.into_iter().any(|pfn| self.is_locked_by_a_run(pfn)) {
+            self.note(format!("truncate file {} to {pages}", file.raw()));
+            self.model.truncate(file, pages, observer);
+            self.reference.borrow_mut().truncate(file, pages);
+        }
     }
 
     fn let_go<O: Observer>(&self, step: &Step, nth: u8, observer: O) {

@@ -416,6 +416,15 @@ impl Ran {
 
     /// Who was free to move moved, and who was held stayed (I5, I19, I35).
     fn check_bounds(&self, last: &BTreeMap<Pfn, Outcome>) -> Result<(), String> {
+        for (pfn, outcome) in &self.outcomes {
+            let (Outcome::Refused(refusal) | Outcome::Retry(refusal)) = outcome else {
+                continue;
+            };
+            let counted = matches!(refusal, Refusal::ExtraReference { .. });
+            if counted && self.bound.get(pfn) == Some(&Bound::ToMove) {
+                return Err(format!("f{:x} stayed for who waits for it: {refusal:?} (I24)", pfn.raw()));
+            }
+        }
         let enough = self.targets.is_none_or(|targets| targets >= self.from.len());
         for (pfn, bound) in &self.bound {
             let outcome = last.get(pfn);
@@ -454,7 +463,10 @@ impl Ran {
                 _ => pfn,
             };
             let good = match now {
-                Pte::Present { pfn: at, flags } => at == to && self.same_permission(before.flags(), flags),
+                Pte::Present { pfn: at, flags } => {
+                    let aged = world.is_nonlinear(*site);
+                    at == to && self.same_permission(before.flags(), flags, aged)
+                }
                 Pte::Swap { .. } => {
                     let cached = self
                         .flags
@@ -472,11 +484,13 @@ impl Ran {
         Ok(())
     }
 
-    fn same_permission(&self, before: PteFlags, now: PteFlags) -> bool {
+    /// A nonlinear entry may have been aged instead of being unmapped.
+    fn same_permission(&self, before: PteFlags, now: PteFlags, aged: bool) -> bool {
         let lossless = self.profile.entries == EntryStyle::Lossless;
         let mut kept = PteFlags::WRITE;
         let marks = PteFlags::EXCLUSIVE | PteFlags::SOFT_DIRTY | PteFlags::UFFD_WP;
-        kept.set(marks | PteFlags::YOUNG | PteFlags::DIRTY, lossless);
+        kept.set(marks | PteFlags::DIRTY, lossless);
+        kept.set(PteFlags::YOUNG, lossless && !aged);
         // A writable mapping of a private page is exclusive, also where the system's own entries do not say so.
         let sure = if before.contains(PteFlags::WRITE) {
             PteFlags::EXCLUSIVE

@@ -30,14 +30,14 @@ thread_local! {
 
 /// Whose rules a scenario follows.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
-    pub name: &'static str,
-    pub profile: &'static Profile,
-    pub mode: Mode,
+pub(crate) struct Rules {
+    pub(crate) name: &'static str,
+    pub(crate) profile: &'static Profile,
+    pub(crate) mode: Mode,
 }
 
 impl Rules {
-    pub const ALL: &'static [Self] = &[
+    pub(crate) const ALL: &'static [Self] = &[
         Self::of("2006", &LINUX_2_6_17, Mode::Sync),
         Self::of("modern-async", &MODERN, Mode::Async),
         Self::of("modern-sync-light", &MODERN, Mode::SyncLight),
@@ -49,13 +49,13 @@ impl Rules {
     }
 
     /// True for the rules of today.
-    pub fn modern(&self) -> bool {
-        self.profile.rules == MODERN.rules
+    pub(crate) fn modern(&self) -> bool {
+        self.profile.rules == mm_types::Rules::Modern
     }
 }
 
 /// Writes an event down, where a failing schedule is being told.
-pub fn record(event: Event) {
+pub(crate) fn record(event: Event) {
     TRACE.with_borrow_mut(|trace| {
         if let Some(trace) = trace {
             trace.push(event);
@@ -71,7 +71,7 @@ fn number(name: &str, unset: u64) -> u64 {
 }
 
 /// Runs `scenario` under every rule and both schedulers, so many schedules in all as `INTERLEAVINGS_SCHEDULES` says.
-pub fn explore(name: &str, scenario: fn(Rules)) {
+pub(crate) fn explore(name: &str, scenario: fn(Rules)) {
     if let Ok(text) = std::env::var("INTERLEAVINGS_REPLAY") {
         return replay(name, scenario, &text);
     }

@@ -15,11 +15,11 @@ thread_local! {
 
 /// Which thread ran, step by step: (thread, steps in a row).
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Choices(pub Vec<(u8, u32)>);
+pub(crate) struct Choices(pub(crate) Vec<(u8, u32)>);
 
 impl Choices {
     /// Those of the execution that this thread ran last.
-    pub fn last() -> Self {
+    pub(crate) fn last() -> Self {
         let mut runs: Vec<(u8, u32)> = Vec::new();
         CHOSEN.with_borrow(|chosen| {
             for thread in chosen {
@@ -33,7 +33,7 @@ impl Choices {
     }
 
     /// Without one of its runs; neighbours that are the same thread's become one.
-    pub fn without(&self, at: usize) -> Self {
+    pub(crate) fn without(&self, at: usize) -> Self {
         let mut runs: Vec<(u8, u32)> = Vec::new();
         for (n, (thread, steps)) in self.0.iter().enumerate() {
             match runs.last_mut() {
@@ -69,7 +69,7 @@ impl FromStr for Choices {
 }
 
 /// Runs `f` without letting another thread run, unless `f` blocks.
-pub fn alone<R>(f: impl FnOnce() -> R) -> R {
+pub(crate) fn alone<R>(f: impl FnOnce() -> R) -> R {
     ALONE.set(true);
     let done = f();
     ALONE.set(false);
@@ -77,7 +77,7 @@ pub fn alone<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// A scheduler, what it chooses being written down.
-pub struct Recorded<S>(pub S);
+pub(crate) struct Recorded<S>(pub(crate) S);
 
 impl<S: Scheduler> Scheduler for Recorded<S> {
     fn new_execution(&mut self) -> Option<Schedule> {
@@ -104,7 +104,7 @@ impl<S: Scheduler> Scheduler for Recorded<S> {
 
 /// Plays one schedule. Where a choice cannot be followed, because the schedule was made shorter, the next one is; after the last
 /// one each thread runs for as long as it can.
-pub struct Again {
+pub(crate) struct Again {
     choices: Choices,
     at: usize,
     steps: u32,
@@ -112,7 +112,7 @@ pub struct Again {
 }
 
 impl Again {
-    pub const fn new(choices: Choices) -> Self {
+    pub(crate) const fn new(choices: Choices) -> Self {
         Self {
             choices,
             at: 0,

@@ -18,14 +18,14 @@ const FRAMES: u64 = 10;
 const CPUS: usize = 6;
 
 /// A kernel, and whose rules it follows.
-pub struct World {
-    pub model: Model,
-    pub rules: Rules,
+pub(crate) struct World {
+    pub(crate) model: Model,
+    pub(crate) rules: Rules,
 }
 
 /// What hears the events of a world.
 #[derive(Clone, Copy)]
-pub struct Watch<'w>(&'w World);
+pub(crate) struct Watch<'w>(&'w World);
 
 impl Observer for Watch<'_> {
     const ENABLED: bool = true;
@@ -40,7 +40,7 @@ impl Observer for Watch<'_> {
 }
 
 impl World {
-    pub fn new(rules: Rules) -> Arc<Self> {
+    pub(crate) fn new(rules: Rules) -> Arc<Self> {
         let config = Config {
             frames: FRAMES,
             spaces: 8,
@@ -54,7 +54,7 @@ impl World {
         })
     }
 
-    pub const fn watch(&self) -> Watch<'_> {
+    pub(crate) const fn watch(&self) -> Watch<'_> {
         Watch(self)
     }
 
@@ -65,13 +65,13 @@ impl World {
     }
 
     /// A thread of the world.
-    pub fn spawn(self: &Arc<Self>, act: impl FnOnce(&Self) + Send + 'static) -> JoinHandle<()> {
+    pub(crate) fn spawn(self: &Arc<Self>, act: impl FnOnce(&Self) + Send + 'static) -> JoinHandle<()> {
         let world = Arc::clone(self);
         shuttle::thread::spawn(move || act(&world))
     }
 
     /// A space with `pages` pages of anonymous memory from page 0 on, the words of which are `first` and those after it.
-    pub fn anon(&self, pages: u64, first: u64) -> SpaceId {
+    pub(crate) fn anon(&self, pages: u64, first: u64) -> SpaceId {
         let space = self.model.new_space();
         self.model.map_anon(site(space, 0), pages);
         for n in 0..pages {
@@ -81,25 +81,25 @@ impl World {
     }
 
     /// A store that must go through.
-    pub fn write(&self, cpu: u32, at: Site, word: u64) {
+    pub(crate) fn write(&self, cpu: u32, at: Site, word: u64) {
         let done = self.access(cpu, at, Op::Write(word));
         assert_eq!(done, Access::Done(word), "a store at {at:?}");
     }
 
     /// A load that must go through.
-    pub fn read(&self, cpu: u32, at: Site) -> u64 {
+    pub(crate) fn read(&self, cpu: u32, at: Site) -> u64 {
         match self.access(cpu, at, Op::Read) {
             Access::Done(word) => word,
             other => panic!("a load at {at:?} ends with {other:?}"),
         }
     }
 
-    pub fn access(&self, cpu: u32, at: Site, op: Op) -> Access {
+    pub(crate) fn access(&self, cpu: u32, at: Site, op: Op) -> Access {
         self.model.access_wait(ActorId::new(cpu), at, op, self.watch())
     }
 
     /// Stores `rounds` words, each one more than the last, and loads each again: nobody else stores here.
-    pub fn count_up(&self, cpu: u32, at: Site, first: u64, rounds: u64) {
+    pub(crate) fn count_up(&self, cpu: u32, at: Site, first: u64, rounds: u64) {
         for word in first..first + rounds {
             self.write(cpu, at, word);
             assert_eq!(self.read(cpu, at), word, "I9: a load at {at:?} after the store of {word}");
@@ -107,17 +107,17 @@ impl World {
     }
 
     /// The frames that are mapped at these sites at this moment.
-    pub fn frames(&self, sites: &[Site]) -> Vec<Pfn> {
+    pub(crate) fn frames(&self, sites: &[Site]) -> Vec<Pfn> {
         let at = |site: &Site| Some(self.model.pte(*site)).filter(|pte| pte.is_present())?.pfn();
         sites.iter().filter_map(at).collect()
     }
 
     /// Migrates what is mapped at these sites.
-    pub fn migrate(&self, sites: &[Site], node: u16) -> (Tally, Vec<(Pfn, Outcome)>) {
+    pub(crate) fn migrate(&self, sites: &[Site], node: u16) -> (Tally, Vec<(Pfn, Outcome)>) {
         self.migrate_frames(&self.frames(sites), node)
     }
 
-    pub fn migrate_frames(&self, frames: &[Pfn], node: u16) -> (Tally, Vec<(Pfn, Outcome)>) {
+    pub(crate) fn migrate_frames(&self, frames: &[Pfn], node: u16) -> (Tally, Vec<(Pfn, Outcome)>) {
         let Rules { profile, mode, .. } = self.rules;
         let batch = frames.len().max(1);
         self.model
@@ -125,7 +125,7 @@ impl World {
     }
 
     /// Reads a page of a file as `read()` does: found in the cache, waited for until it is up to date, then read without its lock.
-    pub fn read_file(&self, file: MappingId, index: usize) -> Option<u64> {
+    pub(crate) fn read_file(&self, file: MappingId, index: usize) -> Option<u64> {
         loop {
             let Some(page) = self.model.read_page(file, index) else {
                 // Frozen by a migration, or not there.
@@ -145,7 +145,7 @@ impl World {
     }
 
     /// Writes a page of a file as `write()` does: locked, and looked up again under the lock.
-    pub fn write_file(&self, file: MappingId, index: usize, word: u64) -> bool {
+    pub(crate) fn write_file(&self, file: MappingId, index: usize, word: u64) -> bool {
         loop {
             let Some(page) = self.model.read_page(file, index) else {
                 if self.model.cached(file, index).is_none() {
@@ -170,7 +170,7 @@ impl World {
     }
 
     /// Everything is over: all invariants hold.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         migrate_core::migrate_prep(&self.model);
         let found = self.model.check(&[]);
         assert!(found.is_ok(), "{}", found.expect_err("not ok"));
@@ -181,12 +181,12 @@ fn page_frame(model: &Model, page: &migrate_core::PageRef) -> Pfn {
     model.pfn(page)
 }
 
-pub const fn site(space: SpaceId, page: u64) -> Site {
+pub(crate) const fn site(space: SpaceId, page: u64) -> Site {
     Site::new(space, Vpn::new(page))
 }
 
 /// Waits for threads; one that panicked has ended the execution already.
-pub fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
+pub(crate) fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
     for thread in threads {
         thread.join().expect("the thread returned");
     }
