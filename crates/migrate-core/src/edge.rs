@@ -37,7 +37,8 @@ pub enum Edge {
     Flush,
     /// The run asks which way the page moves.
     Mover(Pfn),
-    /// The references of a locked page are looked at, before it is copied.
+    /// The references of a locked page are looked at: today's look before the copy. Where somebody else has the lock, also the look
+    /// whether users have freed the page.
     Count(Pfn),
     /// Contents are copied.
     Copy {

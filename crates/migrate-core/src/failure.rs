@@ -136,7 +136,6 @@ impl Effect {
 }
 
 const NEVER_SLEEPS: Effect = Effect::Impossible("a run that never sleeps only tries for locks");
-const NO_EARLY_LOOK: Effect = Effect::Impossible("2006 counts references once, at the switch");
 const WRITES_NOTHING: Effect = Effect::Impossible("today's migration writes nothing out");
 
 impl Injection {
@@ -185,7 +184,8 @@ impl Injection {
         let sleeps = profile.blocks(mode);
         Effect::Refused(match (self.edge, self.failure) {
             (EdgeKind::Lock | EdgeKind::WaitBuffers, _) if !sleeps => return NEVER_SLEEPS,
-            (EdgeKind::Count, _) if matches!(profile.order, MoveOrder::SwitchThenCopy) => return NO_EARLY_LOOK,
+            // 2006 looks only whether users have freed the page, and counts at the switch.
+            (EdgeKind::Count, _) if matches!(profile.order, MoveOrder::SwitchThenCopy) => return Effect::Unseen,
             (EdgeKind::CanWrite | EdgeKind::ClearDirty | EdgeKind::Writeout, _) if !profile.writes_out => {
                 return WRITES_NOTHING;
             }

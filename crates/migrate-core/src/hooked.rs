@@ -1,8 +1,9 @@
 //! A backend with somebody looking over its shoulder: before each step of the protocol a [`Hook`] may act, or make the step fail.
 //!
 //! [`Hooked`] delegates everything to the backend it wraps; guards and gathers are the backend's own. Scenarios do their steps in the
-//! middle through it, failures are injected through it ([`FaultInjector`](crate::FaultInjector)). A hook is called with the run's page locks held, but never under an entry
-//! lock, so that it may do whatever another thread could do at that moment, short of waiting for the run.
+//! middle through it, failures are injected through it ([`FaultInjector`](crate::FaultInjector)). A hook is called with the
+//! run's page locks held, but never under an entry lock, so that it may do whatever another thread could do at that moment,
+//! short of waiting for the run.
 
 use mm_types::errno;
 use mm_types::{CountMismatch, Mapping, PageFlags, Pfn, Pte, Refusal, Site, SpaceId, SwapEntry};

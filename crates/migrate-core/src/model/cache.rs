@@ -111,20 +111,24 @@ impl Model {
         self.page(pfn).set_mapping(Mapping::File(file));
         self.page(pfn).set_index(index);
         self.page(pfn).flags().edit(PageFlags::UPTODATE, PageFlags::empty());
-        {
-            let mut caches = self.caches.lock();
-            if caches.file(file).mover == Mover::Buffers {
-                // The buffers' reference is theirs until they are released; the word stands for a pointer to them.
-                caches.buffers.insert(pfn, Buffers::default());
-                self.page(pfn).get();
-                self.page(pfn).set_private(1);
-                self.page(pfn).flags().edit(PageFlags::PRIVATE, PageFlags::empty());
-            }
-            self.page(pfn).get();
-            caches.file(file).slots.insert(index, (pfn, SlotTags::empty()));
+        let mover = self.caches.lock().file(file).mover;
+        if mover == Mover::Buffers {
+            self.attach_buffers(pfn);
         }
+        self.page(pfn).get();
+        let slot = (pfn, SlotTags::empty());
+        self.caches.lock().file(file).slots.insert(index, slot);
         self.add_to_lru(pfn);
         Some(page)
+    }
+
+    /// Gives a page of a file buffers, as reading a block of it does (2.6.17 `create_empty_buffers`); it has none yet.
+    pub fn attach_buffers(&self, pfn: Pfn) {
+        self.caches.lock().buffers.insert(pfn, Buffers::default());
+        // The buffers' reference is theirs until they are released; the word stands for a pointer to them.
+        self.page(pfn).get();
+        self.page(pfn).set_private(1);
+        self.page(pfn).flags().edit(PageFlags::PRIVATE, PageFlags::empty());
     }
 
     /// Stages a new page for the LRU.
