@@ -73,7 +73,8 @@ impl Snapshot {
         in_entries || self.pages[&page.pfn].flags.contains(PageFlags::DIRTY)
     }
 
-    /// A page that stayed is what it was, as far as the profile owes it : 2006 entries forget, and nonlinear and swap-cache mappings come back by faults.
+    /// A page that stayed is what it was, as far as the profile owes it: what entries of 2006 forget is not
+    /// compared, and nonlinear and swap-cache mappings come back by faults.
     ///
     /// # Errors
     /// What differs.
