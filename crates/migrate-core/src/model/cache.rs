@@ -184,16 +184,12 @@ impl Model {
             let mut caches = self.caches.lock();
             let lost = found(&mut caches);
             if lost.is_none() {
-                self.set_word(pfn, caches.file(file).store.get(&index).copied().unwrap_or(0));
+                self.set_word(pfn, caches.file(file).stored(index).unwrap_or(0));
                 self.page(pfn).set_mapping(Mapping::File(file));
                 self.page(pfn).set_index(index);
                 self.page(pfn).flags().edit(PageFlags::UPTODATE, PageFlags::empty());
                 if caches.file(file).mover == Mover::Buffers {
-                    // The buffers' reference is theirs until they are released; the word stands for a pointer to them.
-                    caches.buffers.insert(pfn, Buffers::default());
-                    self.page(pfn).get();
-                    self.page(pfn).set_private(1);
-                    self.page(pfn).flags().edit(PageFlags::PRIVATE, PageFlags::empty());
+                    self.give_buffers(&mut caches, pfn);
                 }
                 self.page(pfn).get();
                 caches.file(file).slots.insert(index, (pfn, SlotTags::empty()));
@@ -215,6 +211,19 @@ impl Model {
         let mut caches = self.caches.lock();
         let file = caches.file(file);
         index < file.size && file.slots.get(&index).is_some_and(|(at, _)| *at == pfn)
+    }
+
+    /// Gives a page of a file buffers, as reading a block of it does (2.6.17 `create_empty_buffers`); it has none yet.
+    pub fn attach_buffers(&self, pfn: Pfn) {
+        self.give_buffers(&mut self.caches.lock(), pfn);
+    }
+
+    fn give_buffers(&self, caches: &mut Caches, pfn: Pfn) {
+        caches.buffers.insert(pfn, Buffers::default());
+        // The buffers' reference is theirs until they are released; the word stands for a pointer to them.
+        self.page(pfn).get();
+        self.page(pfn).set_private(1);
+        self.page(pfn).flags().edit(PageFlags::PRIVATE, PageFlags::empty());
     }
 
     /// Stages a new page for the LRU.

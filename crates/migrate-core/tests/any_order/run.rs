@@ -276,6 +276,9 @@ impl World {
         trouble: &RefCell<Option<String>>,
         recording: &Recording,
     ) -> Verdict {
+        if edge.is_look() && !matches!(edge, Edge::IsMapped(_)) {
+            return Verdict::Go;
+        }
         let now = edges.replace(edges.get() + 1);
         let due = |n: u8| usize::from(n) == now;
         let mut done = self

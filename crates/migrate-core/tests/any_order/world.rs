@@ -7,7 +7,7 @@ use std::sync::{Arc, MutexGuard};
 use migrate_core::fixture::Recording;
 use migrate_core::model::{Config, Model, Op, WritePage};
 use migrate_core::{Mover, Profile};
-use mm_types::{ActorId, Mapping, MappingId, NodeId, PageFlags, Pfn, Pte, Site, VmaFlags};
+use mm_types::{ActorId, Mapping, MappingId, NodeId, PageFlags, Pfn, Pte, Site};
 
 use super::held::{Held, Shared, lock, wake_by_holders};
 use super::reference::Reference;
