@@ -25,6 +25,8 @@ pub(super) struct Seen {
     pub(super) exclusive: Option<Site>,
     /// An entry that the page's reverse map does not lead to.
     pub(super) unreached: Option<Site>,
+    /// An entry that allows what its area does not.
+    pub(super) widened: Option<Site>,
     /// Its contents are nowhere else.
     pub(super) unsaved: bool,
 }
@@ -93,9 +95,6 @@ impl Count {
                     *users = users.saturating_add(1);
                     swapents = swapents.saturating_add(1);
                 }
-                if wrong.is_ok() {
-                    wrong = permitted(&entry);
-                }
                 self.entry(&entry);
             });
             if wrong.is_ok() {
@@ -134,6 +133,9 @@ impl Count {
             }
             if !entry.reached {
                 seen.unreached = Some(entry.site);
+            }
+            if stores && entry.area.is_some_and(|area| !area.contains(VmaFlags::WRITE)) {
+                seen.widened = Some(entry.site);
             }
         });
     }
@@ -195,13 +197,4 @@ impl Count {
         let numbered = numbered.filter(move |(_, seen)| which(seen));
         numbered.filter_map(|(pfn, seen)| Some((pfn, seen, backend.frame(pfn)?)))
     }
-}
-
-/// What an entry allows, its area allows.
-fn permitted(entry: &EntryState) -> Result<(), Violation> {
-    let write = entry.pte.migration().is_some_and(|entry| entry.is_write()) || entry.pte.writable();
-    let allowed = entry.area.is_none_or(|area| area.contains(VmaFlags::WRITE));
-    hold(I::WriteNotWidened, !write || allowed, || {
-        format!("{:?} is {}, and its area may not be written", entry.site, entry.pte)
-    })
 }

@@ -6,7 +6,8 @@
 //!
 //! | what is checked | by | invariants |
 //! |---|---|---|
-//! | the state at any moment | [`check_always`] | I1, I3–I6, I11, I14–I16, I18, I25–I28, I33 |
+//! | the state at any moment | [`check_always`] | I1, I3–I6, I15, I16, I18, I25–I28, I33 |
+//! | the state between two calls of programs | [`check_between_calls`] | those, and I11, I14 |
 //! | the state when no migration is in progress | [`check_at_rest`] | those, and I2, I12, I20, I23 |
 //! | what is read | [`check_contents`] | I9 |
 //! | what a run changed | [`check_run`], [`check_unused`] | I7–I9, I11, I13, I14, I16–I18, I20, I21, I28, I36 |
@@ -38,7 +39,7 @@ pub use outcomes::{check_must_stay, check_outcomes, check_targets, check_waiters
 pub use packing::{Looks, check_packing};
 pub use same::{check_round_trip, check_unmoved};
 pub use snapshot::Snapshot;
-pub use state::{check_always, check_at_rest, check_contents};
+pub use state::{check_always, check_at_rest, check_between_calls, check_contents};
 pub use watch::Watch;
 
 /// What does not hold.

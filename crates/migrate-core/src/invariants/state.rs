@@ -12,11 +12,15 @@ use super::inspect::{FrameState, Held, Inspect, TranslationState};
 use super::{Violation, hold, same};
 
 impl Count {
-    /// What holds of each frame at any moment. Frames that are free and named by nobody are left to [`Count::at_rest`]: most of
+    /// Checks each frame. Those that are free and named by nobody are left to [`Count::at_rest`]: most of
     /// them are, and they do not change.
-    fn always<B: Inspect + ?Sized>(&self, backend: &B) -> Result<(), Violation> {
+    fn in_use<B: Inspect + ?Sized>(
+        &self,
+        backend: &B,
+        check: impl Fn(Pfn, &Seen, &FrameState) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
         self.each(backend, |seen| seen.free != 1 || seen.named() != 0)
-            .try_for_each(|(pfn, seen, page)| always(pfn, seen, &page))
+            .try_for_each(|(pfn, seen, page)| check(pfn, seen, &page))
     }
 
     /// What holds besides when no migration is in progress.
@@ -24,7 +28,7 @@ impl Count {
         let mine = tally(held.references);
         let isolated = tally(held.isolated);
         for (pfn, seen, page) in self.each(backend, |_| true) {
-            always(pfn, seen, &page)?;
+            between(pfn, seen, &page)?;
             same(I::NoEntryLeft, seen.in_flight, 0, || {
                 format!("migration entries of {pfn:?}")
             })?;
@@ -111,13 +115,6 @@ fn always(pfn: Pfn, seen: &Seen, page: &FrameState) -> Result<(), Violation> {
     hold(I::References, frozen || page.count >= counted, || {
         format!("references of {pfn:?}: {}, but {counted} holders", page.count)
     })?;
-    // Between the switch and the copy of 2006 the new page is in the slot, and the old one is what is dirty. A page that is
-    // not up to date has nothing that could be lost.
-    let empty = locked || !page.flags.contains(PageFlags::UPTODATE);
-    let dirty = page.flags.contains(PageFlags::DIRTY) || seen.dirty || empty;
-    hold(I::DirtyConserved, !seen.unsaved || dirty, || {
-        format!("{pfn:?} was not written back and nobody remembers that it is dirty")
-    })?;
     let shared = seen.users() != 1 || !page.mapping.is_anon();
     if let Some(site) = seen.stored_privately.filter(|_| shared && !locked) {
         return Err(Violation::new(
@@ -138,6 +135,27 @@ fn always(pfn: Pfn, seen: &Seen, page: &FrameState) -> Result<(), Violation> {
         ));
     }
     Ok(())
+}
+
+/// What holds of a frame besides while no call of a program is in the middle of something: between changing an area and its entries,
+/// or between clearing an entry and marking its page.
+fn between(pfn: Pfn, seen: &Seen, page: &FrameState) -> Result<(), Violation> {
+    always(pfn, seen, page)?;
+    let locked = page.flags.contains(PageFlags::LOCKED);
+    // Between the switch and the copy of 2006 the new page is in the slot, and the old one is what is dirty. A page that is
+    // not up to date has nothing that could be lost.
+    let empty = locked || !page.flags.contains(PageFlags::UPTODATE);
+    let dirty = page.flags.contains(PageFlags::DIRTY) || seen.dirty || empty;
+    hold(I::DirtyConserved, !seen.unsaved || dirty, || {
+        format!("{pfn:?} was not written back and nobody remembers that it is dirty")
+    })?;
+    match seen.widened {
+        Some(site) => Err(Violation::new(
+            I::WriteNotWidened,
+            format_args!("{site:?} may store to {pfn:?}, and its area may not be written"),
+        )),
+        None => Ok(()),
+    }
 }
 
 /// The references that a frame must have besides what others hold.
@@ -203,7 +221,16 @@ fn translations<B: Inspect + ?Sized>(backend: &B) -> Result<(), Violation> {
 /// # Errors
 /// What an operation noticed earlier, or the first thing that does not hold.
 pub fn check_always<B: Inspect + ?Sized>(backend: &B) -> Result<(), Violation> {
-    count(backend)?.always(backend)
+    count(backend)?.in_use(backend, always)
+}
+
+/// Checks what holds besides when no call of a program is in the middle of something, a migration in progress or not: its areas
+/// and their entries agree (I14), and what it wrote is remembered as dirty (I11).
+///
+/// # Errors
+/// As [`check_always`].
+pub fn check_between_calls<B: Inspect + ?Sized>(backend: &B) -> Result<(), Violation> {
+    count(backend)?.in_use(backend, between)
 }
 
 /// Counts; what the count and the translations show at any moment holds.

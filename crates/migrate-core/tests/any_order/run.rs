@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use migrate_core::fixture::Recording;
 use migrate_core::invariants::{
-    Ran as Changed, Snapshot, Violation, Watch, check_always, check_must_stay, check_outcomes, check_run,
+    Ran as Changed, Snapshot, Violation, Watch, check_between_calls, check_must_stay, check_outcomes, check_run,
     check_targets, check_unused,
 };
 use migrate_core::model::Model;
@@ -315,7 +315,7 @@ impl World {
     }
 
     fn check_always(&self) -> Result<(), String> {
-        check_always(&self.model).map_err(|violation| violation.to_string())?;
+        check_between_calls(&self.model).map_err(|violation| violation.to_string())?;
         self.check_entries()
     }
 }
