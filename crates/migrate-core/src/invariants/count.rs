@@ -175,7 +175,7 @@ impl Count {
                 seen.unsaved |= slot.stored == Some(false);
             });
             let page = backend.frame(pfn).unwrap_or_default();
-            let here = page.flags.contains(PageFlags::SWAPCACHE) && page.private as u64 == slot.slot.offset();
+            let here = page.flags.contains(PageFlags::SWAPCACHE) && page.private == slot.private;
             if wrong.is_ok() {
                 wrong = hold(I::OnePageInSlot, here, || {
                     format!("swap slot {} holds {pfn:?}, which is elsewhere", slot.slot)

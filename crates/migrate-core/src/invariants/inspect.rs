@@ -133,6 +133,8 @@ pub struct SwapSlotState {
     pub users: u32,
     /// The page that caches it.
     pub cached: Option<Pfn>,
+    /// The private word of a page that caches it.
+    pub private: usize,
     /// The slot has what the page that caches it has; `None` where that cannot be told.
     pub stored: Option<bool>,
 }

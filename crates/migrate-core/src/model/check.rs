@@ -10,6 +10,7 @@ use mm_types::{Invariant, MappingId, PageFlags, Pfn, Pte, Site, SpaceId, Vma};
 
 use super::cache::NodeCounts;
 use super::rmap::belongs;
+use super::swap::word_of;
 use super::{Model, POISON};
 use crate::UsesPageMap;
 use crate::invariants::{
@@ -127,6 +128,7 @@ impl Inspect for Model {
                 slot,
                 users: at.users,
                 cached: at.cached,
+                private: word_of(slot),
                 stored: at.cached.map(|pfn| at.word == self.word(pfn)),
             });
         }

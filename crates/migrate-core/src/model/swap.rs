@@ -79,6 +79,12 @@ pub(super) enum SwappedIn {
     NoMemory,
 }
 
+/// The private word of a page that caches a slot.
+pub(super) fn word_of(slot: SwapEntry) -> usize {
+    let word = slot.offset() << SWAP_TYPE_BITS | u64::from(slot.ty().raw());
+    usize::try_from(word).expect("a small model")
+}
+
 impl Model {
     /// Returns which swap types its page tables give to swap files.
     #[must_use]
@@ -147,9 +153,7 @@ impl Model {
     fn cache_slot(&self, caches: &mut Caches, pfn: Pfn, slot: SwapEntry) {
         caches.swap.slots.get_mut(&slot).expect("a slot in use").cached = Some(pfn);
         self.page(pfn).get();
-        let word = slot.offset() << SWAP_TYPE_BITS | u64::from(slot.ty().raw());
-        self.page(pfn)
-            .set_private(usize::try_from(word).expect("a small model"));
+        self.page(pfn).set_private(word_of(slot));
         self.page(pfn).flags().edit(PageFlags::SWAPCACHE, PageFlags::empty());
     }
 
