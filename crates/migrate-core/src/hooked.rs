@@ -239,7 +239,9 @@ impl<B: Cache, H: Hook> Cache for Hooked<'_, B, H> {
     }
 
     fn clear_dirty_for_io(&self, page: &B::Locked) -> bool {
-        !self.fails(Edge::ClearDirty(self.locked_pfn(page))) && self.backend.clear_dirty_for_io(page)
+        // Once it has switched the old page is in no slot, and nobody else can have cleaned it: no step that could fail.
+        let reachable = self.backend.slots(page) > 0;
+        !(reachable && self.fails(Edge::ClearDirty(self.locked_pfn(page)))) && self.backend.clear_dirty_for_io(page)
     }
 
     fn try_lock_buffers(&self, page: &B::Locked) -> Result<(), Refusal> {

@@ -343,20 +343,20 @@ fn switch<B: Backend, O: Observer>(cx: Cx<'_, B, O>, pair: Pair<'_, B::Locked>, 
 fn hand_over<B: Backend, O: Observer>(cx: Cx<'_, B, O>, pair: Pair<'_, B::Locked>, unreadable: bool) {
     let (backend, old, new) = (cx.backend, pair.old(), pair.new_page());
     let plan = transfer(cx.profile.rules, backend.flags(backend.page(old)));
-    // The old page's dirty flag goes before the new page's comes, so that no moment counts one page as two dirty ones.
-    // Through the mapping, like the new page's: who counts dirty pages counts one less, and then one more.
+    // The old page's dirty flag goes before the new page's comes, so that no moment counts one page as two dirty ones; both
+    // through the mapping, so that who counts dirty pages counts one less, and then one more.
     if plan.set_on_new.contains(PageFlags::DIRTY) && !museum::has(Bug::B19) {
         backend.clear_dirty_for_io(old);
     }
     backend.edit_flags(old, PageFlags::empty(), plan.clear_on_old);
-    if unreadable {
-        let set = plan.set_on_new.union(PageFlags::ERROR).difference(PageFlags::UPTODATE);
-        backend.edit_flags(new, set, PageFlags::UPTODATE);
+    let (set, clear) = if unreadable {
+        (plan.set_on_new.union(PageFlags::ERROR), PageFlags::UPTODATE)
     } else {
-        backend.edit_flags(new, plan.set_on_new.difference(PageFlags::DIRTY), PageFlags::empty());
-        if plan.set_on_new.contains(PageFlags::DIRTY) {
-            backend.set_dirty(new);
-        }
+        (plan.set_on_new, PageFlags::empty())
+    };
+    backend.edit_flags(new, set.difference(PageFlags::DIRTY), clear);
+    if plan.set_on_new.contains(PageFlags::DIRTY) {
+        backend.set_dirty(new);
     }
     backend.disown(old);
     let flags = backend.flags(backend.page(new));

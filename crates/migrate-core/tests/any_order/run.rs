@@ -162,7 +162,10 @@ impl World {
         let mut ran = Ran {
             profile,
             targets: migrate.targets.map(usize::from),
-            alone: migrate.middle.is_empty() && migrate.fails.is_empty(),
+            // Whoever reads a page in ends that when the run sleeps for it, and the page is up to date then.
+            alone: migrate.middle.is_empty()
+                && migrate.fails.is_empty()
+                && listed.iter().all(|pfn| self.flags(*pfn).contains(PageFlags::UPTODATE)),
             undisturbed: migrate.only_waits() && self.profile.waiter == WaiterRef::None,
             before: Snapshot::of(model),
             bound: listed
