@@ -11,8 +11,8 @@ use shuttle::thread::JoinHandle;
 use crate::explore::{Rules, record};
 use crate::schedule::alone;
 
-/// Frames of each of the two nodes.
-const FRAMES: u64 = 10;
+/// Frames of each of the two nodes: few, because all are recounted at the end of every execution.
+const FRAMES: u64 = 6;
 
 /// CPUs; each thread that touches memory has one.
 const CPUS: usize = 6;
@@ -41,8 +41,13 @@ impl Observer for Watch<'_> {
 
 impl World {
     pub(crate) fn new(rules: Rules) -> Arc<Self> {
+        Self::with_frames(rules, FRAMES)
+    }
+
+    /// A world with so many frames on each of its two nodes.
+    pub(crate) fn with_frames(rules: Rules, frames: u64) -> Arc<Self> {
         let config = Config {
-            frames: FRAMES,
+            frames,
             spaces: 8,
             cpus: CPUS,
             profile: rules.profile,
