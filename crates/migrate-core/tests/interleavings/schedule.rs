@@ -112,10 +112,9 @@ impl<S: Scheduler> Scheduler for Recorded<S> {
 
     fn next_task(&mut self, runnable: &[&Task], current: Option<TaskId>, yields: bool) -> Option<TaskId> {
         let stay = current.filter(|me| ALONE.get() && runnable.iter().any(|task| task.id() == *me));
-        let chosen = match stay {
-            Some(me) => me,
-            None => self.0.next_task(runnable, current, yields)?,
-        };
+        // Asked in any case: a schedule that is played again has this step in it.
+        let next = self.0.next_task(runnable, current, yields);
+        let chosen = stay.or(next)?;
         let thread = u8::try_from(usize::from(chosen)).expect("a scenario has few threads");
         CHOSEN.with_borrow_mut(|list| list.push(thread));
         Some(chosen)

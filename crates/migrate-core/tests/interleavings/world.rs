@@ -139,7 +139,8 @@ impl World {
             .migrate(frames, NodeId::new(node), profile, mode, batch, self.watch())
     }
 
-    /// Reads a page of a file as `read()` does: found in the cache, waited for until it is up to date, then read without its lock.
+    /// Reads a page of a file that nobody truncates as `read()` does: found in the cache, waited for until it is up to date, then
+    /// read without its lock.
     pub(crate) fn read_file(&self, file: MappingId, index: usize) -> Option<u64> {
         loop {
             let Some(page) = self.model.read_page(file, index) else {
@@ -149,7 +150,15 @@ impl World {
                 continue;
             };
             if self.model.flags(&page).contains(PageFlags::UPTODATE) {
-                let word = self.model.word(page_frame(&self.model, &page));
+                let pfn = self.model.pfn(&page);
+                let word = self.model.word(pfn);
+                // Only a truncation takes a page away from under a reference, and nobody cuts this one off.
+                let here = self.model.cached(file, index);
+                assert_eq!(
+                    here,
+                    Some(pfn),
+                    "I19: the page moved while a reference from its slot was held"
+                );
                 self.model.put(page);
                 return Some(word);
             }
@@ -169,7 +178,7 @@ impl World {
                 mm_types::sync::spin_loop();
                 continue;
             };
-            let pfn = page_frame(&self.model, &page);
+            let pfn = self.model.pfn(&page);
             let page = self.model.lock(page);
             let here = self.model.cached(file, index) == Some(pfn);
             if here {
@@ -190,10 +199,6 @@ impl World {
         let found = self.model.check(&[]);
         assert!(found.is_ok(), "{}", found.expect_err("not ok"));
     }
-}
-
-fn page_frame(model: &Model, page: &migrate_core::PageRef) -> Pfn {
-    model.pfn(page)
 }
 
 pub(crate) const fn site(space: SpaceId, page: u64) -> Site {
