@@ -175,9 +175,10 @@ pub(crate) fn truncate_against_entry(rules: Rules) {
                 matches!(stored, Access::Done(77) | Access::Bus),
                 "a store ends with {stored:?}"
             );
-            let seen = world.access(2, at, Op::Read);
+            // Beyond the end already, and the page still there for a moment: a fault that came before the end mapped it.
+            let (seen, old) = (world.access(2, at, Op::Read), Access::Done(11));
             assert!(
-                seen == stored || seen == Access::Bus,
+                seen == stored || seen == Access::Bus || stored == Access::Bus && seen == old,
                 "I9: {seen:?} where {stored:?} was stored"
             );
             world.write(2, site(space, 0), 12);
