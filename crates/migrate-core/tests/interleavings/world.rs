@@ -48,7 +48,7 @@ impl World {
     pub(crate) fn with_frames(rules: Rules, frames: u64) -> Arc<Self> {
         let config = Config {
             frames,
-            spaces: 8,
+            spaces: 3,
             cpus: CPUS,
             profile: rules.profile,
             ..Config::default()
