@@ -90,5 +90,9 @@ mod explored {
         pub(in super::super) fn write(&self) -> RwLockWriteGuard<'_, ()> {
             self.0.write().unwrap_or_else(PoisonError::into_inner)
         }
+
+        pub(in super::super) fn is_free(&self) -> bool {
+            self.0.try_write().is_ok()
+        }
     }
 }

@@ -45,7 +45,7 @@ fn waiters(rules: Rules, crowd: u32) {
 
 /// Two migrations with batches, two who store, one who forks and unmaps, and reclaim.
 pub(crate) fn everything_on_anonymous_memory(rules: Rules) {
-    let world = World::new(rules);
+    let world = World::with_frames(rules, 12);
     let space = world.anon(4, 10);
     let sites = [0, 1, 2, 3].map(|n| site(space, n));
     world.write(1, sites[0], 10);
@@ -92,7 +92,7 @@ pub(crate) fn everything_on_anonymous_memory(rules: Rules) {
 
 /// Two migrations, two who store through mappings of their own, one who reads and writes the file, write-back, and a truncation.
 pub(crate) fn everything_on_files(rules: Rules) {
-    let world = World::new(rules);
+    let world = World::with_frames(rules, 12);
     let file = world.model.create_file(3, Mover::Plain, WritePage::Unlocks);
     let (space, other) = (world.model.new_space(), world.model.new_space());
     world.model.map_file(site(space, 0), 3, file, 0, true);

@@ -12,7 +12,7 @@ use mm_types::trace::{Event, text_of};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
-use crate::schedule::{Again, Choices, Recorded, drawn};
+use crate::schedule::{Again, Choices, Recorded, Turns, drawn};
 
 /// Steps after which an execution counts as one that does not end.
 const LONGEST: usize = 60_000;
@@ -21,7 +21,7 @@ const LONGEST: usize = 60_000;
 const PCT_DEPTH: usize = 4;
 
 /// Executions that making a failing schedule shorter may take.
-const SHRINKS: u32 = 2000;
+const SHRINKS: u32 = 5000;
 
 thread_local! {
     static TRACE: RefCell<Option<Vec<Event>>> = const { RefCell::new(None) };
@@ -80,9 +80,9 @@ pub(crate) fn explore(name: &str, scenario: fn(Rules)) {
     }
     let (schedules, seed) = (number("INTERLEAVINGS_SCHEDULES", 2000), number("INTERLEAVINGS_SEED", 1));
     let rules = Rules::ALL.len() as u64;
-    drawn();
-    let first = Instant::now();
-    for pct in [false, true] {
+    let (first, mut all) = (Instant::now(), 0);
+    // What needs few switches at the right places is found by PCT, and soon.
+    for pct in [true, false] {
         let began = Instant::now();
         let mut done = 0;
         for (n, rules_now) in (0u64..).zip(Rules::ALL) {
@@ -94,25 +94,23 @@ pub(crate) fn explore(name: &str, scenario: fn(Rules)) {
             }
             // Not a seed of its neighbour's.
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(part);
-            let ran = if pct {
+            let ended = if pct {
                 run(
-                    PctScheduler::new_from_seed(seed, PCT_DEPTH, share),
+                    move || PctScheduler::new_from_seed(seed, PCT_DEPTH, share),
                     scenario,
                     *rules_now,
                 )
             } else {
-                run(RandomScheduler::new_from_seed(seed, share), scenario, *rules_now)
+                run(move || Turns::new(seed, share), scenario, *rules_now)
             };
-            match ran {
-                Ok(ran) => done += ran,
-                Err(failure) => {
-                    let (drawn, seconds) = (drawn(), first.elapsed().as_secs_f64());
-                    let (Rules { name: rules, .. }, Failure { why, .. }) = (rules_now, &failure);
-                    println!(
-                        "shuttle: scenario={name} rules={rules} FAILED at schedule {drawn}, {seconds:.2} s: {why}"
-                    );
-                    fail(name, scenario, *rules_now, failure)
-                }
+            (done, all) = (done + ended.drawn, all + ended.drawn);
+            if let Some(failure) = ended.failure {
+                let seconds = first.elapsed().as_secs_f64();
+                println!(
+                    "shuttle: scenario={name} rules={} FAILED at schedule {all}, {seconds:.2} s: {}",
+                    rules_now.name, failure.why
+                );
+                fail(name, scenario, *rules_now, failure)
             }
         }
         let scheduler = if pct { "pct" } else { "random" };
@@ -140,27 +138,53 @@ impl Failure {
     }
 }
 
-fn run(scheduler: impl Scheduler + 'static, scenario: fn(Rules), rules: Rules) -> Result<usize, Failure> {
+/// What became of a number of schedules.
+struct Ended {
+    /// How many there were, the one that failed among them.
+    drawn: u64,
+    failure: Option<Failure>,
+    /// Everything that happened, where it was to be written down.
+    trace: Vec<Event>,
+}
+
+/// Runs every schedule of a scheduler, or up to the first that fails.
+fn run<S: Scheduler + 'static>(
+    scheduler: impl FnOnce() -> S + Send + 'static,
+    scenario: fn(Rules),
+    rules: Rules,
+) -> Ended {
+    // A thread of its own: where one of an execution's threads panics, the execution is left where it is, and the thread of the
+    // system that ran it counts as panicking for ever.
+    let runs = std::thread::spawn(move || run_here(scheduler(), scenario, rules, false));
+    runs.join().expect("panics are caught")
+}
+
+fn run_here(scheduler: impl Scheduler + 'static, scenario: fn(Rules), rules: Rules, traced: bool) -> Ended {
     speak_unless_quiet();
     let mut config = Config::new();
     config.failure_persistence = FailurePersistence::None;
     config.max_steps = MaxSteps::FailAfter(LONGEST);
     config.silence_warnings = true;
     config.ungraceful_shutdown_config.immediately_return_on_panic = true;
-    WHY.take();
+    TRACE.set(traced.then(Vec::new));
     QUIET.set(true);
     let ran = catch_unwind(AssertUnwindSafe(|| {
         Runner::new(Recorded(scheduler), config).run(move || scenario(rules))
     }));
     QUIET.set(false);
-    ran.map_err(|panic| {
+    let failure = ran.err().map(|panic| {
         // What the thread said; else it is the checker that speaks, of a deadlock or an execution without an end.
         let said = WHY.take().or_else(|| words_of(&*panic));
         Failure {
             why: said.unwrap_or_else(|| "a panic without words".into()),
             choices: Choices::last(),
         }
-    })
+    });
+    Ended {
+        drawn: drawn(),
+        failure,
+        trace: TRACE.take().unwrap_or_default(),
+    }
 }
 
 fn words_of(panic: &(dyn core::any::Any + Send)) -> Option<String> {
@@ -186,21 +210,28 @@ fn speak_unless_quiet() {
     });
 }
 
-/// Makes a failing schedule shorter for as long as it fails the same way: without one run of a thread's steps after another.
+/// Makes a failing schedule shorter for as long as it fails the same way: one turn of a thread after another is put together with
+/// its next, or with its last, or left out.
 fn shrink(mut failure: Failure, scenario: fn(Rules), rules: Rules) -> Failure {
     let mut left = SHRINKS;
     let mut shorter = true;
     while core::mem::take(&mut shorter) {
         let mut at = failure.choices.0.len();
-        while at > 0 && left > 0 {
+        while at > 0 {
             at -= 1;
-            left -= 1;
-            let tried = run(Again::new(failure.choices.without(at)), scenario, rules);
-            if let Err(tried) = tried {
-                if tried.is_like(&failure) && tried.choices.0.len() < failure.choices.0.len() {
+            for how in [Choices::later, Choices::sooner, Choices::without] {
+                let Some(choices) = how(&failure.choices, at).filter(|_| left > 0) else {
+                    continue;
+                };
+                left -= 1;
+                let tried = run(move || Again::new(choices), scenario, rules).failure;
+                let better =
+                    |tried: &Failure| tried.is_like(&failure) && tried.choices.0.len() < failure.choices.0.len();
+                if let Some(tried) = tried.filter(better) {
                     failure = tried;
                     shorter = true;
                     at = at.min(failure.choices.0.len());
+                    break;
                 }
             }
         }
@@ -222,12 +253,11 @@ fn fail(name: &str, scenario: fn(Rules), rules: Rules, failure: Failure) -> ! {
 
 /// Plays one schedule with its events written down, prints them, and returns how it ended.
 fn tell(name: &str, scenario: fn(Rules), rules: Rules, choices: &Choices) -> Option<String> {
-    TRACE.set(Some(Vec::new()));
-    let ended = run(Again::new(choices.clone()), scenario, rules)
-        .err()
-        .map(|failure| failure.why);
-    let events = TRACE.take().unwrap_or_default();
-    print!("{}", text_of(events));
+    let again = choices.clone();
+    let play = std::thread::spawn(move || run_here(Again::new(again), scenario, rules, true));
+    let Ended { failure, trace, .. } = play.join().expect("panics are caught");
+    let ended = failure.map(|failure| failure.why);
+    print!("{}", text_of(trace));
     println!("{}", ended.as_deref().unwrap_or("nothing failed"));
     println!(
         "replay: INTERLEAVINGS_REPLAY={}:{choices} ci/shuttle {name}",

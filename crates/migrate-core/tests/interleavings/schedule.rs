@@ -6,7 +6,7 @@ use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::str::FromStr;
 
-use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
+use shuttle::scheduler::{RandomScheduler, Schedule, Scheduler, Task, TaskId};
 
 thread_local! {
     static CHOSEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -21,29 +21,45 @@ pub(crate) struct Choices(pub(crate) Vec<(u8, u32)>);
 impl Choices {
     /// Those of the execution that this thread ran last.
     pub(crate) fn last() -> Self {
-        let mut runs: Vec<(u8, u32)> = Vec::new();
-        CHOSEN.with_borrow(|chosen| {
-            for thread in chosen {
-                match runs.last_mut() {
-                    Some((last, steps)) if last == thread => *steps += 1,
-                    _ => runs.push((*thread, 1)),
-                }
-            }
-        });
-        Self(runs)
+        CHOSEN.with_borrow(|chosen| Self::joined(&chosen.iter().map(|thread| (*thread, 1)).collect::<Vec<_>>()))
     }
 
-    /// Without one of its runs; neighbours that are the same thread's become one.
-    pub(crate) fn without(&self, at: usize) -> Self {
-        let mut runs: Vec<(u8, u32)> = Vec::new();
-        for (n, (thread, steps)) in self.0.iter().enumerate() {
-            match runs.last_mut() {
-                _ if n == at => {}
+    /// Without one of its runs.
+    pub(crate) fn without(&self, at: usize) -> Option<Self> {
+        let mut runs = self.0.clone();
+        runs.remove(at);
+        Some(Self::joined(&runs))
+    }
+
+    /// One of its runs put together with the same thread's next one; `None` where there is none.
+    pub(crate) fn later(&self, at: usize) -> Option<Self> {
+        let next = (at + 1..self.0.len()).find(|next| self.0[*next].0 == self.0[at].0)?;
+        Some(self.moved(at, next))
+    }
+
+    /// One of its runs put together with the same thread's last one before it; `None` where there is none.
+    pub(crate) fn sooner(&self, at: usize) -> Option<Self> {
+        let last = (0..at).rev().find(|last| self.0[*last].0 == self.0[at].0)?;
+        Some(self.moved(at, last))
+    }
+
+    fn moved(&self, from: usize, to: usize) -> Self {
+        let mut runs = self.0.clone();
+        runs[to].1 += runs[from].1;
+        runs.remove(from);
+        Self::joined(&runs)
+    }
+
+    /// Neighbours that are the same thread's become one.
+    fn joined(runs: &[(u8, u32)]) -> Self {
+        let mut joined: Vec<(u8, u32)> = Vec::new();
+        for (thread, steps) in runs {
+            match joined.last_mut() {
                 Some((last, more)) if last == thread => *more += steps,
-                _ => runs.push((*thread, *steps)),
+                _ => joined.push((*thread, *steps)),
             }
         }
-        Self(runs)
+        Self(joined)
     }
 }
 
@@ -96,10 +112,9 @@ impl<S: Scheduler> Scheduler for Recorded<S> {
 
     fn next_task(&mut self, runnable: &[&Task], current: Option<TaskId>, yields: bool) -> Option<TaskId> {
         let stay = current.filter(|me| ALONE.get() && runnable.iter().any(|task| task.id() == *me));
-        let chosen = match stay {
-            Some(me) => me,
-            None => self.0.next_task(runnable, current, yields)?,
-        };
+        // Asked in any case: a schedule that is played again has this step in it.
+        let next = self.0.next_task(runnable, current, yields);
+        let chosen = stay.or(next)?;
         let thread = u8::try_from(usize::from(chosen)).expect("a scenario has few threads");
         CHOSEN.with_borrow_mut(|list| list.push(thread));
         Some(chosen)
@@ -107,6 +122,44 @@ impl<S: Scheduler> Scheduler for Recorded<S> {
 
     fn next_u64(&mut self) -> u64 {
         self.0.next_u64()
+    }
+}
+
+/// Random schedules: in every other one any thread may come next at each step; in the rest a thread goes on for some steps, so that
+/// whole operations of one happen between two steps of another.
+pub(crate) struct Turns {
+    steps: RandomScheduler,
+    long: bool,
+}
+
+impl Turns {
+    /// A thread's turn ends at one step in so many.
+    const STEPS: u64 = 32;
+
+    pub(crate) fn new(seed: u64, schedules: usize) -> Self {
+        Self {
+            steps: RandomScheduler::new_from_seed(seed, schedules),
+            long: false,
+        }
+    }
+}
+
+impl Scheduler for Turns {
+    fn new_execution(&mut self) -> Option<Schedule> {
+        self.long = !self.long;
+        self.steps.new_execution()
+    }
+
+    fn next_task(&mut self, runnable: &[&Task], current: Option<TaskId>, yields: bool) -> Option<TaskId> {
+        let on = current.filter(|me| self.long && !yields && runnable.iter().any(|task| task.id() == *me));
+        match on {
+            Some(me) if self.steps.next_u64() % Self::STEPS != 0 => Some(me),
+            _ => self.steps.next_task(runnable, current, yields),
+        }
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        self.steps.next_u64()
     }
 }
 

@@ -11,8 +11,8 @@ use shuttle::thread::JoinHandle;
 use crate::explore::{Rules, record};
 use crate::schedule::alone;
 
-/// Frames of each of the two nodes.
-const FRAMES: u64 = 10;
+/// Frames of each of the two nodes: few, because all are recounted at the end of every execution.
+const FRAMES: u64 = 6;
 
 /// CPUs; each thread that touches memory has one.
 const CPUS: usize = 6;
@@ -41,9 +41,14 @@ impl Observer for Watch<'_> {
 
 impl World {
     pub(crate) fn new(rules: Rules) -> Arc<Self> {
+        Self::with_frames(rules, FRAMES)
+    }
+
+    /// A world with so many frames on each of its two nodes.
+    pub(crate) fn with_frames(rules: Rules, frames: u64) -> Arc<Self> {
         let config = Config {
-            frames: FRAMES,
-            spaces: 8,
+            frames,
+            spaces: 3,
             cpus: CPUS,
             profile: rules.profile,
             ..Config::default()
@@ -134,7 +139,8 @@ impl World {
             .migrate(frames, NodeId::new(node), profile, mode, batch, self.watch())
     }
 
-    /// Reads a page of a file as `read()` does: found in the cache, waited for until it is up to date, then read without its lock.
+    /// Reads a page of a file that nobody truncates as `read()` does: found in the cache, waited for until it is up to date, then
+    /// read without its lock.
     pub(crate) fn read_file(&self, file: MappingId, index: usize) -> Option<u64> {
         loop {
             let Some(page) = self.model.read_page(file, index) else {
@@ -144,7 +150,15 @@ impl World {
                 continue;
             };
             if self.model.flags(&page).contains(PageFlags::UPTODATE) {
-                let word = self.model.word(page_frame(&self.model, &page));
+                let pfn = self.model.pfn(&page);
+                let word = self.model.word(pfn);
+                // Only a truncation takes a page away from under a reference, and nobody cuts this one off.
+                let here = self.model.cached(file, index);
+                assert_eq!(
+                    here,
+                    Some(pfn),
+                    "I19: the page moved while a reference from its slot was held"
+                );
                 self.model.put(page);
                 return Some(word);
             }
@@ -164,7 +178,7 @@ impl World {
                 mm_types::sync::spin_loop();
                 continue;
             };
-            let pfn = page_frame(&self.model, &page);
+            let pfn = self.model.pfn(&page);
             let page = self.model.lock(page);
             let here = self.model.cached(file, index) == Some(pfn);
             if here {
@@ -185,10 +199,6 @@ impl World {
         let found = self.model.check(&[]);
         assert!(found.is_ok(), "{}", found.expect_err("not ok"));
     }
-}
-
-fn page_frame(model: &Model, page: &migrate_core::PageRef) -> Pfn {
-    model.pfn(page)
 }
 
 pub(crate) const fn site(space: SpaceId, page: u64) -> Site {
