@@ -47,6 +47,8 @@ extern crate alloc;
 extern crate std;
 
 mod args;
+#[cfg(feature = "alloc")]
+pub mod conformance;
 mod engine;
 mod fault;
 #[cfg(feature = "alloc")]

@@ -1,0 +1,235 @@
+//! A run, and the promises that every run keeps whatever became of its pages.
+
+use alloc::{collections::VecDeque, format, string::String, vec::Vec};
+
+use mm_types::{Mapping, Mode, Outcome, PageFlags, Pfn, Reason, Refusal, Rules};
+
+use super::bench::Bench;
+use super::contract as promise;
+use super::verdict::{Done, Halt, broken, hold, same};
+use crate::fixture::{Fixture, PageOf, call};
+use crate::{Edge, Frames, Isolated, Tally, Verdict, putback_lru_pages};
+
+/// A run to be made.
+pub(super) struct Call<'b, F: Fixture> {
+    bench: &'b Bench<F>,
+    pages: Vec<Pfn>,
+    mode: Mode,
+    batch: Option<usize>,
+    targets: Option<usize>,
+    hook: &'b dyn Fn(Edge) -> Verdict,
+}
+
+/// What a run left. Its pages have been put back.
+#[derive(Debug)]
+pub(super) struct Ran {
+    pub(super) tally: Tally,
+    pub(super) outcomes: Vec<(Pfn, Outcome)>,
+    pub(super) from: Vec<Pfn>,
+    pub(super) moved: Vec<Pfn>,
+    pub(super) failed: Vec<Pfn>,
+    /// The new pages lent, in order, and those that were left.
+    pub(super) lent: Vec<Pfn>,
+    pub(super) unused: Vec<Pfn>,
+    /// What threads that slept saw or stored in the end.
+    pub(super) woken: alloc::collections::BTreeMap<u32, u64>,
+}
+
+impl<'b, F: Fixture> Call<'b, F> {
+    pub(super) fn new(bench: &'b Bench<F>, pages: &[Pfn]) -> Self {
+        Self {
+            bench,
+            pages: pages.to_vec(),
+            mode: Mode::Sync,
+            batch: None,
+            targets: None,
+            hook: &|_| Verdict::Go,
+        }
+    }
+
+    /// What it may wait for; sync where nothing is said.
+    pub(super) fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Slots; as many as pages where nothing is said.
+    pub(super) fn batch(mut self, slots: usize) -> Self {
+        self.batch = Some(slots);
+        self
+    }
+
+    /// New pages; as many as pages where nothing is said.
+    pub(super) fn targets(mut self, pages: usize) -> Self {
+        self.targets = Some(pages);
+        self
+    }
+
+    /// Called before each step.
+    pub(super) fn hook(mut self, hook: &'b dyn Fn(Edge) -> Verdict) -> Self {
+        self.hook = hook;
+        self
+    }
+
+    /// Isolates the pages, moves them, looks at what every run promises, and puts everything back.
+    pub(super) fn run(self) -> Result<Ran, Halt> {
+        let isolated: Result<VecDeque<_>, Halt> = self.pages.iter().map(|pfn| self.bench.isolate(*pfn)).collect();
+        self.run_isolated(isolated?)
+    }
+
+    /// As [`Call::run`], over pages that are isolated already.
+    pub(super) fn run_isolated(self, from: VecDeque<Isolated<PageOf<F>>>) -> Result<Ran, Halt> {
+        let (bench, backend) = (self.bench, self.bench.backend());
+        let news = call::new_pages(&bench.fixture, self.targets.unwrap_or(from.len()))?;
+        news.iter().try_for_each(|page| bench.pristine(page, promise::NEW_PAGE))?;
+        let lent: Vec<Pfn> = news.iter().map(|page| backend.pfn(page)).collect();
+        let given: Vec<Pfn> = from.iter().map(|page| backend.pfn(page.page())).collect();
+        let call = call::Call {
+            profile: bench.profile,
+            mode: self.mode,
+            reason: Reason::Compaction,
+            batch: self.batch.unwrap_or(from.len()).max(1),
+            keep_moved: true,
+            hook: self.hook,
+        };
+        let called = call.over(&bench.fixture, bench.recording(), from, news);
+        let mut called = called.map_err(|error| broken(promise::TYPED, format!("{error}")))?;
+        // Locks are open: whoever slept on one is awake again, and lets go of what it held.
+        let woken = bench.finish_faults();
+        let frames = |list: &VecDeque<Isolated<PageOf<F>>>| -> Vec<Pfn> {
+            list.iter().map(|page| backend.pfn(page.page())).collect()
+        };
+        let ran = Ran {
+            tally: called.tally,
+            from: frames(&called.from),
+            moved: frames(&called.moved),
+            failed: frames(&called.failed),
+            unused: called.news.iter().map(|page| backend.pfn(page)).collect(),
+            outcomes: called.outcomes,
+            lent,
+            woken: woken?,
+        };
+        ran.promises(&given, bench.profile.rules)?;
+        called.news.iter().try_for_each(|page| bench.pristine(page, promise::ROLLBACK))?;
+        for page in &called.moved {
+            finished(bench, page.page())?;
+        }
+        for list in [&mut called.from, &mut called.moved, &mut called.failed] {
+            putback_lru_pages(backend, list, bench.recording());
+        }
+        called.news.into_iter().for_each(|page| backend.put(page));
+        crate::migrate_prep(backend);
+        Ok(ran)
+    }
+}
+
+/// An old page that moved, or was freed: only the isolation holds it, and the allocator will take it.
+fn finished<F: Fixture>(bench: &Bench<F>, page: &PageOf<F>) -> Done {
+    let (backend, pfn) = (bench.backend(), bench.backend().pfn(page));
+    same(promise::LEDGER, &format!("references of {pfn:?} on `moved`"), backend.count(page), 1)?;
+    let left = PageFlags::LOCKED | PageFlags::PRIVATE | PageFlags::SWAPCACHE | PageFlags::DIRTY;
+    let flags = backend.flags(page) & (left | PageFlags::LRU | PageFlags::WRITEBACK);
+    same(promise::FLAGS, &format!("flags of {pfn:?} on `moved`"), flags, PageFlags::empty())?;
+    let file = matches!(backend.mapping(page), Mapping::File(_));
+    hold(promise::DISOWN, !file, || format!("{pfn:?} on `moved` belongs to {:?}", backend.mapping(page)))
+}
+
+impl Ran {
+    /// The last word about a page.
+    pub(super) fn outcome(&self, pfn: Pfn) -> Option<Outcome> {
+        let mut words = self.outcomes.iter().rev();
+        words.find(|(at, outcome)| *at == pfn && outcome.is_final()).map(|(_, outcome)| *outcome)
+    }
+
+    /// Where a page is now that must have moved. One that stayed accuses whose promise its refusal is about.
+    pub(super) fn moved_to(&self, pfn: Pfn) -> Result<Pfn, Halt> {
+        let outcome = self.outcome(pfn);
+        let contract = match outcome {
+            Some(Outcome::Moved { to }) => return Ok(to),
+            Some(Outcome::Refused(refusal)) => accused(refusal),
+            _ => promise::LISTS,
+        };
+        Err(broken(contract, format!("{pfn:?} did not move: {}", words(outcome))))
+    }
+
+    /// A page that must have stayed, by this rule.
+    pub(super) fn refused(&self, contract: promise::Contract, pfn: Pfn, rule: &str) -> Done {
+        let outcome = self.outcome(pfn);
+        let holds = matches!(outcome, Some(Outcome::Refused(refusal)) if refusal.word() == rule);
+        hold(contract, holds, || format!("{pfn:?}: {}, where it must be refused: {rule}", words(outcome)))
+    }
+
+    /// What holds at the end of any run.
+    fn promises(&self, given: &[Pfn], rules: Rules) -> Done {
+        for pfn in given {
+            let lists = [&self.from, &self.moved, &self.failed];
+            let on = lists.iter().map(|list| list.iter().filter(|at| *at == pfn).count()).sum::<usize>();
+            same(promise::LISTS, &format!("lists that {pfn:?} is on"), on, 1)?;
+            let told = self.outcomes.iter().filter(|(at, outcome)| at == pfn && outcome.is_final()).count();
+            same(promise::LISTS, &format!("outcomes of {pfn:?}"), told, 1)?;
+            let list = match self.outcome(*pfn) {
+                Some(Outcome::Moved { .. } | Outcome::Freed) => &self.moved,
+                Some(Outcome::Refused(refusal)) if refusal.is_transient() => &self.from,
+                _ => &self.failed,
+            };
+            hold(promise::LISTS, list.contains(pfn), || {
+                format!("{pfn:?} ({}) is on the wrong list", words(self.outcome(*pfn)))
+            })?;
+        }
+        let tally = self.tally;
+        let listed = (self.moved.len(), self.failed.len(), self.from.len());
+        let counted = [
+            tally.moved.saturating_add(tally.freed),
+            tally.failed,
+            tally.retry.saturating_add(tally.not_reached),
+        ];
+        let counted = counted.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+        hold(promise::LISTS, counted[0] == listed.0 && counted[1] == listed.1 && counted[2] == listed.2, || {
+            format!("the tally says {counted:?}, and on the lists are {listed:?}")
+        })?;
+        let most = match rules {
+            Rules::Linux2617 => 11,
+            Rules::Modern => 10,
+        };
+        hold(promise::PASSES, tally.passes <= most, || format!("{} passes", tally.passes))?;
+        // A page whose copy failed after the switch has used its new page up, and is on `failed`.
+        let too_late = |outcome: &&(Pfn, Outcome)| matches!(outcome.1, Outcome::Refused(Refusal::CopiedTooLate));
+        let late = self.outcomes.iter().filter(too_late).count();
+        let moved = self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Moved { .. })).count();
+        same(
+            promise::PASSES,
+            "new pages left",
+            self.unused.len(),
+            self.lent.len().saturating_sub(moved.saturating_add(late)),
+        )
+    }
+}
+
+fn words(outcome: Option<Outcome>) -> String {
+    match outcome {
+        None => "no outcome".into(),
+        Some(Outcome::Moved { to }) => format!("moved to {to:?}"),
+        Some(Outcome::Freed) => "freed".into(),
+        Some(Outcome::Retry(refusal) | Outcome::Refused(refusal)) => format!("refused {refusal}"),
+    }
+}
+
+/// Whose promise a refusal speaks of where nothing in the case could hold the page.
+fn accused(refusal: Refusal) -> promise::Contract {
+    match refusal {
+        Refusal::LockBusy => promise::UNLOCK,
+        Refusal::Mapped { .. } => promise::WALK,
+        Refusal::ExtraReference { .. } => promise::LEDGER,
+        Refusal::Pinned { .. } => promise::PINS,
+        Refusal::BuffersBusy => promise::LOCK_BUFFERS,
+        Refusal::BuffersNotReleasable | Refusal::Truncated => promise::BUFFERS,
+        Refusal::SlotChanged => promise::SWITCH,
+        Refusal::NotOnLru => promise::PUTBACK,
+        Refusal::MappingLimit | Refusal::StallBudget => promise::RESERVE,
+        Refusal::CopyFailed | Refusal::CopiedTooLate => promise::COPY,
+        Refusal::Dirty | Refusal::WrittenOut | Refusal::NoWritepage | Refusal::WriteFailed => promise::WRITEOUT,
+        Refusal::NeverMoves => promise::MOVER,
+        Refusal::Writeback => promise::WAIT_WRITEBACK,
+        _ => promise::STAYS,
+    }
+}

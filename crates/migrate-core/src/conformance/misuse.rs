@@ -1,0 +1,116 @@
+//! Calls that cannot be: each gives a typed error, and nothing is touched or lost.
+
+use alloc::{collections::VecDeque, format};
+
+use mm_types::{Mode, Outcome, Reason, Refusal, Rules};
+
+use super::bench::Bench;
+use super::contract as promise;
+use super::verdict::{Done, Halt, broken, same};
+use crate::fixture::{Capabilities, Fixture, call};
+use crate::{Args, ConfigError, Edge, Frames, NewPages, Slot, Verdict, migrate_pages_nowait, putback_lru_pages};
+
+/// A call that must not begin: the lists are as they were, and so is the page.
+fn cannot_begin<F: Fixture>(b: &Bench<F>, slots: usize, mode: Mode, must: ConfigError) -> Done {
+    let page = b.page()?;
+    let before = b.looks(page.pfn, &page.sites)?;
+    let mut from = VecDeque::from([b.isolate(page.pfn)?]);
+    let mut news = call::new_pages(&b.fixture, 1)?;
+    let (mut moved, mut failed) = (VecDeque::new(), VecDeque::new());
+    let mut slots: alloc::vec::Vec<_> = (0..slots).map(|_| Slot::new()).collect();
+    let mut told = 0u32;
+    let done = migrate_pages_nowait(
+        b.backend(),
+        Args {
+            from: &mut from,
+            target: NewPages(&mut news),
+            moved: Some(&mut moved),
+            failed: &mut failed,
+            slots: &mut slots,
+            profile: b.profile,
+            mode,
+            reason: Reason::Compaction,
+            outcome: &mut |_, _| told = told.saturating_add(1),
+            observer: b.recording(),
+        },
+    );
+    let lists = (from.len(), moved.len(), failed.len(), news.len());
+    let pristine = news.iter().try_for_each(|page| b.pristine(page, promise::TYPED));
+    for list in [&mut from, &mut moved, &mut failed] {
+        putback_lru_pages(b.backend(), list, b.recording());
+    }
+    news.into_iter().for_each(|page| b.backend().put(page));
+    crate::migrate_prep(b.backend());
+    pristine?;
+    same(promise::TYPED, "the error", done.err(), Some(must))?;
+    same(promise::TYPED, "from, moved, failed, new pages", lists, (1, 0, 0, 1))?;
+    same(promise::TYPED, "outcomes told", told, 0)?;
+    same(promise::TYPED, "the page", b.looks(page.pfn, &page.sites)?, before)?;
+    b.moves(&page).map(drop)
+}
+
+pub(super) fn a_run_without_slots_touches_nothing<F: Fixture>(b: &Bench<F>) -> Done {
+    match b.profile.rules {
+        // It would also sleep, which is said first.
+        Rules::Linux2617 => cannot_begin(b, 0, Mode::Sync, ConfigError::WouldBlock(Mode::Sync)),
+        Rules::Modern => cannot_begin(b, 0, Mode::Async, ConfigError::NoSlots),
+    }
+}
+
+pub(super) fn a_run_that_would_sleep_and_may_not_touches_nothing<F: Fixture>(b: &Bench<F>) -> Done {
+    cannot_begin(b, 1, Mode::Sync, ConfigError::WouldBlock(Mode::Sync))
+}
+
+pub(super) fn a_light_run_that_would_sleep_and_may_not_touches_nothing<F: Fixture>(b: &Bench<F>) -> Done {
+    cannot_begin(b, 1, Mode::SyncLight, ConfigError::WouldBlock(Mode::SyncLight))
+}
+
+pub(super) fn a_new_page_that_somebody_has_locked_is_not_moved_to<F: Fixture>(b: &Bench<F>) -> Done {
+    b.needs(Capabilities::LOCK_BY_OTHER.union(Capabilities::MIDDLE))?;
+    let page = b.page()?;
+    let before = b.looks(page.pfn, &page.sites)?;
+    // The caller lent a page in use: its lock cannot be had, now or later.
+    let hook = |edge: Edge| match edge {
+        Edge::TryLock(pfn) if pfn != page.pfn => Verdict::Fail,
+        _ => Verdict::Go,
+    };
+    let ran = b.call(&[page.pfn]).hook(&hook).run()?;
+    ran.refused(promise::TYPED, page.pfn, "lock_busy")?;
+    same(promise::ROLLBACK, "the page", b.looks(page.pfn, &page.sites)?, before)
+}
+
+pub(super) fn a_page_that_only_its_caller_holds_is_told_as_freed<F: Fixture>(b: &Bench<F>) -> Done {
+    let page = b.fixture.new_page()?;
+    let pfn = b.backend().pfn(&page);
+    let from = [crate::Isolated::from_isolated(page)].into();
+    let ran = b.call(&[]).targets(1).run_isolated(from)?;
+    same(promise::LISTS, "the outcome", ran.outcome(pfn), Some(Outcome::Freed))?;
+    match b.backend().get(pfn) {
+        None => Ok(()),
+        Some(page) => {
+            b.backend().put(page);
+            Err(broken(promise::PUTBACK, format!("{pfn:?} is in use, and nobody has it")))
+        }
+    }
+}
+
+pub(super) fn a_page_isolated_by_somebody_else_cannot_be_isolated<F: Fixture>(b: &Bench<F>) -> Done {
+    let page = b.page()?;
+    let first = b.isolate(page.pfn)?;
+    let second = b.with(page.pfn, |backend, page| crate::isolate_lru_page(backend, page, ()));
+    let refusal = match second? {
+        Ok(twice) => {
+            b.put_back(twice);
+            None
+        }
+        Err(refusal) => Some(refusal),
+    };
+    b.put_back(first);
+    same(promise::ISOLATE, "the refusal", refusal, Some(Refusal::NotOnLru))?;
+    b.moves(&page).map(drop)
+}
+
+pub(super) fn a_run_over_no_pages_with_no_new_pages_is_nothing<F: Fixture>(b: &Bench<F>) -> Result<(), Halt> {
+    let ran = b.call(&[]).targets(0).run()?;
+    same(promise::LISTS, "outcomes", ran.outcomes.len(), 0)
+}
