@@ -110,7 +110,7 @@ use verdict::Done;
 // Cases that exist by the rules of one profile stand beside the others of their subject.
 use {
     failures::of_buffers as buffers_of_today, faults as faults_of_2006, faults as faults_of_today,
-    files as files_of_today, lists as lists_of_2006, modes as modes_of_2006, modes as modes_of_today,
+    files as files_of_2006, files as files_of_today, lists as lists_of_2006, modes as modes_of_2006, modes as modes_of_today,
 };
 
 /// A case and what it does.

@@ -13,7 +13,7 @@ use super::verdict::{Done, Halt, broken, hold, same};
 use crate::fixture::middle::Moments;
 use crate::fixture::report::settle;
 use crate::fixture::{Access, Capabilities, Fixture, FixtureError, LockedOf, PageOf, Recording, drive};
-use crate::{Edge, Frames, Isolated, Lru, Profile, Verdict, isolate_lru_page, migrate_prep};
+use crate::{Edge, Frames, Isolated, Profile, Verdict, isolate_lru_page, migrate_prep, putback_lru_pages};
 
 /// What the kit writes into pages.
 pub(super) const VALUE: u64 = 0x5eed_0000_0000_002a;
@@ -366,8 +366,8 @@ impl<F: Fixture> Bench<F> {
 
     /// Puts a page on the LRU, drained.
     pub(super) fn put_back(&self, isolated: Isolated<PageOf<F>>) {
-        self.backend().putback(isolated.into_page());
-        self.backend().drain();
+        putback_lru_pages(self.backend(), &mut Some(isolated), self.recording());
+        migrate_prep(self.backend());
     }
 }
 

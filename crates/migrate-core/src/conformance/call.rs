@@ -112,7 +112,7 @@ impl<'b, F: Fixture> Call<'b, F> {
         ran.promises(&given, bench.profile.rules)?;
         called.news.iter().try_for_each(|page| bench.pristine(page, promise::ROLLBACK))?;
         for page in &called.moved {
-            finished(bench, page.page())?;
+            finished(bench, page.page(), &ran)?;
         }
         for list in [&mut called.from, &mut called.moved, &mut called.failed] {
             putback_lru_pages(backend, list, bench.recording());
@@ -124,9 +124,12 @@ impl<'b, F: Fixture> Call<'b, F> {
 }
 
 /// An old page that moved, or was freed: only the isolation holds it, and the allocator will take it.
-fn finished<F: Fixture>(bench: &Bench<F>, page: &PageOf<F>) -> Done {
+fn finished<F: Fixture>(bench: &Bench<F>, page: &PageOf<F>, ran: &Ran) -> Done {
     let (backend, pfn) = (bench.backend(), bench.backend().pfn(page));
     same(promise::LEDGER, &format!("references of {pfn:?} on `moved`"), backend.count(page), 1)?;
+    if ran.outcome(pfn) == Some(Outcome::Freed) {
+        return Ok(());
+    }
     let left = PageFlags::LOCKED | PageFlags::PRIVATE | PageFlags::SWAPCACHE | PageFlags::DIRTY;
     let flags = backend.flags(page) & (left | PageFlags::LRU | PageFlags::WRITEBACK);
     same(promise::FLAGS, &format!("flags of {pfn:?} on `moved`"), flags, PageFlags::empty())?;

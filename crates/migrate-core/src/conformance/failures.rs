@@ -25,11 +25,13 @@ pub(super) struct Fails {
     last: bool,
     /// Nothing fails any more after the first time.
     once: bool,
+    /// So many times it does not matter what the answer is.
+    skip: u32,
 }
 
 impl Fails {
     const fn new(step: fn(Edge) -> bool, rule: &'static str) -> Self {
-        Self { step, rule, last: false, once: false }
+        Self { step, rule, last: false, once: false, skip: 0 }
     }
 
     const fn for_good(self) -> Self {
@@ -47,9 +49,13 @@ pub(super) fn fails<F: Fixture>(b: &Bench<F>, pages: &[Mapped], failure: Fails) 
     for page in pages {
         before.push(b.looks(page.pfn, &page.sites)?);
     }
-    let times = Cell::new(0u32);
+    let (times, skipped) = (Cell::new(0u32), Cell::new(0u32));
     let hook = |edge: Edge| {
         if !(failure.step)(edge) || (failure.once && times.get() > 0) {
+            return Verdict::Go;
+        }
+        if skipped.get() < failure.skip {
+            skipped.set(skipped.get().saturating_add(1));
             return Verdict::Go;
         }
         times.set(times.get().saturating_add(1));
@@ -80,9 +86,11 @@ pub(super) fn fails<F: Fixture>(b: &Bench<F>, pages: &[Mapped], failure: Fails) 
     let refused = ran.outcomes.iter().filter(|(_, outcome)| {
         matches!(outcome, Outcome::Refused(refusal) | Outcome::Retry(refusal) if refusal.word() == failure.rule)
     });
-    same(promise::ROLLBACK, &format!("a page was refused by {}", failure.rule), refused.count() > 0, true)?;
     if failure.once && !failure.last {
+        // Today a page whose switch failed is tried again at once, without a word.
         same(promise::ROLLBACK, "pages that stayed after one failure", again.len(), 0)?;
+    } else {
+        same(promise::ROLLBACK, &format!("a page was refused by {}", failure.rule), refused.count() > 0, true)?;
     }
     let frames: Vec<_> = again.iter().map(|page| page.pfn).collect();
     let ran = b.call(&frames).run()?;
@@ -92,7 +100,8 @@ pub(super) fn fails<F: Fixture>(b: &Bench<F>, pages: &[Mapped], failure: Fails) 
 const LOCK: Fails = Fails::new(|edge| matches!(edge, Edge::TryLock(_)), "lock_busy");
 const TARGET: Fails = Fails::new(|edge| matches!(edge, Edge::Take(_)), "no_target");
 const RESERVED: Fails = Fails::new(|edge| matches!(edge, Edge::Reserve(_)), "mapping_limit");
-const STILL_MAPPED: Fails = Fails::new(|edge| matches!(edge, Edge::IsMapped(_)), "mapped");
+/// The core asks before it takes the entries, too; a page that is mapped then is nothing special.
+const STILL_MAPPED: Fails = Fails { skip: 1, ..Fails::new(|edge| matches!(edge, Edge::IsMapped(_)), "mapped") };
 const FROZEN: Fails = Fails::new(|edge| matches!(edge, Edge::Freeze(_)), "extra_reference");
 const SLOT: Fails = Fails::new(|edge| matches!(edge, Edge::Switch { .. }), "slot_changed");
 const BUFFER: Fails = Fails::new(|edge| matches!(edge, Edge::TryLockBuffers(_)), "buffers_busy");

@@ -3,7 +3,7 @@
 use alloc::format;
 use core::cell::RefCell;
 
-use mm_types::scenario::{Edge as At, Mover};
+use mm_types::scenario::Mover;
 use mm_types::{Mode, PageFlags, Rules, Site};
 
 use super::bench::{Bench, VALUE};
@@ -209,12 +209,4 @@ pub(super) fn a_page_that_could_not_be_written_is_dirty_again<F: Fixture>(b: &Be
     b.call(&[page.pfn]).hook(&hook).run()?.refused(promise::WRITEOUT, page.pfn, "write_failed")?;
     hold(promise::DIRTY, b.dirty(page.pfn, &page.sites)?, || format!("{:?} was dirty, and is clean", page.pfn))?;
     b.is_at(&page, page.pfn)
-}
-
-pub(super) fn a_page_truncated_before_its_copy_is_gone<F: Fixture>(b: &Bench<F>) -> Done {
-    b.needs(Capabilities::TRUNCATE)?;
-    let (_, page) = b.file(Mover::Plain)?;
-    b.while_moving(page.pfn, At::Copy, || Ok(b.fixture.truncate(page.pfn)?))?;
-    b.finish_faults()?;
-    b.cannot_read(promise::ZAP, page.site())
 }

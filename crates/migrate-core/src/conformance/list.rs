@@ -236,8 +236,6 @@ macro_rules! conformance_cases {
                     a_clean_page_without_a_mover_moves,
                     a_dirty_page_without_a_mover_is_written_in_2006_and_stays_today,
                     a_dirty_page_that_cannot_be_written_stays_dirty,
-                    a_page_that_could_not_be_written_is_dirty_again,
-                    a_page_truncated_before_its_copy_is_gone,
                 }
                 swap {
                     a_page_in_the_swap_cache_moves_with_its_contents,
@@ -357,6 +355,9 @@ macro_rules! conformance_cases {
                 }
                 modes_of_2006 {
                     the_first_pass_does_not_wait_for_writeback,
+                }
+                files_of_2006 {
+                    a_page_that_could_not_be_written_is_dirty_again,
                 }
                 faults_of_2006 {
                     waiters_of_2006_hold_a_reference_each_until_they_wake,

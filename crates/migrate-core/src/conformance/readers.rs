@@ -103,17 +103,18 @@ fn fork<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
 fn truncate<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
     b.needs(Capabilities::TRUNCATE)?;
     let (file, page) = b.file(Mover::Plain)?;
-    let isolated = match at {
-        Some(_) => None,
-        None => Some(b.isolate(page.pfn)?),
+    // Whichever of the two pages the cache holds at that moment.
+    let cut = || match b.fixture.cached(file, 1)? {
+        Some(cached) => Ok(b.fixture.truncate(cached)?),
+        None => Ok(()),
     };
-    match (at, isolated) {
-        (Some(at), _) => drop(b.while_moving(page.pfn, at, || Ok(b.fixture.truncate(page.pfn)?))?),
-        (None, Some(isolated)) => {
-            b.fixture.truncate(page.pfn)?;
+    match at {
+        Some(at) => drop(b.while_moving(page.pfn, at, cut)?),
+        None => {
+            let isolated = b.isolate(page.pfn)?;
+            cut()?;
             b.call(&[]).targets(1).run_isolated([isolated].into())?;
         }
-        (None, None) => {}
     }
     // Lets go of what had to wait for the page lock.
     b.finish_faults()?;

@@ -3,6 +3,7 @@
 use alloc::{format, vec::Vec};
 use core::ops::ControlFlow;
 
+use mm_types::trace::{Event, Observer};
 use mm_types::{PageFlags, Pfn, Pte, PteFlags, Refusal, Restore, Site};
 
 use super::bench::{Bench, Mapped};
@@ -212,6 +213,7 @@ pub(super) fn a_page_put_back_can_be_isolated_again<F: Fixture>(b: &Bench<F>) ->
 pub(super) fn a_page_put_back_directly_is_on_its_list_at_once<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.page()?;
     let isolated = b.isolate(page.pfn)?;
+    b.recording().note(|| Event::Putback(page.pfn));
     b.backend().putback_direct(isolated.into_page());
     let isolated = b.isolate(page.pfn)?;
     b.put_back(isolated);
