@@ -102,15 +102,16 @@ use failures::{
     of_buffers as failures_of_buffers, of_one_page as failures_of_one_page,
 };
 use readers::{
-    at_rest as readers_at_rest, before_the_copy as readers_before_the_copy, before_the_flush as readers_before_the_flush,
-    before_the_freeze as readers_before_the_freeze, before_the_locks_open as readers_before_the_locks_open,
-    before_the_restore as readers_before_the_restore,
+    at_rest as readers_at_rest, before_the_copy as readers_before_the_copy,
+    before_the_flush as readers_before_the_flush, before_the_freeze as readers_before_the_freeze,
+    before_the_locks_open as readers_before_the_locks_open, before_the_restore as readers_before_the_restore,
 };
 use verdict::Done;
 // Cases that exist by the rules of one profile stand beside the others of their subject.
 use {
     failures::of_buffers as buffers_of_today, faults as faults_of_2006, faults as faults_of_today,
-    files as files_of_2006, files as files_of_today, lists as lists_of_2006, modes as modes_of_2006, modes as modes_of_today,
+    files as files_of_2006, files as files_of_today, lists as lists_of_2006, modes as modes_of_2006,
+    modes as modes_of_today,
 };
 
 /// A case and what it does.

@@ -21,7 +21,7 @@ const CPUS: usize = 8;
 pub(crate) struct HostFixture {
     kernel: &'static Host<'static>,
     recording: Arc<Recording>,
-    threads: Mutex<Vec<(ActorId, JoinHandle<u64>)>>,
+    threads: Mutex<Vec<(ActorId, JoinHandle<Result<u64, FixtureError>>)>>,
 }
 
 fn leak<T>(n: usize, make: impl FnMut() -> T) -> &'static mut [T] {
@@ -54,6 +54,12 @@ impl HostFixture {
         (0..8).map(SpaceId::new).filter(|id| self.kernel.space(*id).is_ok())
     }
 
+    /// An access of the program's own thread, which must not sleep.
+    fn access(&self, at: (Site, usize), op: Op) -> Result<u64, FixtureError> {
+        touch(self.kernel, &self.recording, ActorId::new(0), at, op, false)?
+            .ok_or_else(|| FixtureError::Other("the access would sleep".into()))
+    }
+
     fn sites(&self, pfn: Pfn) -> Vec<Site> {
         let all = self
             .spaces()
@@ -78,7 +84,7 @@ fn touch(
     kernel: &Host<'_>,
     recording: &Recording,
     actor: ActorId,
-    site: Site,
+    (site, word): (Site, usize),
     op: Op,
     may_wait: bool,
 ) -> Result<Option<u64>, FixtureError> {
@@ -86,7 +92,7 @@ fn touch(
     let space = kernel.space(site.space).map_err(map_error(site))?;
     let root = space.root().ok_or(FixtureError::BadSite(site))?;
     loop {
-        let code = match kernel.platform().access(cpu, root, site.space, site.page, 0, op) {
+        let code = match kernel.platform().access(cpu, root, site.space, site.page, word, op) {
             Ok(before) => {
                 return Ok(Some(match op {
                     Op::Store(value) => value,
@@ -105,6 +111,11 @@ fn touch(
                 _ => FixtureError::Killed(site),
             })?;
     }
+}
+
+fn joined(thread: JoinHandle<Result<u64, FixtureError>>) -> Result<u64, FixtureError> {
+    let panicked = |_| FixtureError::Other("a thread panicked".into());
+    thread.join().map_err(panicked)?
 }
 
 impl Fixture for HostFixture {
@@ -128,6 +139,7 @@ impl Fixture for HostFixture {
             | Capabilities::LOCK_BY_OTHER
             | Capabilities::FAULT_THREAD
             | Capabilities::MIDDLE
+            | Capabilities::WHOLE_PAGES
     }
 
     fn begin(&mut self, profile: &'static Profile, recording: Arc<Recording>) {
@@ -155,21 +167,19 @@ impl Fixture for HostFixture {
     }
 
     fn read(&self, site: Site) -> Result<u64, FixtureError> {
-        touch(self.kernel, &self.recording, ActorId::new(0), site, Op::Load, false)?
-            .ok_or_else(|| FixtureError::Other("the load would sleep".into()))
+        self.read_word(site, 0)
     }
 
     fn write(&self, site: Site, value: u64) -> Result<(), FixtureError> {
-        touch(
-            self.kernel,
-            &self.recording,
-            ActorId::new(0),
-            site,
-            Op::Store(value),
-            false,
-        )?
-        .map(drop)
-        .ok_or_else(|| FixtureError::Other("the store would sleep".into()))
+        self.write_word(site, 0, value)
+    }
+
+    fn read_word(&self, site: Site, word: usize) -> Result<u64, FixtureError> {
+        self.access((site, word), Op::Load)
+    }
+
+    fn write_word(&self, site: Site, word: usize, value: u64) -> Result<(), FixtureError> {
+        self.access((site, word), Op::Store(value)).map(drop)
     }
 
     fn entry(&self, site: Site) -> Pte {
@@ -305,15 +315,14 @@ impl Fixture for HostFixture {
         let asleep = kernel.platform().asleep.load(Ordering::Acquire);
         let op = store.map_or(Op::Load, Op::Store);
         let thread = std::thread::spawn(move || {
-            let done = touch(kernel, &recording, actor, site, op, true);
-            done.expect("the access is allowed").expect("it may wait")
+            let done = touch(kernel, &recording, actor, (site, 0), op, true)?;
+            done.ok_or_else(|| FixtureError::Other("a thread that may wait did not".into()))
         });
         while !thread.is_finished() && kernel.platform().asleep.load(Ordering::Acquire) == asleep {
             std::thread::yield_now();
         }
         if thread.is_finished() {
-            let done = thread.join().map_err(|_| FixtureError::Killed(site))?;
-            return Ok(Access::Done(done));
+            return joined(thread).map(Access::Done);
         }
         self.threads.lock().unwrap().push((actor, thread));
         Ok(Access::Asleep)
@@ -321,12 +330,7 @@ impl Fixture for HostFixture {
 
     fn finish_faults(&self) -> Result<Vec<(ActorId, u64)>, FixtureError> {
         let threads = core::mem::take(&mut *self.threads.lock().unwrap());
-        let joined = threads.into_iter().map(|(actor, thread)| {
-            let saw = thread
-                .join()
-                .map_err(|_| FixtureError::Other("a thread panicked".into()))?;
-            Ok((actor, saw))
-        });
+        let joined = threads.into_iter().map(|(actor, thread)| Ok((actor, joined(thread)?)));
         joined.collect()
     }
 }

@@ -67,10 +67,21 @@ pub(super) fn the_last_of_a_batch_stays_alone<F: Fixture>(b: &Bench<F>) -> Done 
 
 pub(super) fn shared_and_single_pages_move_together<F: Fixture>(b: &Bench<F>) -> Done {
     let mut pages = alloc::vec![b.shared()?];
-    let near = mm_types::Site::new(pages.iter().map(|page| page.site().space).next().unwrap_or(mm_types::SpaceId::new(0)), mm_types::Vpn::new(0x18));
+    let near = mm_types::Site::new(
+        pages
+            .iter()
+            .map(|page| page.site().space)
+            .next()
+            .unwrap_or(mm_types::SpaceId::new(0)),
+        mm_types::Vpn::new(0x18),
+    );
     let pfn = b.anon(near, true)?;
     b.write(near, 7)?;
-    pages.push(Mapped { pfn, sites: alloc::vec![near], value: 7 });
+    pages.push(Mapped {
+        pfn,
+        sites: alloc::vec![near],
+        value: 7,
+    });
     let ran = b.call(&frames(&pages)).run()?;
     pages.iter().try_for_each(|page| b.is_at(page, ran.moved_to(page.pfn)?))
 }
@@ -84,7 +95,9 @@ fn steps<F: Fixture>(b: &Bench<F>) -> Result<Vec<Edge>, super::verdict::Halt> {
         Verdict::Go
     };
     let ran = b.call(&frames(&pages)).hook(&hook).run()?;
-    pages.iter().try_for_each(|page| b.is_at(page, ran.moved_to(page.pfn)?))?;
+    pages
+        .iter()
+        .try_for_each(|page| b.is_at(page, ran.moved_to(page.pfn)?))?;
     Ok(seen.into_inner())
 }
 
@@ -135,7 +148,9 @@ pub(super) fn the_new_pages_lock_opens_before_the_old_ones<F: Fixture>(b: &Bench
     }
     for (old, new) in copied {
         let at = |pfn: Pfn| unlocks.iter().position(|unlocked| *unlocked == pfn);
-        hold(promise::BARRIERS, at(new) < at(old), || format!("{old:?} was unlocked before {new:?}"))?;
+        hold(promise::BARRIERS, at(new) < at(old), || {
+            format!("{old:?} was unlocked before {new:?}")
+        })?;
     }
     Ok(())
 }

@@ -62,13 +62,21 @@ impl<F: Fixture> Bench<F> {
     pub(super) fn new(mut fixture: F, profile: &'static Profile) -> Self {
         let recording = Arc::new(Recording::with_capacity(drive::ROOM));
         fixture.begin(profile, Arc::clone(&recording));
-        Self { fixture, profile, recording }
+        Self {
+            fixture,
+            profile,
+            recording,
+        }
     }
 
     /// Ends the case as not applicable where the fixture lacks something.
     pub(super) fn needs(&self, needed: Capabilities) -> Done {
         let lacks = needed.difference(self.fixture.capabilities());
-        if lacks.is_empty() { Ok(()) } else { Err(Halt::Lacks(lacks)) }
+        if lacks.is_empty() {
+            Ok(())
+        } else {
+            Err(Halt::Lacks(lacks))
+        }
     }
 
     pub(super) fn backend(&self) -> &F::Backend {
@@ -83,9 +91,14 @@ impl<F: Fixture> Bench<F> {
     pub(super) fn end(&self) -> Done {
         self.finish_faults()?;
         migrate_prep(self.backend());
-        self.fixture.check().map_err(|text| broken(promise::of_check(&text), text))?;
+        self.fixture
+            .check()
+            .map_err(|text| broken(promise::of_check(&text), text))?;
         if self.recording.dropped() > 0 {
-            return Err(broken(promise::TRACE, format!("{} events were lost", self.recording.dropped())));
+            return Err(broken(
+                promise::TRACE,
+                format!("{} events were lost", self.recording.dropped()),
+            ));
         }
         let events = settle(self.recording.events());
         let whole = || text_of(events.iter().copied());
@@ -126,7 +139,11 @@ impl<F: Fixture> Bench<F> {
         for (site, n) in sites.zip(0u64..) {
             let (pfn, value) = (self.anon(site, true)?, VALUE.wrapping_add(n));
             self.write(site, value)?;
-            pages.push(Mapped { pfn, sites: alloc::vec![site], value });
+            pages.push(Mapped {
+                pfn,
+                sites: alloc::vec![site],
+                value,
+            });
         }
         Ok(pages)
     }
@@ -166,17 +183,28 @@ impl<F: Fixture> Bench<F> {
         let pfn = self.fixture.map_file(file, 1, site, true, sharing)?;
         self.note_map(site);
         let value = self.read(site)?;
-        Ok((file, Mapped { pfn, sites: alloc::vec![site], value }))
+        Ok((
+            file,
+            Mapped {
+                pfn,
+                sites: alloc::vec![site],
+                value,
+            },
+        ))
     }
 
     // What a program does.
 
     pub(super) fn read(&self, site: Site) -> Result<u64, Halt> {
-        self.fixture.read(site).map_err(|error| at_site(error, site, promise::MAPPED))
+        self.fixture
+            .read(site)
+            .map_err(|error| at_site(error, site, promise::MAPPED))
     }
 
     pub(super) fn write(&self, site: Site, value: u64) -> Done {
-        self.fixture.write(site, value).map_err(|error| at_site(error, site, promise::EDIT))
+        self.fixture
+            .write(site, value)
+            .map_err(|error| at_site(error, site, promise::EDIT))
     }
 
     /// A store that must end the program.
@@ -267,7 +295,9 @@ impl<F: Fixture> Bench<F> {
 
     /// True where the page or an entry at one of `sites` is dirty.
     pub(super) fn dirty(&self, pfn: Pfn, sites: &[Site]) -> Result<bool, Halt> {
-        let entries = sites.iter().any(|site| self.entry(*site).maps(pfn) && self.entry(*site).dirty());
+        let entries = sites
+            .iter()
+            .any(|site| self.entry(*site).maps(pfn) && self.entry(*site).dirty());
         Ok(entries || self.flags(pfn)?.contains(PageFlags::DIRTY))
     }
 
@@ -276,7 +306,9 @@ impl<F: Fixture> Bench<F> {
         let mut entries = Vec::new();
         for site in sites {
             let pte = self.entry(*site);
-            hold(promise::MAPPED, pte.maps(pfn), || format!("{site:?} has {pte:?}, and not {pfn:?}"))?;
+            hold(promise::MAPPED, pte.maps(pfn), || {
+                format!("{site:?} has {pte:?}, and not {pfn:?}")
+            })?;
             let shown = PteFlags::YOUNG | PteFlags::DIRTY | PteFlags::SOFT_DIRTY;
             entries.push((*site, pte.flags().difference(shown)));
         }
@@ -294,8 +326,12 @@ impl<F: Fixture> Bench<F> {
     pub(super) fn is_at(&self, page: &Mapped, pfn: Pfn) -> Done {
         for site in &page.sites {
             let pte = self.entry(*site);
-            hold(promise::WALK, !pte.is_migration(), || format!("{site:?} still has {pte:?}"))?;
-            hold(promise::EDIT_FRAME, pte.maps(pfn), || format!("{site:?} has {pte:?}, where it must map {pfn:?}"))?;
+            hold(promise::WALK, !pte.is_migration(), || {
+                format!("{site:?} still has {pte:?}")
+            })?;
+            hold(promise::EDIT_FRAME, pte.maps(pfn), || {
+                format!("{site:?} has {pte:?}, where it must map {pfn:?}")
+            })?;
         }
         self.sees(page)
     }
@@ -317,7 +353,12 @@ impl<F: Fixture> Bench<F> {
     pub(super) fn isolate(&self, pfn: Pfn) -> Result<Isolated<PageOf<F>>, Halt> {
         let recording = self.recording();
         self.with(pfn, |backend, page| isolate_lru_page(backend, page, recording))?
-            .map_err(|refusal| broken(promise::PUTBACK, format!("{pfn:?} was put back, and is not on the LRU: {refusal}")))
+            .map_err(|refusal| {
+                broken(
+                    promise::PUTBACK,
+                    format!("{pfn:?} was put back, and is not on the LRU: {refusal}"),
+                )
+            })
     }
 
     /// A run over `pages`, in this order.
@@ -359,9 +400,24 @@ impl<F: Fixture> Bench<F> {
     pub(super) fn pristine(&self, page: &PageOf<F>, whose: promise::Contract) -> Done {
         let (backend, pfn) = (self.backend(), self.backend().pfn(page));
         let flags = backend.flags(page).difference(PageFlags::WAITERS);
-        same(whose, &format!("references of the new page {pfn:?}"), backend.count(page), 1)?;
-        same(whose, &format!("flags of the new page {pfn:?}"), flags, PageFlags::empty())?;
-        same(whose, &format!("mapping of the new page {pfn:?}"), backend.mapping(page), Mapping::None)
+        same(
+            whose,
+            &format!("references of the new page {pfn:?}"),
+            backend.count(page),
+            1,
+        )?;
+        same(
+            whose,
+            &format!("flags of the new page {pfn:?}"),
+            flags,
+            PageFlags::empty(),
+        )?;
+        same(
+            whose,
+            &format!("mapping of the new page {pfn:?}"),
+            backend.mapping(page),
+            Mapping::None,
+        )
     }
 
     /// Puts a page on the LRU, drained.

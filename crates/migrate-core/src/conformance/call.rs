@@ -81,7 +81,8 @@ impl<'b, F: Fixture> Call<'b, F> {
     pub(super) fn run_isolated(self, from: VecDeque<Isolated<PageOf<F>>>) -> Result<Ran, Halt> {
         let (bench, backend) = (self.bench, self.bench.backend());
         let news = call::new_pages(&bench.fixture, self.targets.unwrap_or(from.len()))?;
-        news.iter().try_for_each(|page| bench.pristine(page, promise::NEW_PAGE))?;
+        news.iter()
+            .try_for_each(|page| bench.pristine(page, promise::NEW_PAGE))?;
         let lent: Vec<Pfn> = news.iter().map(|page| backend.pfn(page)).collect();
         let given: Vec<Pfn> = from.iter().map(|page| backend.pfn(page.page())).collect();
         let call = call::Call {
@@ -110,7 +111,10 @@ impl<'b, F: Fixture> Call<'b, F> {
             woken: woken?,
         };
         ran.promises(&given, bench.profile.rules)?;
-        called.news.iter().try_for_each(|page| bench.pristine(page, promise::ROLLBACK))?;
+        called
+            .news
+            .iter()
+            .try_for_each(|page| bench.pristine(page, promise::ROLLBACK))?;
         for page in &called.moved {
             finished(bench, page.page(), &ran)?;
         }
@@ -126,22 +130,36 @@ impl<'b, F: Fixture> Call<'b, F> {
 /// An old page that moved, or was freed: only the isolation holds it, and the allocator will take it.
 fn finished<F: Fixture>(bench: &Bench<F>, page: &PageOf<F>, ran: &Ran) -> Done {
     let (backend, pfn) = (bench.backend(), bench.backend().pfn(page));
-    same(promise::LEDGER, &format!("references of {pfn:?} on `moved`"), backend.count(page), 1)?;
+    same(
+        promise::LEDGER,
+        &format!("references of {pfn:?} on `moved`"),
+        backend.count(page),
+        1,
+    )?;
     if ran.outcome(pfn) == Some(Outcome::Freed) {
         return Ok(());
     }
     let left = PageFlags::LOCKED | PageFlags::PRIVATE | PageFlags::SWAPCACHE | PageFlags::DIRTY;
     let flags = backend.flags(page) & (left | PageFlags::LRU | PageFlags::WRITEBACK);
-    same(promise::FLAGS, &format!("flags of {pfn:?} on `moved`"), flags, PageFlags::empty())?;
+    same(
+        promise::FLAGS,
+        &format!("flags of {pfn:?} on `moved`"),
+        flags,
+        PageFlags::empty(),
+    )?;
     let file = matches!(backend.mapping(page), Mapping::File(_));
-    hold(promise::DISOWN, !file, || format!("{pfn:?} on `moved` belongs to {:?}", backend.mapping(page)))
+    hold(promise::DISOWN, !file, || {
+        format!("{pfn:?} on `moved` belongs to {:?}", backend.mapping(page))
+    })
 }
 
 impl Ran {
     /// The last word about a page.
     pub(super) fn outcome(&self, pfn: Pfn) -> Option<Outcome> {
         let mut words = self.outcomes.iter().rev();
-        words.find(|(at, outcome)| *at == pfn && outcome.is_final()).map(|(_, outcome)| *outcome)
+        words
+            .find(|(at, outcome)| *at == pfn && outcome.is_final())
+            .map(|(_, outcome)| *outcome)
     }
 
     /// Where a page is now that must have moved. One that stayed accuses whose promise its refusal is about.
@@ -159,16 +177,25 @@ impl Ran {
     pub(super) fn refused(&self, contract: promise::Contract, pfn: Pfn, rule: &str) -> Done {
         let outcome = self.outcome(pfn);
         let holds = matches!(outcome, Some(Outcome::Refused(refusal)) if refusal.word() == rule);
-        hold(contract, holds, || format!("{pfn:?}: {}, where it must be refused: {rule}", words(outcome)))
+        hold(contract, holds, || {
+            format!("{pfn:?}: {}, where it must be refused: {rule}", words(outcome))
+        })
     }
 
     /// What holds at the end of any run.
     fn promises(&self, given: &[Pfn], rules: Rules) -> Done {
         for pfn in given {
             let lists = [&self.from, &self.moved, &self.failed];
-            let on = lists.iter().map(|list| list.iter().filter(|at| *at == pfn).count()).sum::<usize>();
+            let on = lists
+                .iter()
+                .map(|list| list.iter().filter(|at| *at == pfn).count())
+                .sum::<usize>();
             same(promise::LISTS, &format!("lists that {pfn:?} is on"), on, 1)?;
-            let told = self.outcomes.iter().filter(|(at, outcome)| at == pfn && outcome.is_final()).count();
+            let told = self
+                .outcomes
+                .iter()
+                .filter(|(at, outcome)| at == pfn && outcome.is_final())
+                .count();
             same(promise::LISTS, &format!("outcomes of {pfn:?}"), told, 1)?;
             let list = match self.outcome(*pfn) {
                 Some(Outcome::Moved { .. } | Outcome::Freed) => &self.moved,
@@ -187,18 +214,26 @@ impl Ran {
             tally.retry.saturating_add(tally.not_reached),
         ];
         let counted = counted.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        hold(promise::LISTS, counted[0] == listed.0 && counted[1] == listed.1 && counted[2] == listed.2, || {
-            format!("the tally says {counted:?}, and on the lists are {listed:?}")
-        })?;
+        hold(
+            promise::LISTS,
+            counted[0] == listed.0 && counted[1] == listed.1 && counted[2] == listed.2,
+            || format!("the tally says {counted:?}, and on the lists are {listed:?}"),
+        )?;
         let most = match rules {
             Rules::Linux2617 => 11,
             Rules::Modern => 10,
         };
-        hold(promise::PASSES, tally.passes <= most, || format!("{} passes", tally.passes))?;
+        hold(promise::PASSES, tally.passes <= most, || {
+            format!("{} passes", tally.passes)
+        })?;
         // A page whose copy failed after the switch has used its new page up, and is on `failed`.
         let too_late = |outcome: &&(Pfn, Outcome)| matches!(outcome.1, Outcome::Refused(Refusal::CopiedTooLate));
         let late = self.outcomes.iter().filter(too_late).count();
-        let moved = self.outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Moved { .. })).count();
+        let moved = self
+            .outcomes
+            .iter()
+            .filter(|(_, outcome)| matches!(outcome, Outcome::Moved { .. }))
+            .count();
         same(
             promise::PASSES,
             "new pages left",

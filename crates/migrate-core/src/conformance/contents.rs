@@ -5,7 +5,7 @@ use mm_types::{PAGE_SIZE, Site, Vpn};
 
 use super::bench::{Bench, HERE, Mapped, VALUE};
 use super::contract as promise;
-use super::verdict::{Done, same, hold};
+use super::verdict::{Done, hold, same};
 use crate::Frames;
 use crate::fixture::{Capabilities, Fixture};
 
@@ -17,7 +17,12 @@ pub(super) fn a_moved_page_holds_what_was_written<F: Fixture>(b: &Bench<F>) -> D
 pub(super) fn a_page_nobody_wrote_to_moves_as_zeroes<F: Fixture>(b: &Bench<F>) -> Done {
     let site = Site::new(b.space()?, HERE);
     let pfn = b.anon(site, true)?;
-    b.moves(&Mapped { pfn, sites: alloc::vec![site], value: 0 }).map(drop)
+    b.moves(&Mapped {
+        pfn,
+        sites: alloc::vec![site],
+        value: 0,
+    })
+    .map(drop)
 }
 
 pub(super) fn every_site_sees_the_same_page<F: Fixture>(b: &Bench<F>) -> Done {
@@ -65,7 +70,12 @@ pub(super) fn a_round_trip_leaves_everything_but_the_frame<F: Fixture>(b: &Bench
     for _ in 0..2 {
         page.pfn = b.moves(&page)?;
     }
-    same(promise::ROUND_TRIP, "the page after two moves", b.looks(page.pfn, &page.sites)?, before)
+    same(
+        promise::ROUND_TRIP,
+        "the page after two moves",
+        b.looks(page.pfn, &page.sites)?,
+        before,
+    )
 }
 
 pub(super) fn a_round_trip_of_a_shared_page_leaves_everything_but_the_frame<F: Fixture>(b: &Bench<F>) -> Done {
@@ -74,7 +84,12 @@ pub(super) fn a_round_trip_of_a_shared_page_leaves_everything_but_the_frame<F: F
     for _ in 0..2 {
         page.pfn = b.moves(&page)?;
     }
-    same(promise::ROUND_TRIP, "the page after two moves", b.looks(page.pfn, &page.sites)?, before)
+    same(
+        promise::ROUND_TRIP,
+        "the page after two moves",
+        b.looks(page.pfn, &page.sites)?,
+        before,
+    )
 }
 
 pub(super) fn the_old_frame_is_free_afterwards<F: Fixture>(b: &Bench<F>) -> Done {
@@ -103,7 +118,12 @@ pub(super) fn every_word_of_a_page_moves<F: Fixture>(b: &Bench<F>) -> Done {
     b.moves(&page)?;
     for word in (1..words).step_by(63).chain([words.saturating_sub(1)]) {
         let saw = b.fixture.read_word(page.site(), word)?;
-        same(promise::COPY, &alloc::format!("word {word} of the page"), saw, VALUE ^ word as u64)?;
+        same(
+            promise::COPY,
+            &alloc::format!("word {word} of the page"),
+            saw,
+            VALUE ^ word as u64,
+        )?;
     }
     Ok(())
 }

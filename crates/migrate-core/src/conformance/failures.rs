@@ -31,7 +31,13 @@ pub(super) struct Fails {
 
 impl Fails {
     const fn new(step: fn(Edge) -> bool, rule: &'static str) -> Self {
-        Self { step, rule, last: false, once: false, skip: 0 }
+        Self {
+            step,
+            rule,
+            last: false,
+            once: false,
+            skip: 0,
+        }
     }
 
     const fn for_good(self) -> Self {
@@ -64,7 +70,10 @@ pub(super) fn fails<F: Fixture>(b: &Bench<F>, pages: &[Mapped], failure: Fails) 
     let frames: Vec<_> = pages.iter().map(|page| page.pfn).collect();
     let ran = b.call(&frames).hook(&hook).run()?;
     if times.get() == 0 {
-        return Err(broken(promise::BARRIERS, format!("the run has no step that fails with {}", failure.rule)));
+        return Err(broken(
+            promise::BARRIERS,
+            format!("the run has no step that fails with {}", failure.rule),
+        ));
     }
     let mut again = Vec::new();
     for (page, before) in pages.iter().zip(before) {
@@ -72,11 +81,24 @@ pub(super) fn fails<F: Fixture>(b: &Bench<F>, pages: &[Mapped], failure: Fails) 
             Some(Outcome::Moved { to }) => b.is_at(page, to)?,
             // The new page is in place, in error; whose contents those are nobody can say.
             Some(Outcome::Refused(Refusal::CopiedTooLate)) => {
-                let here = page.sites.iter().all(|site| b.entry(*site).pfn().is_some_and(|pfn| pfn != page.pfn));
-                same(promise::EDIT_FRAME, "after the switch the entries map the new page", here, true)?;
+                let here = page
+                    .sites
+                    .iter()
+                    .all(|site| b.entry(*site).pfn().is_some_and(|pfn| pfn != page.pfn));
+                same(
+                    promise::EDIT_FRAME,
+                    "after the switch the entries map the new page",
+                    here,
+                    true,
+                )?;
             }
             Some(Outcome::Refused(_)) => {
-                same(promise::ROLLBACK, &format!("{:?}", page.pfn), b.looks(page.pfn, &page.sites)?, before)?;
+                same(
+                    promise::ROLLBACK,
+                    &format!("{:?}", page.pfn),
+                    b.looks(page.pfn, &page.sites)?,
+                    before,
+                )?;
                 b.is_at(page, page.pfn)?;
                 again.push(page);
             }
@@ -90,7 +112,12 @@ pub(super) fn fails<F: Fixture>(b: &Bench<F>, pages: &[Mapped], failure: Fails) 
         // Today a page whose switch failed is tried again at once, without a word.
         same(promise::ROLLBACK, "pages that stayed after one failure", again.len(), 0)?;
     } else {
-        same(promise::ROLLBACK, &format!("a page was refused by {}", failure.rule), refused.count() > 0, true)?;
+        same(
+            promise::ROLLBACK,
+            &format!("a page was refused by {}", failure.rule),
+            refused.count() > 0,
+            true,
+        )?;
     }
     let frames: Vec<_> = again.iter().map(|page| page.pfn).collect();
     let ran = b.call(&frames).run()?;
@@ -101,7 +128,10 @@ const LOCK: Fails = Fails::new(|edge| matches!(edge, Edge::TryLock(_)), "lock_bu
 const TARGET: Fails = Fails::new(|edge| matches!(edge, Edge::Take(_)), "no_target");
 const RESERVED: Fails = Fails::new(|edge| matches!(edge, Edge::Reserve(_)), "mapping_limit");
 /// The core asks before it takes the entries, too; a page that is mapped then is nothing special.
-const STILL_MAPPED: Fails = Fails { skip: 1, ..Fails::new(|edge| matches!(edge, Edge::IsMapped(_)), "mapped") };
+const STILL_MAPPED: Fails = Fails {
+    skip: 1,
+    ..Fails::new(|edge| matches!(edge, Edge::IsMapped(_)), "mapped")
+};
 const FROZEN: Fails = Fails::new(|edge| matches!(edge, Edge::Freeze(_)), "extra_reference");
 const SLOT: Fails = Fails::new(|edge| matches!(edge, Edge::Switch { .. }), "slot_changed");
 const BUFFER: Fails = Fails::new(|edge| matches!(edge, Edge::TryLockBuffers(_)), "buffers_busy");
@@ -133,7 +163,9 @@ macro_rules! every_failure {
             fails(b, &$pages(b)?, LOCK.once())
         }
 
-        pub(in super::super) fn a_page_lock_that_is_always_busy_keeps_the_page_as_it_was<F: Fixture>(b: &Bench<F>) -> Done {
+        pub(in super::super) fn a_page_lock_that_is_always_busy_keeps_the_page_as_it_was<F: Fixture>(
+            b: &Bench<F>,
+        ) -> Done {
             fails(b, &$pages(b)?, LOCK)
         }
 
@@ -173,7 +205,9 @@ macro_rules! every_failure {
             fails(b, &$pages(b)?, FROZEN.once())
         }
 
-        pub(in super::super) fn a_reference_gained_every_time_keeps_the_page_as_it_was<F: Fixture>(b: &Bench<F>) -> Done {
+        pub(in super::super) fn a_reference_gained_every_time_keeps_the_page_as_it_was<F: Fixture>(
+            b: &Bench<F>,
+        ) -> Done {
             fails(b, &$pages(b)?, FROZEN)
         }
 
@@ -233,7 +267,11 @@ pub(super) mod of_buffers {
 
 /// One failure at step `n` of those that can fail, for every `n` there is; then from there on.
 pub(super) fn a_failure_at_any_step_loses_nothing<F: Fixture>(b: &Bench<F>) -> Done {
-    let mut page = if b.fixture.capabilities().contains(Capabilities::SHARED) { b.shared()? } else { b.page()? };
+    let mut page = if b.fixture.capabilities().contains(Capabilities::SHARED) {
+        b.shared()?
+    } else {
+        b.page()?
+    };
     let (mut n, mut steps) = (0u32, u32::MAX);
     while n < steps {
         for from_there_on in [false, true] {
@@ -243,7 +281,11 @@ pub(super) fn a_failure_at_any_step_loses_nothing<F: Fixture>(b: &Bench<F>) -> D
                     return Verdict::Go;
                 }
                 let step = seen.replace(seen.get().saturating_add(1));
-                if step == n || from_there_on && step > n { Verdict::Fail } else { Verdict::Go }
+                if step == n || from_there_on && step > n {
+                    Verdict::Fail
+                } else {
+                    Verdict::Go
+                }
             };
             let ran = b.call(&[page.pfn]).hook(&hook).run()?;
             if let Some(Outcome::Moved { to }) = ran.outcome(page.pfn) {

@@ -76,14 +76,18 @@ pub(super) fn waiters_of_a_page_that_stays_wake_on_the_old_page<F: Fixture>(b: &
     let hook = |edge: Edge| match edge {
         Edge::Freeze(_) => {
             if asleep.borrow().is_none() {
-                asleep.replace(Some((1..=2).try_for_each(|actor| b.falls_asleep(actor, page.site(), None))));
+                asleep.replace(Some(
+                    (1..=2).try_for_each(|actor| b.falls_asleep(actor, page.site(), None)),
+                ));
             }
             Verdict::Fail
         }
         _ => Verdict::Go,
     };
     let ran = b.call(&[page.pfn]).hook(&hook).run()?;
-    asleep.into_inner().unwrap_or_else(|| Err(broken(promise::BARRIERS, "nothing was frozen")))?;
+    asleep
+        .into_inner()
+        .unwrap_or_else(|| Err(broken(promise::BARRIERS, "nothing was frozen")))?;
     ran.refused(promise::STAYS, page.pfn, "extra_reference")?;
     woke(&ran, 2, page.value)?;
     b.is_at(&page, page.pfn)
@@ -96,29 +100,52 @@ pub(super) fn waiters_hold_no_reference<F: Fixture>(b: &Bench<F>) -> Done {
         for actor in 1..=4 {
             b.falls_asleep(actor, page.site(), None)?;
         }
-        same(promise::WAIT_ON, "references while four threads sleep on the page", b.count(page.pfn)?, 1)
+        same(
+            promise::WAIT_ON,
+            "references while four threads sleep on the page",
+            b.count(page.pfn)?,
+            1,
+        )
     })?;
     // One attempt is enough, however many wait (I24).
     let first = ran.outcomes.first().copied();
     let to = ran.moved_to(page.pfn)?;
-    same(promise::WAIT_ON, "the first word about the page", first, Some((page.pfn, mm_types::Outcome::Moved { to })))?;
+    same(
+        promise::WAIT_ON,
+        "the first word about the page",
+        first,
+        Some((page.pfn, mm_types::Outcome::Moved { to })),
+    )?;
     woke(&ran, 4, page.value)
 }
 
 pub(super) fn waiters_of_2006_hold_a_reference_each_until_they_wake<F: Fixture>(b: &Bench<F>) -> Done {
     b.needs(Capabilities::FAULT_THREAD)?;
     let page = b.page()?;
-    // After the unmapping, before the references are counted.
-    let ran = b.while_moving(page.pfn, At::Flush, || {
+    // After the barrier, before the references are counted.
+    let ran = b.while_moving(page.pfn, At::Freeze, || {
         let before = b.count(page.pfn)?;
         for actor in 1..=2 {
             b.falls_asleep(actor, page.site(), None)?;
         }
-        same(promise::WAIT_ON, "references while two threads sleep on the page", b.count(page.pfn)?, before.saturating_add(2))
+        same(
+            promise::WAIT_ON,
+            "references while two threads sleep on the page",
+            b.count(page.pfn)?,
+            before.saturating_add(2),
+        )
     })?;
     woke(&ran, 2, page.value)?;
-    let first = ran.outcomes.first().map(|(_, outcome)| matches!(outcome, mm_types::Outcome::Retry(_)));
-    same(promise::WAIT_ON, "the first attempt failed for the waiters' references", first, Some(true))?;
+    let first = ran
+        .outcomes
+        .first()
+        .map(|(_, outcome)| matches!(outcome, mm_types::Outcome::Retry(_)));
+    same(
+        promise::WAIT_ON,
+        "the first attempt failed for the waiters' references",
+        first,
+        Some(true),
+    )?;
     // Nobody waits any more: now it moves.
     match ran.outcome(page.pfn) {
         Some(mm_types::Outcome::Moved { to }) => b.is_at(&page, to),
@@ -134,7 +161,10 @@ pub(super) fn a_page_that_is_not_in_flight_is_not_waited_for<F: Fixture>(b: &Ben
             match b.touch(actor, page.site(), store)? {
                 Access::Done(value) => same(promise::COPY, &format!("what thread {actor} has"), value, page.value)?,
                 Access::Asleep => {
-                    return Err(broken(promise::ASLEEP, format!("thread {actor} sleeps, and nothing is in flight")));
+                    return Err(broken(
+                        promise::ASLEEP,
+                        format!("thread {actor} sleeps, and nothing is in flight"),
+                    ));
                 }
             }
         }

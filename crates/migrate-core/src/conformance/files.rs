@@ -14,9 +14,19 @@ use crate::{Edge, Verdict};
 
 pub(super) fn the_cache_holds_the_new_page_afterwards<F: Fixture>(b: &Bench<F>) -> Done {
     let (file, page) = b.file(Mover::Plain)?;
-    same(promise::SWITCH, "the cached page before", b.fixture.cached(file, 1)?, Some(page.pfn))?;
+    same(
+        promise::SWITCH,
+        "the cached page before",
+        b.fixture.cached(file, 1)?,
+        Some(page.pfn),
+    )?;
     let to = b.moves(&page)?;
-    same(promise::SWITCH, "the cached page after", b.fixture.cached(file, 1)?, Some(to))
+    same(
+        promise::SWITCH,
+        "the cached page after",
+        b.fixture.cached(file, 1)?,
+        Some(to),
+    )
 }
 
 pub(super) fn the_cache_holds_one_of_the_two_at_every_step<F: Fixture>(b: &Bench<F>) -> Done {
@@ -33,7 +43,12 @@ pub(super) fn the_cache_holds_one_of_the_two_at_every_step<F: Fixture>(b: &Bench
         let cached = cached?;
         switched |= cached == Some(to);
         let must = if switched { to } else { page.pfn };
-        same(promise::SWITCH, &format!("the cached page at {edge:?}"), cached, Some(must))?;
+        same(
+            promise::SWITCH,
+            &format!("the cached page at {edge:?}"),
+            cached,
+            Some(must),
+        )?;
     }
     same(promise::SWITCH, "the slot was seen switched", switched, true)
 }
@@ -45,7 +60,12 @@ pub(super) fn a_refused_page_stays_in_the_cache<F: Fixture>(b: &Bench<F>) -> Don
     let ran = b.call(&[page.pfn]).run();
     crate::Frames::put(b.backend(), held);
     ran?.refused(promise::STAYS, page.pfn, "extra_reference")?;
-    same(promise::SWITCH, "the cached page", b.fixture.cached(file, 1)?, Some(page.pfn))
+    same(
+        promise::SWITCH,
+        "the cached page",
+        b.fixture.cached(file, 1)?,
+        Some(page.pfn),
+    )
 }
 
 pub(super) fn a_page_of_a_file_that_nobody_maps_moves<F: Fixture>(b: &Bench<F>) -> Done {
@@ -73,7 +93,10 @@ pub(super) fn a_dirty_entry_stays_dirty<F: Fixture>(b: &Bench<F>) -> Done {
     b.write(page.site(), VALUE)?;
     let to = b.moves(&page)?;
     hold(promise::BEFORE, b.dirty(to, &page.sites)?, || {
-        format!("{:?} was dirty, and {to:?} is clean: what was stored would be forgotten", page.pfn)
+        format!(
+            "{:?} was dirty, and {to:?} is clean: what was stored would be forgotten",
+            page.pfn
+        )
     })
 }
 
@@ -82,13 +105,17 @@ pub(super) fn a_dirty_page_stays_dirty<F: Fixture>(b: &Bench<F>) -> Done {
     let (_, page) = b.file(Mover::Plain)?;
     b.fixture.dirty(page.pfn)?;
     let to = b.moves(&page)?;
-    hold(promise::DIRTY, b.dirty(to, &page.sites)?, || format!("{:?} was dirty, and {to:?} is clean", page.pfn))
+    hold(promise::DIRTY, b.dirty(to, &page.sites)?, || {
+        format!("{:?} was dirty, and {to:?} is clean", page.pfn)
+    })
 }
 
 pub(super) fn a_clean_page_stays_clean<F: Fixture>(b: &Bench<F>) -> Done {
     let (_, page) = b.file(Mover::Plain)?;
     let to = b.moves(&page)?;
-    hold(promise::DIRTINESS, !b.dirty(to, &page.sites)?, || format!("{:?} was clean, and {to:?} is dirty", page.pfn))
+    hold(promise::DIRTINESS, !b.dirty(to, &page.sites)?, || {
+        format!("{:?} was clean, and {to:?} is dirty", page.pfn)
+    })
 }
 
 pub(super) fn a_dirty_page_that_is_refused_stays_dirty<F: Fixture>(b: &Bench<F>) -> Done {
@@ -99,7 +126,9 @@ pub(super) fn a_dirty_page_that_is_refused_stays_dirty<F: Fixture>(b: &Bench<F>)
     let ran = b.call(&[page.pfn]).run();
     crate::Frames::put(b.backend(), held);
     ran?.refused(promise::STAYS, page.pfn, "extra_reference")?;
-    hold(promise::BEFORE, b.dirty(page.pfn, &page.sites)?, || format!("{:?} was dirty, and is clean", page.pfn))
+    hold(promise::BEFORE, b.dirty(page.pfn, &page.sites)?, || {
+        format!("{:?} was dirty, and is clean", page.pfn)
+    })
 }
 
 pub(super) fn storage_is_not_touched_by_a_move<F: Fixture>(b: &Bench<F>) -> Done {
@@ -108,16 +137,25 @@ pub(super) fn storage_is_not_touched_by_a_move<F: Fixture>(b: &Bench<F>) -> Done
     let stored = b.fixture.stored(file, 1)?;
     b.write(page.site(), VALUE)?;
     b.call(&[page.pfn]).run()?.moved_to(page.pfn)?;
-    same(promise::DIRTINESS, "what storage holds", b.fixture.stored(file, 1)?, stored)
+    same(
+        promise::DIRTINESS,
+        "what storage holds",
+        b.fixture.stored(file, 1)?,
+        stored,
+    )
 }
 
 pub(super) fn buffers_move_along<F: Fixture>(b: &Bench<F>) -> Done {
     let (file, page) = b.file(Mover::Buffers)?;
     let before = b.flags(page.pfn)?;
     let to = b.moves(&page)?;
-    hold(promise::BUFFERS, before.contains(PageFlags::PRIVATE), || format!("a page with buffers has flags {before}"))?;
+    hold(promise::BUFFERS, before.contains(PageFlags::PRIVATE), || {
+        format!("a page with buffers has flags {before}")
+    })?;
     let after = b.flags(to)?;
-    hold(promise::BUFFERS, after.contains(PageFlags::PRIVATE), || format!("the new page has flags {after}"))?;
+    hold(promise::BUFFERS, after.contains(PageFlags::PRIVATE), || {
+        format!("the new page has flags {after}")
+    })?;
     same(promise::BUFFERS, "references", b.count(to)?, 3)?;
     same(promise::SWITCH, "the cached page", b.fixture.cached(file, 1)?, Some(to))
 }
@@ -173,12 +211,19 @@ pub(super) fn a_dirty_page_without_a_mover_is_written_in_2006_and_stays_today<F:
     let ran = b.call(&[page.pfn]).run()?;
     match b.profile.rules {
         Rules::Linux2617 => {
-            same(promise::WRITEOUT, "what storage holds", b.fixture.stored(file, 1)?, VALUE)?;
+            same(
+                promise::WRITEOUT,
+                "what storage holds",
+                b.fixture.stored(file, 1)?,
+                VALUE,
+            )?;
             b.is_at(&page, ran.moved_to(page.pfn)?)
         }
         Rules::Modern => {
             ran.refused(promise::MOVER, page.pfn, "dirty")?;
-            hold(promise::BEFORE, b.dirty(page.pfn, &page.sites)?, || format!("{:?} was dirty, and is clean", page.pfn))?;
+            hold(promise::BEFORE, b.dirty(page.pfn, &page.sites)?, || {
+                format!("{:?} was dirty, and is clean", page.pfn)
+            })?;
             b.is_at(&page, page.pfn)
         }
     }
@@ -194,7 +239,9 @@ pub(super) fn a_dirty_page_that_cannot_be_written_stays_dirty<F: Fixture>(b: &Be
         Rules::Modern => "dirty",
     };
     b.call(&[page.pfn]).run()?.refused(promise::MOVER, page.pfn, rule)?;
-    hold(promise::BEFORE, b.dirty(page.pfn, &page.sites)?, || format!("{:?} was dirty, and is clean", page.pfn))?;
+    hold(promise::BEFORE, b.dirty(page.pfn, &page.sites)?, || {
+        format!("{:?} was dirty, and is clean", page.pfn)
+    })?;
     b.is_at(&page, page.pfn)
 }
 
@@ -206,7 +253,12 @@ pub(super) fn a_page_that_could_not_be_written_is_dirty_again<F: Fixture>(b: &Be
         Edge::Writeout(_) => Verdict::Fail,
         _ => Verdict::Go,
     };
-    b.call(&[page.pfn]).hook(&hook).run()?.refused(promise::WRITEOUT, page.pfn, "write_failed")?;
-    hold(promise::DIRTY, b.dirty(page.pfn, &page.sites)?, || format!("{:?} was dirty, and is clean", page.pfn))?;
+    b.call(&[page.pfn])
+        .hook(&hook)
+        .run()?
+        .refused(promise::WRITEOUT, page.pfn, "write_failed")?;
+    hold(promise::DIRTY, b.dirty(page.pfn, &page.sites)?, || {
+        format!("{:?} was dirty, and is clean", page.pfn)
+    })?;
     b.is_at(&page, page.pfn)
 }

@@ -29,7 +29,11 @@ pub(super) fn a_store_once_the_copy_begins_is_not_lost<F: Fixture>(b: &Bench<F>)
         Access::Asleep => Ok(()),
         Access::Done(_) => Err(broken(
             promise::FLUSH,
-            format!("a store at {:?} went to {:?} while it was copied", page.site(), page.pfn),
+            format!(
+                "a store at {:?} went to {:?} while it was copied",
+                page.site(),
+                page.pfn
+            ),
         )),
     })?;
     page.value = 9;
@@ -41,7 +45,12 @@ pub(super) fn a_load_after_the_move_sees_the_new_page<F: Fixture>(b: &Bench<F>) 
     b.moves(&page)?;
     b.write(page.site(), 9)?;
     match b.touch(OTHER, page.site(), None)? {
-        Access::Done(saw) => same(promise::FLUSH, "what the other CPU sees of a store after the move", saw, 9),
+        Access::Done(saw) => same(
+            promise::FLUSH,
+            "what the other CPU sees of a store after the move",
+            saw,
+            9,
+        ),
         Access::Asleep => Err(broken(promise::ASLEEP, "a thread sleeps, and nothing is in flight")),
     }
 }
@@ -50,7 +59,12 @@ pub(super) fn a_store_after_the_move_goes_to_the_new_page<F: Fixture>(b: &Bench<
     let page = used(b)?;
     b.moves(&page)?;
     b.touch(OTHER, page.site(), Some(9))?;
-    same(promise::FLUSH, "what this CPU sees of the other's store after the move", b.read(page.site())?, 9)
+    same(
+        promise::FLUSH,
+        "what this CPU sees of the other's store after the move",
+        b.read(page.site())?,
+        9,
+    )
 }
 
 pub(super) fn a_store_before_the_barrier_is_copied<F: Fixture>(b: &Bench<F>) -> Done {
@@ -63,7 +77,11 @@ pub(super) fn a_store_before_the_barrier_is_copied<F: Fixture>(b: &Bench<F>) -> 
     page.value = 9;
     let to = ran.moved_to(page.pfn).or_else(|halt| {
         // In 2006 a thread that sleeps holds a reference, and this attempt may have been the last.
-        if b.profile.waiter == crate::WaiterRef::Take { b.moves(&page) } else { Err(halt) }
+        if b.profile.waiter == crate::WaiterRef::Take {
+            b.moves(&page)
+        } else {
+            Err(halt)
+        }
     })?;
     b.is_at(&page, to)
 }
@@ -82,7 +100,10 @@ fn pending<F: Fixture>(
             Ok(Access::Asleep) | Err(FixtureError::Killed(_) | FixtureError::BadSite(_)) => Ok(()),
             Ok(Access::Done(value)) => Err(broken(
                 promise::FLUSH_PENDING,
-                format!("after {what} returned another CPU still has {:?} as it was: {value:#x}", page.site()),
+                format!(
+                    "after {what} returned another CPU still has {:?} as it was: {value:#x}",
+                    page.site()
+                ),
             )),
             Err(error) => Err(error.into()),
         }
@@ -92,8 +113,18 @@ fn pending<F: Fixture>(
 
 pub(super) fn mprotect_of_a_page_in_flight_reaches_every_cpu<F: Fixture>(b: &Bench<F>) -> Done {
     b.needs(Capabilities::PROTECT)?;
-    let page = pending(b, "mprotect", |page| Ok(b.fixture.protect(page.site(), false)?), Some(9))?;
-    same(promise::FLUSH_PENDING, "what is in the page", b.read(page.site())?, VALUE)
+    let page = pending(
+        b,
+        "mprotect",
+        |page| Ok(b.fixture.protect(page.site(), false)?),
+        Some(9),
+    )?;
+    same(
+        promise::FLUSH_PENDING,
+        "what is in the page",
+        b.read(page.site())?,
+        VALUE,
+    )
 }
 
 pub(super) fn munmap_of_a_page_in_flight_reaches_every_cpu<F: Fixture>(b: &Bench<F>) -> Done {

@@ -46,9 +46,18 @@ pub(super) fn pages_that_moved_are_on_moved_in_their_order<F: Fixture>(b: &Bench
 pub(super) fn refused_pages_keep_their_order_among_those_that_moved<F: Fixture>(b: &Bench<F>) -> Done {
     let pages = b.pages(6)?;
     let ran = holding(b, &pages, &[0, 2, 5], || b.call(&frames(&pages)).run())?;
-    let stayed: Vec<Pfn> = [0, 2, 5].iter().filter_map(|n| pages.get(*n)).map(|page| page.pfn).collect();
+    let stayed: Vec<Pfn> = [0, 2, 5]
+        .iter()
+        .filter_map(|n| pages.get(*n))
+        .map(|page| page.pfn)
+        .collect();
     same(promise::LISTS, "pages on `from`", ran.from, stayed)?;
-    same(promise::LISTS, "what the run returned", (ran.tally.moved, ran.tally.return_value()), (3, 3))?;
+    same(
+        promise::LISTS,
+        "what the run returned",
+        (ran.tally.moved, ran.tally.return_value()),
+        (3, 3),
+    )?;
     pages.iter().try_for_each(|page| b.sees(page))
 }
 
@@ -58,20 +67,37 @@ pub(super) fn pages_never_reached_stay_on_from_and_are_in_no_count<F: Fixture>(b
     let tally = (ran.tally.return_value(), ran.tally.not_reached, ran.tally.moved);
     same(promise::LISTS, "returned, not reached, moved", tally, (0, 3, 0))?;
     same(promise::LISTS, "pages on `from`", ran.from.clone(), frames(&pages))?;
-    pages.iter().try_for_each(|page| ran.refused(promise::LISTS, page.pfn, "no_target"))
+    pages
+        .iter()
+        .try_for_each(|page| ran.refused(promise::LISTS, page.pfn, "no_target"))
 }
 
 pub(super) fn the_pages_before_the_new_pages_run_out_move<F: Fixture>(b: &Bench<F>) -> Done {
     let pages = b.pages(4)?;
     let ran = b.call(&frames(&pages)).targets(2).run()?;
-    same(promise::LISTS, "pages on `moved`", ran.moved, frames(&pages).into_iter().take(2).collect())?;
-    same(promise::LISTS, "pages on `from`", ran.from, frames(&pages).into_iter().skip(2).collect())
+    same(
+        promise::LISTS,
+        "pages on `moved`",
+        ran.moved,
+        frames(&pages).into_iter().take(2).collect(),
+    )?;
+    same(
+        promise::LISTS,
+        "pages on `from`",
+        ran.from,
+        frames(&pages).into_iter().skip(2).collect(),
+    )
 }
 
 pub(super) fn the_new_page_comes_from_the_tail<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.page()?;
     let ran = b.call(&[page.pfn]).targets(3).run()?;
-    same(promise::LISTS, "the new page", Some(ran.moved_to(page.pfn)?), ran.lent.last().copied())?;
+    same(
+        promise::LISTS,
+        "the new page",
+        Some(ran.moved_to(page.pfn)?),
+        ran.lent.last().copied(),
+    )?;
     same(promise::LISTS, "new pages left", ran.unused.len(), 2)
 }
 
@@ -79,7 +105,12 @@ pub(super) fn a_new_page_that_was_not_used_stays_linked_for_the_next<F: Fixture>
     let pages = b.pages(2)?;
     let ran = holding(b, &pages, &[0], || b.call(&frames(&pages)).batch(1).targets(1).run())?;
     let last = pages.last().map_or(Pfn::new(0), |page| page.pfn);
-    same(promise::LISTS, "the new page", Some(ran.moved_to(last)?), ran.lent.last().copied())
+    same(
+        promise::LISTS,
+        "the new page",
+        Some(ran.moved_to(last)?),
+        ran.lent.last().copied(),
+    )
 }
 
 pub(super) fn a_refused_page_leaves_its_new_page_as_it_was<F: Fixture>(b: &Bench<F>) -> Done {
@@ -94,8 +125,17 @@ pub(super) fn retries_vanish_when_the_new_pages_run_out_before_the_next_pass<F: 
     let ran = holding(b, &pages, &[0], || b.call(&frames(&pages)).batch(1).targets(1).run())?;
     let first = pages.first().map_or(Pfn::new(0), |page| page.pfn);
     same(promise::LISTS, "passes", ran.tally.passes, 2)?;
-    same(promise::LISTS, "what the run returned, which is odd", ran.tally.return_value(), 0)?;
-    let told = ran.outcomes.iter().find(|(pfn, _)| *pfn == first).map(|(_, outcome)| *outcome);
+    same(
+        promise::LISTS,
+        "what the run returned, which is odd",
+        ran.tally.return_value(),
+        0,
+    )?;
+    let told = ran
+        .outcomes
+        .iter()
+        .find(|(pfn, _)| *pfn == first)
+        .map(|(_, outcome)| *outcome);
     let busy = Outcome::Retry(Refusal::ExtraReference { expected: 1, found: 2 });
     same(promise::LISTS, "the first word about the page", told, Some(busy))?;
     ran.refused(promise::LISTS, first, "no_target")
@@ -116,14 +156,28 @@ pub(super) fn a_page_to_retry_is_tried_in_every_pass<F: Fixture>(b: &Bench<F>) -
 pub(super) fn a_page_freed_meanwhile_is_on_moved_and_uses_no_new_page<F: Fixture>(b: &Bench<F>) -> Done {
     b.needs(Capabilities::UNMAP)?;
     let pages = b.pages(2)?;
-    let (Some(gone), Some(here)) = (pages.first(), pages.last()) else { return Ok(()) };
+    let (Some(gone), Some(here)) = (pages.first(), pages.last()) else {
+        return Ok(());
+    };
     let isolated = VecDeque::from([b.isolate(gone.pfn)?, b.isolate(here.pfn)?]);
     b.fixture.unmap(gone.site())?;
     let ran = b.call(&[]).targets(1).run_isolated(isolated)?;
-    same(promise::LISTS, "the freed page", ran.outcome(gone.pfn), Some(Outcome::Freed))?;
-    same(promise::LISTS, "freed, moved", (ran.tally.freed, ran.tally.moved), (1, 1))?;
+    same(
+        promise::LISTS,
+        "the freed page",
+        ran.outcome(gone.pfn),
+        Some(Outcome::Freed),
+    )?;
+    same(
+        promise::LISTS,
+        "freed, moved",
+        (ran.tally.freed, ran.tally.moved),
+        (1, 1),
+    )?;
     b.is_at(here, ran.moved_to(here.pfn)?)?;
-    hold(promise::PUTBACK, b.backend().get(gone.pfn).is_none(), || format!("{:?} is in use", gone.pfn))
+    hold(promise::PUTBACK, b.backend().get(gone.pfn).is_none(), || {
+        format!("{:?} is in use", gone.pfn)
+    })
 }
 
 pub(super) fn a_freed_page_needs_no_new_page_at_all<F: Fixture>(b: &Bench<F>) -> Done {
@@ -132,7 +186,12 @@ pub(super) fn a_freed_page_needs_no_new_page_at_all<F: Fixture>(b: &Bench<F>) ->
     let isolated = VecDeque::from([b.isolate(page.pfn)?]);
     b.fixture.unmap(page.site())?;
     let ran = b.call(&[]).targets(0).run_isolated(isolated)?;
-    same(promise::LISTS, "the freed page", ran.outcome(page.pfn), Some(Outcome::Freed))
+    same(
+        promise::LISTS,
+        "the freed page",
+        ran.outcome(page.pfn),
+        Some(Outcome::Freed),
+    )
 }
 
 pub(super) fn a_page_that_stayed_moves_in_a_later_run<F: Fixture>(b: &Bench<F>) -> Done {
@@ -155,7 +214,15 @@ pub(super) fn every_page_is_told_one_last_outcome<F: Fixture>(b: &Bench<F>) -> D
 
 fn one<F: Fixture>(b: &Bench<F>, pfn: Pfn) -> Result<OnePage<PageOf<F>>, Halt> {
     let (page, new) = (b.isolate(pfn)?, b.fixture.new_page()?);
-    let done = migrate_page(b.backend(), page, new, b.profile, Mode::Sync, Reason::Compaction, b.recording());
+    let done = migrate_page(
+        b.backend(),
+        page,
+        new,
+        b.profile,
+        Mode::Sync,
+        Reason::Compaction,
+        b.recording(),
+    );
     done.map_err(|error| broken(promise::TYPED, format!("{error}")))
 }
 
@@ -163,11 +230,19 @@ pub(super) fn the_one_page_call_hands_the_old_page_back<F: Fixture>(b: &Bench<F>
     let page = b.page()?;
     match one(b, page.pfn)? {
         OnePage::Moved { old } => {
-            same(promise::LISTS, "the page handed back", b.backend().pfn(old.page()), page.pfn)?;
+            same(
+                promise::LISTS,
+                "the page handed back",
+                b.backend().pfn(old.page()),
+                page.pfn,
+            )?;
             b.put_back(old);
             b.sees(&page)
         }
-        other => Err(broken(promise::LISTS, format!("the page did not move: {}", variant(&other)))),
+        other => Err(broken(
+            promise::LISTS,
+            format!("the page did not move: {}", variant(&other)),
+        )),
     }
 }
 
@@ -175,14 +250,21 @@ pub(super) fn the_one_page_call_hands_both_pages_back_where_it_stayed<F: Fixture
     let pages = b.pages(1)?;
     let pfn = pages.first().map_or(Pfn::new(0), |page| page.pfn);
     match holding(b, &pages, &[0], || one(b, pfn))? {
-        OnePage::Stayed { page, unused: Some(unused), refusal } => {
+        OnePage::Stayed {
+            page,
+            unused: Some(unused),
+            refusal,
+        } => {
             b.pristine(&unused, promise::ROLLBACK)?;
             b.backend().put(unused);
             b.put_back(page);
             let must = Refusal::ExtraReference { expected: 1, found: 2 };
             same(promise::STAYS, "the refusal", refusal, must)
         }
-        other => Err(broken(promise::LISTS, format!("the page did not stay: {}", variant(&other)))),
+        other => Err(broken(
+            promise::LISTS,
+            format!("the page did not stay: {}", variant(&other)),
+        )),
     }
 }
 

@@ -89,7 +89,10 @@ pub(super) fn a_page_that_only_its_caller_holds_is_told_as_freed<F: Fixture>(b: 
         None => Ok(()),
         Some(page) => {
             b.backend().put(page);
-            Err(broken(promise::PUTBACK, format!("{pfn:?} is in use, and nobody has it")))
+            Err(broken(
+                promise::PUTBACK,
+                format!("{pfn:?} is in use, and nobody has it"),
+            ))
         }
     }
 }

@@ -174,8 +174,17 @@ pub(super) fn light_does_not_wait_for_writeback<F: Fixture>(b: &Bench<F>) -> Don
 
 pub(super) fn the_first_pass_does_not_wait_for_writeback<F: Fixture>(b: &Bench<F>) -> Done {
     let (page, ran, _) = writeback(b, Mode::Sync)?;
-    let first = ran.outcomes.iter().find(|(pfn, _)| *pfn == page.pfn).map(|(_, outcome)| *outcome);
-    same(promise::SLEEPS, "the first word about the page", first, Some(Outcome::Retry(Refusal::Writeback)))?;
+    let first = ran
+        .outcomes
+        .iter()
+        .find(|(pfn, _)| *pfn == page.pfn)
+        .map(|(_, outcome)| *outcome);
+    same(
+        promise::SLEEPS,
+        "the first word about the page",
+        first,
+        Some(Outcome::Retry(Refusal::Writeback)),
+    )?;
     same(promise::PASSES, "passes", ran.tally.passes, 2)
 }
 
@@ -188,9 +197,11 @@ pub(super) fn no_lock_is_slept_for_while_another_is_held<F: Fixture>(b: &Bench<F
     let other = Cell::new(None);
     let hook = |edge: Edge| {
         if let Edge::Lock(slept) = edge {
-            let held = |pfn: &&Pfn| **pfn != slept && b.flags(**pfn).is_ok_and(|flags| {
-                flags.contains(mm_types::PageFlags::LOCKED)
-            });
+            let held = |pfn: &&Pfn| {
+                **pfn != slept
+                    && b.flags(**pfn)
+                        .is_ok_and(|flags| flags.contains(mm_types::PageFlags::LOCKED))
+            };
             other.set(frames.iter().find(held).copied().or(other.get()));
             if let Some(locked) = lock.take() {
                 b.backend().put(b.backend().unlock(locked));
@@ -199,6 +210,8 @@ pub(super) fn no_lock_is_slept_for_while_another_is_held<F: Fixture>(b: &Bench<F
         Verdict::Go
     };
     let ran = b.call(&frames).hook(&hook).run()?;
-    hold(promise::SLEEPS, other.get().is_none(), || format!("{:?} was locked while the run slept for {last:?}", other.get()))?;
+    hold(promise::SLEEPS, other.get().is_none(), || {
+        format!("{:?} was locked while the run slept for {last:?}", other.get())
+    })?;
     pages.iter().try_for_each(|page| b.is_at(page, ran.moved_to(page.pfn)?))
 }

@@ -12,14 +12,21 @@ use crate::fixture::{Capabilities, Fixture};
 fn writable<F: Fixture>(b: &Bench<F>, contract: promise::Contract, site: Site, must: bool) -> Done {
     let pte = b.entry(site);
     hold(contract, pte.writable() == must, || {
-        alloc::format!("{site:?} has {pte:?}, which must {}be writable", if must { "" } else { "not " })
+        alloc::format!(
+            "{site:?} has {pte:?}, which must {}be writable",
+            if must { "" } else { "not " }
+        )
     })
 }
 
 fn read_only<F: Fixture>(b: &Bench<F>) -> Result<Mapped, Halt> {
     let site = Site::new(b.space()?, HERE);
     let pfn = b.anon(site, false)?;
-    Ok(Mapped { pfn, sites: alloc::vec![site], value: 0 })
+    Ok(Mapped {
+        pfn,
+        sites: alloc::vec![site],
+        value: 0,
+    })
 }
 
 pub(super) fn a_writable_page_stays_writable<F: Fixture>(b: &Bench<F>) -> Done {
@@ -109,9 +116,19 @@ pub(super) fn permission_given_in_flight_comes_with_a_fault<F: Fixture>(b: &Benc
 fn isolated<F: Fixture>(b: &Bench<F>, page: &Mapped, child: Site) -> Done {
     same(promise::FORK, "what the child sees", b.read(child)?, page.value)?;
     b.write(page.site(), 1)?;
-    same(promise::FORK, "what the child sees of the parent's store", b.read(child)?, page.value)?;
+    same(
+        promise::FORK,
+        "what the child sees of the parent's store",
+        b.read(child)?,
+        page.value,
+    )?;
     b.write(child, 2)?;
-    same(promise::FORK, "what the parent sees of the child's store", b.read(page.site())?, 1)?;
+    same(
+        promise::FORK,
+        "what the parent sees of the child's store",
+        b.read(page.site())?,
+        1,
+    )?;
     same(promise::FORK, "what the child sees of its own store", b.read(child)?, 2)
 }
 
@@ -138,7 +155,10 @@ fn fork_at<F: Fixture>(b: &Bench<F>, at: At) -> Result<(Mapped, Site), Halt> {
         Ok(())
     })?;
     let child = child.unwrap_or(page.site());
-    let both = Mapped { sites: alloc::vec![page.site(), child], ..page.clone() };
+    let both = Mapped {
+        sites: alloc::vec![page.site(), child],
+        ..page.clone()
+    };
     b.is_at(&both, ran.moved_to(page.pfn)?)?;
     Ok((page, child))
 }
@@ -168,7 +188,9 @@ pub(super) fn a_page_of_two_spaces_is_exclusive_to_neither<F: Fixture>(b: &Bench
     let (page, child) = fork_at(b, At::Copy)?;
     for site in [page.site(), child] {
         let pte = b.entry(site);
-        hold(promise::FORK, !pte.flags().contains(PteFlags::EXCLUSIVE), || alloc::format!("{site:?} has {pte:?}"))?;
+        hold(promise::FORK, !pte.flags().contains(PteFlags::EXCLUSIVE), || {
+            alloc::format!("{site:?} has {pte:?}")
+        })?;
     }
     Ok(())
 }
@@ -187,7 +209,14 @@ pub(super) fn a_private_mapping_of_a_file_stays_copy_on_write<F: Fixture>(b: &Be
     let to = b.moves(&page)?;
     writable(b, promise::EDIT, page.site(), false)?;
     b.write(page.site(), VALUE)?;
-    same(promise::SWITCH, "the cached page after a private store", b.fixture.cached(file, 1)?, Some(to))?;
-    hold(promise::EDIT, !b.entry(page.site()).maps(to), || "a private store went into the file's page".into())?;
+    same(
+        promise::SWITCH,
+        "the cached page after a private store",
+        b.fixture.cached(file, 1)?,
+        Some(to),
+    )?;
+    hold(promise::EDIT, !b.entry(page.site()).maps(to), || {
+        "a private store went into the file's page".into()
+    })?;
     same(promise::MAPPED, "what was stored", b.read(page.site())?, VALUE)
 }

@@ -28,7 +28,9 @@ fn munmap<F: Fixture>(b: &Bench<F>, at: At) -> Done {
     let page = b.page()?;
     let ran = run(b, &page, Some(at), || Ok(b.fixture.unmap(page.site())?))?;
     let pte = b.entry(page.site());
-    hold(promise::ZAP, pte.is_none(), || format!("{:?} has {pte:?} after munmap", page.site()))?;
+    hold(promise::ZAP, pte.is_none(), || {
+        format!("{:?} has {pte:?} after munmap", page.site())
+    })?;
     b.cannot_read(promise::ZAP, page.site())?;
     // Nobody has the page any more, wherever it went.
     let now = match ran.outcome(page.pfn) {
@@ -36,7 +38,9 @@ fn munmap<F: Fixture>(b: &Bench<F>, at: At) -> Done {
         _ => page.pfn,
     };
     for pfn in [page.pfn, now] {
-        hold(promise::PUT, b.backend().get(pfn).is_none(), || format!("{pfn:?} is in use, and nobody has it"))?;
+        hold(promise::PUT, b.backend().get(pfn).is_none(), || {
+            format!("{pfn:?} is in use, and nobody has it")
+        })?;
     }
     Ok(())
 }
@@ -44,22 +48,38 @@ fn munmap<F: Fixture>(b: &Bench<F>, at: At) -> Done {
 fn munmap_of_one_site<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
     b.needs(Capabilities::UNMAP)?;
     let mut page = b.shared()?;
-    let Some(gone) = page.sites.last().copied() else { return Ok(()) };
+    let Some(gone) = page.sites.last().copied() else {
+        return Ok(());
+    };
     let ran = run(b, &page, at, || Ok(b.fixture.unmap(gone)?))?;
     page.sites.retain(|site| *site != gone);
-    hold(promise::ZAP, b.entry(gone).is_none(), || format!("{gone:?} has {:?} after munmap", b.entry(gone)))?;
+    hold(promise::ZAP, b.entry(gone).is_none(), || {
+        format!("{gone:?} has {:?} after munmap", b.entry(gone))
+    })?;
     b.is_at(&page, ran.moved_to(page.pfn)?)?;
-    same(promise::LEDGER, "references", b.count(ran.moved_to(page.pfn)?)?, page.entries())
+    same(
+        promise::LEDGER,
+        "references",
+        b.count(ran.moved_to(page.pfn)?)?,
+        page.entries(),
+    )
 }
 
 fn exit<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
     b.needs(Capabilities::UNMAP)?;
     let mut page = b.shared()?;
-    let Some(gone) = page.sites.last().copied() else { return Ok(()) };
+    let Some(gone) = page.sites.last().copied() else {
+        return Ok(());
+    };
     let ran = run(b, &page, at, || Ok(b.fixture.exit(gone.space)?))?;
     page.sites.retain(|site| *site != gone);
     b.is_at(&page, ran.moved_to(page.pfn)?)?;
-    same(promise::LEDGER, "references", b.count(ran.moved_to(page.pfn)?)?, page.entries())
+    same(
+        promise::LEDGER,
+        "references",
+        b.count(ran.moved_to(page.pfn)?)?,
+        page.entries(),
+    )
 }
 
 fn mremap<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
@@ -68,8 +88,12 @@ fn mremap<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
     let (from, to) = (page.site(), Site::new(page.site().space, Vpn::new(0x20)));
     let ran = run(b, &page, at, || Ok(b.fixture.remap(from, to)?))?;
     page.sites = alloc::vec![to];
-    hold(promise::RELOCATE, b.entry(from).is_none(), || format!("{from:?} has {:?} after mremap", b.entry(from)))?;
-    hold(promise::RELOCATE, !b.entry(to).is_migration(), || format!("{to:?} has {:?} after the run", b.entry(to)))?;
+    hold(promise::RELOCATE, b.entry(from).is_none(), || {
+        format!("{from:?} has {:?} after mremap", b.entry(from))
+    })?;
+    hold(promise::RELOCATE, !b.entry(to).is_migration(), || {
+        format!("{to:?} has {:?} after the run", b.entry(to))
+    })?;
     b.is_at(&page, ran.moved_to(page.pfn)?)?;
     b.write(to, !VALUE)
 }
@@ -80,7 +104,9 @@ fn mprotect<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
     let ran = run(b, &page, at, || Ok(b.fixture.protect(page.site(), false)?))?;
     b.is_at(&page, ran.moved_to(page.pfn)?)?;
     let pte = b.entry(page.site());
-    hold(promise::PROTECT, !pte.writable(), || format!("{:?} has {pte:?} after mprotect", page.site()))?;
+    hold(promise::PROTECT, !pte.writable(), || {
+        format!("{:?} has {pte:?} after mprotect", page.site())
+    })?;
     b.cannot_write(promise::PROTECT, page.site())
 }
 
@@ -97,7 +123,12 @@ fn fork<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
     b.is_at(&page, ran.moved_to(page.pfn)?)?;
     same(promise::LEDGER, "references", b.count(ran.moved_to(page.pfn)?)?, 2)?;
     b.write(page.site(), !VALUE)?;
-    same(promise::FORK, "what the child sees", page.sites.last().map(|site| b.read(*site)).transpose()?, Some(page.value))
+    same(
+        promise::FORK,
+        "what the child sees",
+        page.sites.last().map(|site| b.read(*site)).transpose()?,
+        Some(page.value),
+    )
 }
 
 fn truncate<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {

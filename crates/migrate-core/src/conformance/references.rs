@@ -25,32 +25,57 @@ impl Kept {
 }
 
 fn anon<F: Fixture>(b: &Bench<F>) -> Result<Kept, Halt> {
-    Ok(Kept { page: b.page()?, slots: 0, private: 0 })
+    Ok(Kept {
+        page: b.page()?,
+        slots: 0,
+        private: 0,
+    })
 }
 
 fn shared<F: Fixture>(b: &Bench<F>) -> Result<Kept, Halt> {
-    Ok(Kept { page: b.shared()?, slots: 0, private: 0 })
+    Ok(Kept {
+        page: b.shared()?,
+        slots: 0,
+        private: 0,
+    })
 }
 
 fn file<F: Fixture>(b: &Bench<F>) -> Result<Kept, Halt> {
-    Ok(Kept { page: b.file(Mover::Plain)?.1, slots: 1, private: 0 })
+    Ok(Kept {
+        page: b.file(Mover::Plain)?.1,
+        slots: 1,
+        private: 0,
+    })
 }
 
 fn buffers<F: Fixture>(b: &Bench<F>) -> Result<Kept, Halt> {
-    Ok(Kept { page: b.file(Mover::Buffers)?.1, slots: 1, private: 1 })
+    Ok(Kept {
+        page: b.file(Mover::Buffers)?.1,
+        slots: 1,
+        private: 1,
+    })
 }
 
 fn swapped<F: Fixture>(b: &Bench<F>) -> Result<Kept, Halt> {
     b.needs(Capabilities::SWAP_CACHE)?;
     let page = b.page()?;
     b.fixture.swap_cache(page.pfn)?;
-    Ok(Kept { page, slots: 1, private: 0 })
+    Ok(Kept {
+        page,
+        slots: 1,
+        private: 0,
+    })
 }
 
 /// §1.16, every row, by looking between the steps of a run.
 fn rows<F: Fixture>(b: &Bench<F>, kept: &Kept) -> Done {
     let (page, k) = (&kept.page, kept.page.entries());
-    same(promise::LEDGER, "before: references", b.count(page.pfn)?, k.saturating_add(kept.beside()))?;
+    same(
+        promise::LEDGER,
+        "before: references",
+        b.count(page.pfn)?,
+        k.saturating_add(kept.beside()),
+    )?;
     let isolated = b.isolate(page.pfn)?;
     same(
         promise::ISOLATE,
@@ -59,19 +84,34 @@ fn rows<F: Fixture>(b: &Bench<F>, kept: &Kept) -> Done {
         k.saturating_add(kept.beside()).saturating_add(1),
     )?;
     b.put_back(isolated);
-    same(promise::PUTBACK, "after putback: references", b.count(page.pfn)?, k.saturating_add(kept.beside()))?;
+    same(
+        promise::PUTBACK,
+        "after putback: references",
+        b.count(page.pfn)?,
+        k.saturating_add(kept.beside()),
+    )?;
     b.needs(Capabilities::MIDDLE)?;
     // Unmapped: only the isolation, the cache and the private data hold the page.
     let ran = b.while_moving(page.pfn, At::Freeze, || {
         let found = b.count(page.pfn)?;
-        same(promise::LEDGER, "after unmapping: references", found, kept.beside().saturating_add(1))?;
+        same(
+            promise::LEDGER,
+            "after unmapping: references",
+            found,
+            kept.beside().saturating_add(1),
+        )?;
         let mapped = page.sites.iter().filter(|site| b.entry(**site).maps(page.pfn)).count();
         same(promise::WALK, "after unmapping: entries that map the page", mapped, 0)
     })?;
     let to = ran.moved_to(page.pfn)?;
     // Not in 2006's way with the swap cache: the entries come back by fault, when they are read.
     b.sees(page)?;
-    same(promise::LEDGER, "at the end: references", b.count(to)?, k.saturating_add(kept.beside()))
+    same(
+        promise::LEDGER,
+        "at the end: references",
+        b.count(to)?,
+        k.saturating_add(kept.beside()),
+    )
 }
 
 pub(super) fn an_anonymous_page_has_the_references_of_every_row<F: Fixture>(b: &Bench<F>) -> Done {
@@ -108,11 +148,21 @@ fn switched<F: Fixture>(b: &Bench<F>, kept: &Kept) -> Done {
     let ran = b.call(&[page.pfn]).hook(&hook).run()?;
     let to = ran.moved_to(page.pfn)?;
     let seen = seen.into_inner();
-    let at = |at: Pfn| seen.iter().rev().find(|(pfn, _)| *pfn == at).map_or(Ok(0), |(_, count)| count.clone());
+    let at = |at: Pfn| {
+        seen.iter()
+            .rev()
+            .find(|(pfn, _)| *pfn == at)
+            .map_or(Ok(0), |(_, count)| count.clone())
+    };
     // The swap cache's page of 2006 has its entries back by fault, later.
     let mapped = page.sites.iter().filter(|site| b.entry(**site).maps(to)).count();
     let entries = u32::try_from(mapped).unwrap_or(u32::MAX);
-    same(promise::UNFREEZE, "the old page before its lock opens: references", at(page.pfn)?, 1)?;
+    same(
+        promise::UNFREEZE,
+        "the old page before its lock opens: references",
+        at(page.pfn)?,
+        1,
+    )?;
     same(
         promise::SWITCH,
         "the new page before its lock opens: references",
@@ -157,7 +207,12 @@ pub(super) fn a_new_page_has_one_reference_until_the_switch<F: Fixture>(b: &Benc
     };
     let ran = b.call(&[page.pfn]).hook(&hook).run()?;
     ran.moved_to(page.pfn)?;
-    same(promise::NEW_PAGE, "the new page before the switch: references", seen.into_inner().unwrap_or(Ok(0))?, 1)
+    same(
+        promise::NEW_PAGE,
+        "the new page before the switch: references",
+        seen.into_inner().unwrap_or(Ok(0))?,
+        1,
+    )
 }
 
 pub(super) fn a_refused_page_has_its_references_again<F: Fixture>(b: &Bench<F>) -> Done {
@@ -187,8 +242,15 @@ pub(super) fn the_expected_count_of_a_page_of_a_file_has_its_caches_reference<F:
 pub(super) fn an_old_page_that_nobody_wants_is_freed<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.page()?;
     let to = b.moves(&page)?;
-    super::verdict::hold(promise::PUT, crate::Frames::get(b.backend(), page.pfn).is_none(), || {
-        format!("{:?} is in use after it moved to {to:?}", page.pfn)
-    })?;
-    same(promise::PUTBACK, "references of the new page, on its list", b.count(to)?, 1)
+    super::verdict::hold(
+        promise::PUT,
+        crate::Frames::get(b.backend(), page.pfn).is_none(),
+        || format!("{:?} is in use after it moved to {to:?}", page.pfn),
+    )?;
+    same(
+        promise::PUTBACK,
+        "references of the new page, on its list",
+        b.count(to)?,
+        1,
+    )
 }

@@ -18,9 +18,19 @@ pub(super) fn a_reference_is_counted_until_it_is_put<F: Fixture>(b: &Bench<F>) -
     same(promise::COUNT, "references with one more", b.backend().count(&first), 2)?;
     let second = b.hold(page.pfn)?;
     same(promise::GET, "references with two more", b.backend().count(&first), 3)?;
-    same(promise::GET, "the frame of a reference", b.backend().pfn(&second), page.pfn)?;
+    same(
+        promise::GET,
+        "the frame of a reference",
+        b.backend().pfn(&second),
+        page.pfn,
+    )?;
     b.backend().put(second);
-    same(promise::PUT, "references after one was put", b.backend().count(&first), 2)?;
+    same(
+        promise::PUT,
+        "references after one was put",
+        b.backend().count(&first),
+        2,
+    )?;
     b.backend().put(first);
     same(promise::PUT, "references after both were put", b.count(page.pfn)?, 1)
 }
@@ -41,21 +51,32 @@ pub(super) fn a_page_without_references_cannot_be_got<F: Fixture>(b: &Bench<F>) 
 
 pub(super) fn a_frame_that_does_not_exist_cannot_be_got<F: Fixture>(b: &Bench<F>) -> Done {
     let far = Pfn::new(u64::from(u32::MAX));
-    hold(promise::GET, b.backend().get(far).is_none(), || format!("a reference to {far:?}, which is no frame"))
+    hold(promise::GET, b.backend().get(far).is_none(), || {
+        format!("a reference to {far:?}, which is no frame")
+    })
 }
 
 pub(super) fn a_frozen_page_cannot_be_got<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.page()?;
     let count = b.count(page.pfn)?.saturating_add(1);
     let got = b.with_lock(page.pfn, |backend, locked| {
-        backend.freeze(locked, count).map_err(|found| broken(promise::FREEZE, format!("{found:?}")))?;
+        backend
+            .freeze(locked, count)
+            .map_err(|found| broken(promise::FREEZE, format!("{found:?}")))?;
         let got = backend.get(page.pfn);
         let frozen = backend.count(backend.page(locked));
         backend.unfreeze(locked, count);
         let got = got.map(|page| backend.put(page));
-        hold(promise::FREEZE, got.is_none(), || format!("a reference to {:?} was taken while it was frozen", page.pfn))?;
+        hold(promise::FREEZE, got.is_none(), || {
+            format!("a reference to {:?} was taken while it was frozen", page.pfn)
+        })?;
         same(promise::FREEZE, "references of a frozen page", frozen, 0)?;
-        same(promise::UNFREEZE, "references after unfreezing", backend.count(backend.page(locked)), count)
+        same(
+            promise::UNFREEZE,
+            "references after unfreezing",
+            backend.count(backend.page(locked)),
+            count,
+        )
     })?;
     got
 }
@@ -68,12 +89,20 @@ pub(super) fn a_page_is_frozen_at_its_exact_count_only<F: Fixture>(b: &Bench<F>)
             match backend.freeze(locked, wrong) {
                 Ok(()) => {
                     backend.unfreeze(locked, count);
-                    return Err(broken(promise::FREEZE, format!("frozen at {wrong} with {count} references")));
+                    return Err(broken(
+                        promise::FREEZE,
+                        format!("frozen at {wrong} with {count} references"),
+                    ));
                 }
                 Err(found) => same(promise::FREEZE, "the count found", found.found, count)?,
             }
         }
-        same(promise::FREEZE, "references after a freeze that failed", backend.count(backend.page(locked)), count)
+        same(
+            promise::FREEZE,
+            "references after a freeze that failed",
+            backend.count(backend.page(locked)),
+            count,
+        )
     })?
 }
 
@@ -82,11 +111,18 @@ pub(super) fn an_unfrozen_page_has_the_count_it_was_given<F: Fixture>(b: &Bench<
     let page = b.page()?;
     let held = b.hold(page.pfn)?;
     b.with_lock(page.pfn, |backend, locked| {
-        backend.freeze(locked, 3).map_err(|found| broken(promise::FREEZE, format!("{found:?}")))?;
+        backend
+            .freeze(locked, 3)
+            .map_err(|found| broken(promise::FREEZE, format!("{found:?}")))?;
         // As the core does with the references of cache slots: one is not given back, but left out of the new count.
         drop(held);
         backend.unfreeze(locked, 2);
-        same(promise::UNFREEZE, "references of a page unfrozen with 2", backend.count(backend.page(locked)), 2)
+        same(
+            promise::UNFREEZE,
+            "references of a page unfrozen with 2",
+            backend.count(backend.page(locked)),
+            2,
+        )
     })??;
     same(promise::UNFREEZE, "references at the end", b.count(page.pfn)?, 1)
 }
@@ -115,10 +151,14 @@ pub(super) fn an_unlocked_page_can_be_locked<F: Fixture>(b: &Bench<F>) -> Done {
     for _ in 0..2 {
         b.with_lock(page.pfn, |backend, locked| {
             let flags = backend.flags(backend.page(locked));
-            hold(promise::TRY_LOCK, flags.contains(PageFlags::LOCKED), || format!("a locked page has flags {flags}"))
+            hold(promise::TRY_LOCK, flags.contains(PageFlags::LOCKED), || {
+                format!("a locked page has flags {flags}")
+            })
         })??;
         let flags = b.flags(page.pfn)?;
-        hold(promise::UNLOCK, !flags.contains(PageFlags::LOCKED), || format!("an unlocked page has flags {flags}"))?;
+        hold(promise::UNLOCK, !flags.contains(PageFlags::LOCKED), || {
+            format!("an unlocked page has flags {flags}")
+        })?;
     }
     Ok(())
 }
@@ -141,15 +181,24 @@ pub(super) fn flags_are_set_cleared_and_told<F: Fixture>(b: &Bench<F>) -> Done {
         let after = backend.flags(backend.page(locked));
         same(promise::FLAGS, "the flags before", told & (one | other), one)?;
         same(promise::FLAGS, "the flags set and cleared", now & (one | other), other)?;
-        hold(promise::FLAGS, now.contains(PageFlags::LOCKED), || "the page lock was lost in an edit".into())?;
-        same(promise::FLAGS, "the flags cleared", after & (one | other), PageFlags::empty())
+        hold(promise::FLAGS, now.contains(PageFlags::LOCKED), || {
+            "the page lock was lost in an edit".into()
+        })?;
+        same(
+            promise::FLAGS,
+            "the flags cleared",
+            after & (one | other),
+            PageFlags::empty(),
+        )
     })?
 }
 
 pub(super) fn a_page_says_what_it_belongs_to<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.page()?;
     let mapping = b.with(page.pfn, |backend, page| backend.mapping(page))?;
-    hold(promise::MAPPING, mapping.is_anon(), || format!("an anonymous page belongs to {mapping:?}"))
+    hold(promise::MAPPING, mapping.is_anon(), || {
+        format!("an anonymous page belongs to {mapping:?}")
+    })
 }
 
 pub(super) fn an_adopted_page_belongs_to_what_the_old_one_does<F: Fixture>(b: &Bench<F>) -> Done {
@@ -164,8 +213,18 @@ pub(super) fn an_adopted_page_belongs_to_what_the_old_one_does<F: Fixture>(b: &B
         backend.disown(&new);
         let after = backend.mapping(backend.page(&new));
         same(promise::ADOPT, "what the new page belongs to", is, must)?;
-        same(promise::DISOWN, "what a disowned page belongs to", after, mm_types::Mapping::None)?;
-        same(promise::DISOWN, "what the old page belongs to", backend.mapping(backend.page(old)), must)
+        same(
+            promise::DISOWN,
+            "what a disowned page belongs to",
+            after,
+            mm_types::Mapping::None,
+        )?;
+        same(
+            promise::DISOWN,
+            "what the old page belongs to",
+            backend.mapping(backend.page(old)),
+            must,
+        )
     });
     b.backend().put(b.backend().unlock(new));
     done?
@@ -178,9 +237,16 @@ pub(super) fn a_page_is_isolated_once<F: Fixture>(b: &Bench<F>) -> Done {
     let again = b.with(page.pfn, |backend, page| isolate_lru_page(backend, page, ()))?;
     let count = b.count(page.pfn)?;
     b.put_back(isolated);
-    hold(promise::ISOLATE, !flags.contains(PageFlags::LRU), || format!("an isolated page has flags {flags}"))?;
+    hold(promise::ISOLATE, !flags.contains(PageFlags::LRU), || {
+        format!("an isolated page has flags {flags}")
+    })?;
     match again {
-        Err(refusal) => same(promise::ISOLATE, "the refusal of a second isolation", refusal, Refusal::NotOnLru)?,
+        Err(refusal) => same(
+            promise::ISOLATE,
+            "the refusal of a second isolation",
+            refusal,
+            Refusal::NotOnLru,
+        )?,
         Ok(twice) => {
             b.put_back(twice);
             return Err(broken(promise::ISOLATE, format!("{:?} was isolated twice", page.pfn)));
@@ -194,7 +260,9 @@ pub(super) fn a_page_that_is_on_no_list_is_not_isolated<F: Fixture>(b: &Bench<F>
     let isolated = isolate_lru_page(b.backend(), &page, ());
     let count = b.backend().count(&page);
     b.backend().put(page);
-    hold(promise::ISOLATE, isolated.is_err(), || "a new page, which is on no list, was isolated".into())?;
+    hold(promise::ISOLATE, isolated.is_err(), || {
+        "a new page, which is on no list, was isolated".into()
+    })?;
     same(promise::ISOLATE, "references after an isolation that failed", count, 1)
 }
 
@@ -204,7 +272,9 @@ pub(super) fn a_page_put_back_can_be_isolated_again<F: Fixture>(b: &Bench<F>) ->
         let isolated = b.isolate(page.pfn)?;
         b.put_back(isolated);
         let flags = b.flags(page.pfn)?;
-        hold(promise::PUTBACK, flags.contains(PageFlags::LRU), || format!("a page put back has flags {flags}"))?;
+        hold(promise::PUTBACK, flags.contains(PageFlags::LRU), || {
+            format!("a page put back has flags {flags}")
+        })?;
         same(promise::PUTBACK, "references of a page put back", b.count(page.pfn)?, 1)?;
     }
     Ok(())
@@ -225,9 +295,16 @@ pub(super) fn a_page_put_back_after_everybody_let_go_is_freed<F: Fixture>(b: &Be
     let page = b.page()?;
     let isolated = b.isolate(page.pfn)?;
     b.fixture.unmap(page.site())?;
-    same(promise::ZAP, "references of an isolated page without entries", b.count(page.pfn)?, 1)?;
+    same(
+        promise::ZAP,
+        "references of an isolated page without entries",
+        b.count(page.pfn)?,
+        1,
+    )?;
     b.put_back(isolated);
-    hold(promise::PUTBACK, b.backend().get(page.pfn).is_none(), || format!("{:?} is in use, and nobody has it", page.pfn))
+    hold(promise::PUTBACK, b.backend().get(page.pfn).is_none(), || {
+        format!("{:?} is in use, and nobody has it", page.pfn)
+    })
 }
 
 /// What a walk of the page shows: every entry that maps it or names it.
@@ -249,12 +326,19 @@ fn visits_all<F: Fixture>(b: &Bench<F>, page: &Mapped) -> Done {
     let seen = walk(b, page.pfn)?;
     for site in &page.sites {
         let times = seen.iter().filter(|(at, _)| at == site).count();
-        hold(promise::WALK, times > 0, || format!("{site:?} maps {:?} and was not visited", page.pfn))?;
+        hold(promise::WALK, times > 0, || {
+            format!("{site:?} maps {:?} and was not visited", page.pfn)
+        })?;
         same(promise::WALK_ENDS, &format!("visits of {site:?}"), times, 1)?;
     }
     same(promise::WALK, "entries visited", seen.len(), page.sites.len())?;
     for (site, pte) in seen {
-        same(promise::WALK, &format!("the entry read at {site:?}"), pte, b.entry(site))?;
+        same(
+            promise::WALK,
+            &format!("the entry read at {site:?}"),
+            pte,
+            b.entry(site),
+        )?;
     }
     Ok(())
 }
@@ -295,12 +379,22 @@ pub(super) fn a_walk_ends_when_it_is_told<F: Fixture>(b: &Bench<F>) -> Done {
         backend.flush(gather);
         visits
     })?;
-    same(promise::WALK_ENDS, "visits of a walk that was ended by the first", visits, 1)
+    same(
+        promise::WALK_ENDS,
+        "visits of a walk that was ended by the first",
+        visits,
+        1,
+    )
 }
 
 pub(super) fn a_mapped_page_is_told_as_mapped<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.page()?;
-    same(promise::IS_MAPPED, "a page with one entry", b.with_lock(page.pfn, |backend, page| backend.is_mapped(page))?, true)?;
+    same(
+        promise::IS_MAPPED,
+        "a page with one entry",
+        b.with_lock(page.pfn, |backend, page| backend.is_mapped(page))?,
+        true,
+    )?;
     let new = b.fixture.new_page()?;
     let Ok(new) = b.backend().try_lock(new) else {
         return Err(broken(promise::TRY_LOCK, "a new page is locked"));
@@ -320,7 +414,9 @@ fn there_and_back<F: Fixture>(
     let pfn = page.pfn;
     b.with_lock(pfn, |backend, locked| {
         let mut gather = backend.gather();
-        backend.reserve(locked, None, &mut gather).map_err(|refusal| broken(promise::RESERVE, format!("{refusal}")))?;
+        backend
+            .reserve(locked, None, &mut gather)
+            .map_err(|refusal| broken(promise::RESERVE, format!("{refusal}")))?;
         let mut told = Ok(());
         backend.walk(locked, &mut gather, &mut |entry| {
             let Some(edited) = entry.update(&|pte| pte.install_migration(pfn, style)) else {
@@ -332,10 +428,17 @@ fn there_and_back<F: Fixture>(
             count_entries(backend, pfn, 1);
             if told.is_ok() {
                 told = (|| {
-                    hold(promise::BEFORE, edited.before.maps(pfn), || format!("before: {:?}", edited.before))?;
+                    hold(promise::BEFORE, edited.before.maps(pfn), || {
+                        format!("before: {:?}", edited.before)
+                    })?;
                     let must = edited.before.install_migration(pfn, style);
                     same(promise::EDIT, "the entry after the edit", Some(edited.after), must)?;
-                    same(promise::EDIT, "the entry read after the edit", entry.read(), edited.after)
+                    same(
+                        promise::EDIT,
+                        "the entry read after the edit",
+                        entry.read(),
+                        edited.after,
+                    )
                 })();
             }
             ControlFlow::Continue(())
@@ -375,25 +478,50 @@ pub(super) fn an_update_applies_the_ledger_exactly_once<F: Fixture>(b: &Bench<F>
     let before = b.count(page.pfn)?;
     there_and_back(b, &page, |backend, locked| {
         // The lock's own reference is all that is left.
-        same(promise::LEDGER, "references while the entry is out", backend.count(backend.page(locked)), before)
+        same(
+            promise::LEDGER,
+            "references while the entry is out",
+            backend.count(backend.page(locked)),
+            before,
+        )
     })?;
-    same(promise::LEDGER, "references after the entry is back", b.count(page.pfn)?, before)
+    same(
+        promise::LEDGER,
+        "references after the entry is back",
+        b.count(page.pfn)?,
+        before,
+    )
 }
 
 pub(super) fn updates_of_every_entry_apply_the_ledger_exactly_once<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.shared()?;
     let before = b.count(page.pfn)?;
     there_and_back(b, &page, |backend, locked| {
-        same(promise::LEDGER, "references while three entries are out", backend.count(backend.page(locked)), 1)
+        same(
+            promise::LEDGER,
+            "references while three entries are out",
+            backend.count(backend.page(locked)),
+            1,
+        )
     })?;
-    same(promise::LEDGER, "references after three entries are back", b.count(page.pfn)?, before)?;
+    same(
+        promise::LEDGER,
+        "references after three entries are back",
+        b.count(page.pfn)?,
+        before,
+    )?;
     b.is_at(&page, page.pfn)
 }
 
 pub(super) fn a_page_whose_entries_are_out_is_not_mapped<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.shared()?;
     there_and_back(b, &page, |backend, locked| {
-        same(promise::IS_MAPPED, "a page whose entries are out", backend.is_mapped(locked), false)
+        same(
+            promise::IS_MAPPED,
+            "a page whose entries are out",
+            backend.is_mapped(locked),
+            false,
+        )
     })
 }
 
@@ -408,7 +536,9 @@ pub(super) fn a_walk_finds_the_entries_that_are_out<F: Fixture>(b: &Bench<F>) ->
         });
         backend.flush(gather);
         page.sites.iter().try_for_each(|site| {
-            hold(promise::WALK, seen.contains(site), || format!("{site:?} names {:?} and was not visited", page.pfn))
+            hold(promise::WALK, seen.contains(site), || {
+                format!("{site:?} names {:?} and was not visited", page.pfn)
+            })
         })
     })
 }
@@ -417,7 +547,12 @@ pub(super) fn entries_that_went_out_come_back_as_they_were<F: Fixture>(b: &Bench
     let page = b.shared()?;
     let before = b.looks(page.pfn, &page.sites)?;
     there_and_back(b, &page, |_, _| Ok(()))?;
-    same(promise::EDIT, "the page after its entries were out", b.looks(page.pfn, &page.sites)?, before)?;
+    same(
+        promise::EDIT,
+        "the page after its entries were out",
+        b.looks(page.pfn, &page.sites)?,
+        before,
+    )?;
     b.sees(&page)
 }
 
@@ -440,12 +575,20 @@ pub(super) fn an_update_returns_the_dirty_bit_that_was_there<F: Fixture>(b: &Ben
     hold(promise::BEFORE, was.dirty() == found.before.dirty(), || {
         format!("the entry was {was:?}, and the update says {:?}", found.before)
     })?;
-    same(promise::LEDGER, "references after an edit that changes nothing", b.count(page.pfn)?, 1)
+    same(
+        promise::LEDGER,
+        "references after an edit that changes nothing",
+        b.count(page.pfn)?,
+        1,
+    )
 }
 
 pub(super) fn an_update_that_declines_changes_nothing<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.page()?;
-    let before = (b.entry(page.site()).flags().difference(PteFlags::YOUNG), b.count(page.pfn)?);
+    let before = (
+        b.entry(page.site()).flags().difference(PteFlags::YOUNG),
+        b.count(page.pfn)?,
+    );
     let edited = b.with_lock(page.pfn, |backend, locked| {
         let (mut gather, mut edited) = (backend.gather(), false);
         backend.walk(locked, &mut gather, &mut |entry| {
@@ -455,7 +598,12 @@ pub(super) fn an_update_that_declines_changes_nothing<F: Fixture>(b: &Bench<F>) 
         backend.flush(gather);
         edited
     })?;
-    hold(promise::DECLINED, !edited, || "an edit that declined is told as done".into())?;
-    let after = (b.entry(page.site()).flags().difference(PteFlags::YOUNG), b.count(page.pfn)?);
+    hold(promise::DECLINED, !edited, || {
+        "an edit that declined is told as done".into()
+    })?;
+    let after = (
+        b.entry(page.site()).flags().difference(PteFlags::YOUNG),
+        b.count(page.pfn)?,
+    );
     same(promise::DECLINED, "the entry, and references", after, before)
 }

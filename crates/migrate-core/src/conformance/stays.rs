@@ -14,7 +14,12 @@ fn stays<F: Fixture>(b: &Bench<F>, page: &Mapped, contract: promise::Contract, r
     let before = b.looks(page.pfn, &page.sites)?;
     let ran = b.call(&[page.pfn]).run()?;
     ran.refused(contract, page.pfn, rule)?;
-    same(promise::ROLLBACK, "the page that stayed", b.looks(page.pfn, &page.sites)?, before)?;
+    same(
+        promise::ROLLBACK,
+        "the page that stayed",
+        b.looks(page.pfn, &page.sites)?,
+        before,
+    )?;
     b.is_at(page, page.pfn)
 }
 
@@ -41,7 +46,12 @@ pub(super) fn a_pinned_page_says_how_many_pins_it_has<F: Fixture>(b: &Bench<F>) 
         b.fixture.unpin(page.pfn)?;
     }
     same(promise::PINS, "pins", pins, 3)?;
-    same(promise::PINS, "the refusal", ran.outcome(page.pfn), Some(Outcome::Refused(Refusal::Pinned { pins: 3 })))
+    same(
+        promise::PINS,
+        "the refusal",
+        ran.outcome(page.pfn),
+        Some(Outcome::Refused(Refusal::Pinned { pins: 3 })),
+    )
 }
 
 pub(super) fn a_pinned_pages_entries_are_never_taken<F: Fixture>(b: &Bench<F>) -> Done {
@@ -53,7 +63,12 @@ pub(super) fn a_pinned_pages_entries_are_never_taken<F: Fixture>(b: &Bench<F>) -
     };
     b.call(&[page.pfn]).hook(&hook).run()?;
     b.fixture.unpin(page.pfn)?;
-    same(promise::PINS, "entries of a pinned page were touched", touched.get(), false)
+    same(
+        promise::PINS,
+        "entries of a pinned page were touched",
+        touched.get(),
+        false,
+    )
 }
 
 pub(super) fn an_unpinned_page_moves_again<F: Fixture>(b: &Bench<F>) -> Done {
@@ -104,7 +119,10 @@ pub(super) fn a_reference_taken_before_the_freeze_keeps_the_page<F: Fixture>(b: 
 
 pub(super) fn a_page_on_a_bad_frame_stays_and_is_not_read<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.page()?;
-    let set = |set, clear| b.with_lock(page.pfn, |backend, locked| backend.edit_flags(locked, set, clear)).map(drop);
+    let set = |set, clear| {
+        b.with_lock(page.pfn, |backend, locked| backend.edit_flags(locked, set, clear))
+            .map(drop)
+    };
     set(PageFlags::HWPOISON, PageFlags::empty())?;
     let read = core::cell::Cell::new(false);
     let hook = |edge: Edge| {
@@ -131,7 +149,9 @@ pub(super) fn an_mlocked_page_stays_in_2006_and_moves_today<F: Fixture>(b: &Benc
 pub(super) fn an_mlocked_site_among_several_keeps_all_of_them_as_they_were<F: Fixture>(b: &Bench<F>) -> Done {
     b.needs(Capabilities::MLOCK)?;
     let page = b.shared()?;
-    let Some(last) = page.sites.last().copied() else { return Ok(()) };
+    let Some(last) = page.sites.last().copied() else {
+        return Ok(());
+    };
     b.fixture.mlock(last)?;
     match b.profile.rules {
         Rules::Linux2617 => stays(b, &page, promise::STAYS, "mlocked"),

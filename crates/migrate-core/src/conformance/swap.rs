@@ -35,15 +35,27 @@ pub(super) fn a_page_in_the_swap_cache_keeps_its_slot<F: Fixture>(b: &Bench<F>) 
     let before = b.with_lock(page.pfn, |backend, locked| backend.swap_entry(locked))?;
     let to = moves(b, &page)?;
     let after = b.with_lock(to, |backend, locked| backend.swap_entry(locked))?;
-    hold(promise::SWAP_ENTRY, before.is_some(), || format!("{:?} is in the swap cache, and has no slot", page.pfn))?;
+    hold(promise::SWAP_ENTRY, before.is_some(), || {
+        format!("{:?} is in the swap cache, and has no slot", page.pfn)
+    })?;
     same(promise::SWAP_ENTRY, "the slot in swap", after, before)
 }
 
 pub(super) fn a_page_in_the_swap_cache_has_one_slot_in_it<F: Fixture>(b: &Bench<F>) -> Done {
     let page = cached(b)?;
-    same(promise::SLOTS, "cache slots", b.with_lock(page.pfn, |backend, locked| backend.slots(locked))?, 1)?;
+    same(
+        promise::SLOTS,
+        "cache slots",
+        b.with_lock(page.pfn, |backend, locked| backend.slots(locked))?,
+        1,
+    )?;
     let to = moves(b, &page)?;
-    same(promise::SLOTS, "cache slots after", b.with_lock(to, |backend, locked| backend.slots(locked))?, 1)
+    same(
+        promise::SLOTS,
+        "cache slots after",
+        b.with_lock(to, |backend, locked| backend.slots(locked))?,
+        1,
+    )
 }
 
 pub(super) fn entries_of_the_swap_cache_are_what_the_profile_says<F: Fixture>(b: &Bench<F>) -> Done {
@@ -54,7 +66,9 @@ pub(super) fn entries_of_the_swap_cache_are_what_the_profile_says<F: Fixture>(b:
             Rules::Linux2617 => matches!(pte, mm_types::Pte::Swap { .. }),
             Rules::Modern => pte.is_migration(),
         };
-        hold(promise::SWAP_ENTRY, holds, || format!("{:?} has {pte:?} in flight", page.site()))
+        hold(promise::SWAP_ENTRY, holds, || {
+            format!("{:?} has {pte:?} in flight", page.site())
+        })
     })?;
     b.sees(&page)
 }
@@ -66,7 +80,12 @@ pub(super) fn a_shared_page_in_the_swap_cache_moves_for_both_sides_of_a_fork<F: 
     page.sites.push(mm_types::Site::new(child, page.site().page));
     moves(b, &page)?;
     b.write(page.site(), !VALUE)?;
-    same(promise::FORK, "what the child sees", page.sites.last().map(|site| b.read(*site)).transpose()?, Some(VALUE))
+    same(
+        promise::FORK,
+        "what the child sees",
+        page.sites.last().map(|site| b.read(*site)).transpose()?,
+        Some(VALUE),
+    )
 }
 
 pub(super) fn a_store_after_the_move_goes_to_the_page<F: Fixture>(b: &Bench<F>) -> Done {

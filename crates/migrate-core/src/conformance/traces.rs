@@ -89,7 +89,10 @@ mod tests {
     fn texts_that_differ_are_told_at_the_first_line_that_does() {
         assert_eq!(first_difference("a\nb", "a\nb"), None);
         let told = first_difference("a\nb\nc", "a\nx").unwrap();
-        assert!(told.starts_with("line 2 is\n    b\n  where the model has\n    x\n"), "{told}");
+        assert!(
+            told.starts_with("line 2 is\n    b\n  where the model has\n    x\n"),
+            "{told}"
+        );
         let told = first_difference("a", "a\nx").unwrap();
         assert!(told.starts_with("line 2 is\n    (nothing)\n"), "{told}");
     }

@@ -130,10 +130,18 @@ impl Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:32} {:>7} {:>7} {:>15}", "group", "passed", "failed", "not applicable")?;
+        writeln!(
+            f,
+            "{:32} {:>7} {:>7} {:>15}",
+            "group", "passed", "failed", "not applicable"
+        )?;
         let rows = self.groups().chain(core::iter::once(("all", self.total())));
         for (group, count) in rows {
-            let Count { passed, failed, not_applicable } = count;
+            let Count {
+                passed,
+                failed,
+                not_applicable,
+            } = count;
             writeln!(f, "{group:32} {passed:>7} {failed:>7} {not_applicable:>15}")?;
         }
         for (lacks, times) in &self.lacking {
@@ -173,7 +181,10 @@ impl From<Done> for Verdict {
 }
 
 pub(super) fn broken(contract: Contract, found: impl Into<String>) -> Halt {
-    Halt::Failed(Failure { contract, found: found.into() })
+    Halt::Failed(Failure {
+        contract,
+        found: found.into(),
+    })
 }
 
 /// Fails with `found` where `holds` is false.
