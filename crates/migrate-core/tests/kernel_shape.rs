@@ -79,10 +79,9 @@ impl<const F: usize, const S: usize, const P: usize> Frames for Toy<F, S, P> {
         count.set(count.get() - 1);
     }
     fn try_lock(&self, page: Ref) -> Result<Locked, Ref> {
-        match self.edit(page.0, PageFlags::LOCKED, PageFlags::empty()) & PageFlags::LOCKED {
-            PageFlags::LOCKED => Err(page),
-            _ => Ok(Locked(page)),
-        }
+        let before = self.edit(page.0, PageFlags::LOCKED, PageFlags::empty());
+        let busy = before.contains(PageFlags::LOCKED);
+        if busy { Err(page) } else { Ok(Locked(page)) }
     }
     fn unlock(&self, locked: Locked) -> Ref {
         self.edit(locked.0.0, PageFlags::empty(), PageFlags::LOCKED);
@@ -142,11 +141,9 @@ impl<const F: usize, const S: usize, const P: usize> mc::Entry for Slot<'_, F, S
         Some(Edited { before, after })
     }
     fn vma(&self) -> mc::EntryVma {
-        let shared = self.0.shared[self.1.space.raw() as usize][self.1.page.raw() as usize].get();
-        mc::EntryVma {
-            shared,
-            ..mc::EntryVma::PLAIN
-        }
+        let mut vma = mc::EntryVma::PLAIN;
+        vma.shared = self.0.shared[self.1.space.raw() as usize][self.1.page.raw() as usize].get();
+        vma
     }
 }
 
