@@ -183,6 +183,24 @@ macro_rules! table {
     };
 }
 
+macro_rules! each_name {
+    (
+        ($names:ident)
+        both { $($group:ident { $($case:ident,)* })* }
+        linux_2_6_17 { $($linux:ident { $($linux_case:ident,)* })* }
+        modern { $($modern:ident { $($modern_case:ident,)* })* }
+        $($rest:tt)*
+    ) => {
+        let name = |profile, group, name| CaseName { profile, group, name };
+        for profile in ["linux_2_6_17", "modern"] {
+            $($($names.push(name(profile, stringify!($group), stringify!($case)));)*)*
+        }
+        $($($names.push(name("linux_2_6_17", stringify!($linux), stringify!($linux_case)));)*)*
+        $($($names.push(name("modern", stringify!($modern), stringify!($modern_case)));)*)*
+        $names.extend(SCENARIOS.iter().map(|at| name(verdict::profile_word(at.profile.rules), "traces", at.name)));
+    };
+}
+
 macro_rules! recorded {
     ($name:ident, $scenario:literal, $snapshot:literal, $profile:ident) => {
         Recorded {
@@ -217,6 +235,14 @@ fn bench_case<F: Fixture>(
 #[must_use]
 pub fn scenarios() -> &'static [Recorded] {
     SCENARIOS
+}
+
+/// Returns the names of all cases, in the order in which [`run`] runs them.
+#[must_use]
+pub fn names() -> Vec<CaseName> {
+    let mut names = Vec::new();
+    conformance_cases!({ each_name! } (names));
+    names
 }
 
 /// Runs every case on a fixture of its own, tells `reporter` of each, and returns the counts.

@@ -8,6 +8,7 @@ use mm_types::scenario::Edge as At;
 use super::bench::{Bench, Mapped, VALUE};
 use super::contract as promise;
 use super::verdict::{Done, Halt, broken, same};
+use crate::Rmap;
 use crate::fixture::{Access, Capabilities, Fixture, FixtureError};
 
 /// The thread, and so the CPU, that has the translation.
@@ -156,4 +157,16 @@ pub(super) fn mremap_of_a_page_in_flight_reaches_every_cpu<F: Fixture>(b: &Bench
         Ok(b.fixture.remap(page.site(), to)?)
     };
     pending(b, "mremap", act, None).map(drop)
+}
+
+pub(super) fn a_flush_of_what_is_pending_reaches_every_cpu<F: Fixture>(b: &Bench<F>) -> Done {
+    let page = used(b)?;
+    let ran = b.while_moving(page.pfn, At::Flush, || {
+        b.backend().flush_pending(page.site().space);
+        match b.touch(OTHER, page.site(), Some(9))? {
+            Access::Asleep => Ok(()),
+            Access::Done(_) => Err(broken(promise::FLUSH_PENDING, format!("another CPU still stores at {:?}", page.site()))),
+        }
+    })?;
+    same(promise::ASLEEP, "what the other CPU's thread stored in the end", ran.woken.get(&OTHER), Some(&9))
 }

@@ -201,6 +201,7 @@ macro_rules! conformance_cases {
                     a_load_after_the_move_sees_the_new_page,
                     a_store_after_the_move_goes_to_the_new_page,
                     a_store_before_the_barrier_is_copied,
+                    a_flush_of_what_is_pending_reaches_every_cpu,
                     mprotect_of_a_page_in_flight_reaches_every_cpu,
                     munmap_of_a_page_in_flight_reaches_every_cpu,
                     fork_with_a_page_in_flight_reaches_every_cpu,

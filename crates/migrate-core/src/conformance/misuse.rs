@@ -6,7 +6,7 @@ use mm_types::{Mode, Outcome, Reason, Refusal, Rules};
 
 use super::bench::Bench;
 use super::contract as promise;
-use super::verdict::{Done, Halt, broken, same};
+use super::verdict::{Done, Halt, hold, same};
 use crate::fixture::{Capabilities, Fixture, call};
 use crate::{Args, ConfigError, Edge, Frames, NewPages, Slot, Verdict, migrate_pages_nowait, putback_lru_pages};
 
@@ -85,16 +85,9 @@ pub(super) fn a_page_that_only_its_caller_holds_is_told_as_freed<F: Fixture>(b: 
     let from = [crate::Isolated::from_isolated(page)].into();
     let ran = b.call(&[]).targets(1).run_isolated(from)?;
     same(promise::LISTS, "the outcome", ran.outcome(pfn), Some(Outcome::Freed))?;
-    match b.backend().get(pfn) {
-        None => Ok(()),
-        Some(page) => {
-            b.backend().put(page);
-            Err(broken(
-                promise::PUTBACK,
-                format!("{pfn:?} is in use, and nobody has it"),
-            ))
-        }
-    }
+    hold(promise::PUTBACK, b.backend().get(pfn).is_none(), || {
+        format!("{pfn:?} is in use, and nobody has it")
+    })
 }
 
 pub(super) fn a_page_isolated_by_somebody_else_cannot_be_isolated<F: Fixture>(b: &Bench<F>) -> Done {
