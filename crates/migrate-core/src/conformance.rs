@@ -21,7 +21,7 @@
 //!
 //! ```text
 //! broken contract: Rmap::walk (I6): visits every entry that may map the page or name it in a migration entry
-//!   found: Site { space: SpaceId(2), page: Vpn(3) } maps Pfn(256) and was not visited
+//!   found: Site { space: SpaceId(1), page: Vpn(0x3) } maps Pfn(0x100) and was not visited
 //! ```
 //!
 //! Where several cases fail, begin with those of the group `seam`: they call one method each. Then `references`, for a ledger

@@ -27,7 +27,7 @@ use crate::{Backend, Faults, Frames, Profile, Wait};
 mod act;
 pub(crate) mod call;
 mod capability;
-pub(crate) mod drive;
+mod drive;
 pub(crate) mod middle;
 mod needs;
 pub(crate) mod report;

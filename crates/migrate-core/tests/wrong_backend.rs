@@ -5,7 +5,8 @@ mod backend;
 #[path = "wrong_backend/fixture.rs"]
 mod fixture;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use core::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 
 use backend::Wrong;
 use fixture::WrongFixture;
@@ -25,7 +26,11 @@ fn accused(wrong: Wrong, contract: &str) -> Result<(CaseName, String), String> {
         // Behind a broken backend the model may stop the test itself.
         let done = catch_unwind(AssertUnwindSafe(|| run_one(|| WrongFixture::new(wrong), case)));
         match done {
-            Ok(Verdict::Failed(failure)) if failure.to_string().starts_with(&format!("broken contract: {contract}: ")) => {
+            Ok(Verdict::Failed(failure))
+                if failure
+                    .to_string()
+                    .starts_with(&format!("broken contract: {contract}: ")) =>
+            {
                 return Ok((case, failure.to_string()));
             }
             Ok(Verdict::Failed(failure)) => others += &format!("{case}: {failure}\n"),
@@ -68,7 +73,7 @@ wrong_backends! {
     one_that_never_sees_a_mapping: NeverMapped, "Rmap::is_mapped (I4)";
     one_that_loses_the_dirty_bit: DirtyBitLost, "Entry::update (I11)";
     one_that_widens_write_permission: WriteWidened, "Entry::update (I14)";
-    one_that_restores_to_the_wrong_frame: WrongFrameRestored, "Entry::update (I7)";
+    one_that_restores_to_the_wrong_frame: OldFrameRestored, "Entry::update (I7)";
     one_that_applies_the_ledger_twice: LedgerTwice, "Entry::update (I5)";
     one_that_tells_of_edits_that_declined: EditDeclinedIsTold, "Entry::update (I4)";
     one_that_loses_a_wake_up: WakeUpLost, "Frames::unlock (I23)";

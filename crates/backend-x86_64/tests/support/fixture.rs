@@ -17,11 +17,14 @@ const FRAMES: usize = 384;
 const PAGES: u64 = 4096;
 const CPUS: usize = 8;
 
+/// A thread that touches a page, and what it saw or stored.
+type Thread = JoinHandle<Result<u64, FixtureError>>;
+
 /// A kernel of its own for each scenario.
 pub(crate) struct HostFixture {
     kernel: &'static Host<'static>,
     recording: Arc<Recording>,
-    threads: Mutex<Vec<(ActorId, JoinHandle<Result<u64, FixtureError>>)>>,
+    threads: Mutex<Vec<(ActorId, Thread)>>,
 }
 
 fn leak<T>(n: usize, make: impl FnMut() -> T) -> &'static mut [T] {
@@ -113,7 +116,7 @@ fn touch(
     }
 }
 
-fn joined(thread: JoinHandle<Result<u64, FixtureError>>) -> Result<u64, FixtureError> {
+fn joined(thread: Thread) -> Result<u64, FixtureError> {
     let panicked = |_| FixtureError::Other("a thread panicked".into());
     thread.join().map_err(panicked)?
 }

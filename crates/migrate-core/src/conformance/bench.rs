@@ -2,6 +2,7 @@
 
 use alloc::{collections::BTreeMap, format, sync::Arc, vec::Vec};
 use core::cell::{Cell, RefCell};
+use core::ops::ControlFlow;
 
 use mm_types::scenario::{Edge as At, Mover, Sharing};
 use mm_types::trace::{Event, Observer, check_events, text_of};
@@ -12,8 +13,11 @@ use super::contract as promise;
 use super::verdict::{Done, Halt, broken, hold, same};
 use crate::fixture::middle::Moments;
 use crate::fixture::report::settle;
-use crate::fixture::{Access, Capabilities, Fixture, FixtureError, LockedOf, PageOf, Recording, drive};
-use crate::{Edge, Frames, Isolated, Profile, Verdict, isolate_lru_page, migrate_prep, putback_lru_pages};
+use crate::fixture::{Access, Capabilities, Fixture, FixtureError, LockedOf, PageOf, Recording};
+use crate::{Edge, Frames, Isolated, Profile, Rmap, Verdict, isolate_lru_page, migrate_prep, putback_lru_pages};
+
+/// Events that a case may have.
+const ROOM: usize = 1 << 12;
 
 /// What the kit writes into pages.
 pub(super) const VALUE: u64 = 0x5eed_0000_0000_002a;
@@ -60,7 +64,7 @@ pub(super) struct Bench<F: Fixture> {
 
 impl<F: Fixture> Bench<F> {
     pub(super) fn new(mut fixture: F, profile: &'static Profile) -> Self {
-        let recording = Arc::new(Recording::with_capacity(drive::ROOM));
+        let recording = Arc::new(Recording::with_capacity(ROOM));
         fixture.begin(profile, Arc::clone(&recording));
         Self {
             fixture,
@@ -250,6 +254,19 @@ impl<F: Fixture> Bench<F> {
     }
 
     // What can be seen.
+
+    /// The sites that a walk of `page` shows to map `pfn`.
+    pub(super) fn sites(&self, page: Pfn, pfn: Pfn) -> Result<Vec<Site>, Halt> {
+        self.with_lock(page, |backend, locked| {
+            let (mut gather, mut sites) = (backend.gather(), Vec::new());
+            backend.walk(locked, &mut gather, &mut |entry| {
+                sites.extend(entry.read().maps(pfn).then(|| entry.site()));
+                ControlFlow::Continue(())
+            });
+            backend.flush(gather);
+            sites
+        })
+    }
 
     pub(super) fn entry(&self, site: Site) -> Pte {
         self.fixture.entry(site)

@@ -33,6 +33,8 @@ pub(super) struct Ran {
     pub(super) unused: Vec<Pfn>,
     /// What threads that slept saw or stored in the end.
     pub(super) woken: alloc::collections::BTreeMap<u32, u64>,
+    /// The pages that had private data.
+    private: Vec<Pfn>,
 }
 
 impl<'b, F: Fixture> Call<'b, F> {
@@ -85,6 +87,12 @@ impl<'b, F: Fixture> Call<'b, F> {
             .try_for_each(|page| bench.pristine(page, promise::NEW_PAGE))?;
         let lent: Vec<Pfn> = news.iter().map(|page| backend.pfn(page)).collect();
         let given: Vec<Pfn> = from.iter().map(|page| backend.pfn(page.page())).collect();
+        let private = |page: &&Isolated<PageOf<F>>| backend.flags(page.page()).contains(PageFlags::PRIVATE);
+        let private = from
+            .iter()
+            .filter(private)
+            .map(|page| backend.pfn(page.page()))
+            .collect();
         let call = call::Call {
             profile: bench.profile,
             mode: self.mode,
@@ -109,6 +117,7 @@ impl<'b, F: Fixture> Call<'b, F> {
             outcomes: called.outcomes,
             lent,
             woken: woken?,
+            private,
         };
         ran.promises(&given, bench.profile.rules)?;
         called
@@ -130,17 +139,26 @@ impl<'b, F: Fixture> Call<'b, F> {
 /// An old page that moved, or was freed: only the isolation holds it, and the allocator will take it.
 fn finished<F: Fixture>(bench: &Bench<F>, page: &PageOf<F>, ran: &Ran) -> Done {
     let (backend, pfn) = (bench.backend(), bench.backend().pfn(page));
-    same(
-        promise::LEDGER,
-        &format!("references of {pfn:?} on `moved`"),
-        backend.count(page),
-        1,
-    )?;
+    let (count, flags) = (backend.count(page), backend.flags(page));
+    if let Some(Outcome::Moved { to }) = ran.outcome(pfn) {
+        if count != 1 {
+            // What still holds the page says more than the reference: buffers left behind, an entry that maps it.
+            let left = ran.private.contains(&pfn) && !bench.flags(to)?.contains(PageFlags::PRIVATE);
+            hold(promise::BUFFERS, !left, || {
+                format!("{pfn:?} had buffers, and {to:?}, to which it moved, has none")
+            })?;
+            let sites = bench.sites(to, pfn)?;
+            hold(promise::EDIT_FRAME, sites.is_empty(), || {
+                format!("{pfn:?} moved to {to:?}, and is mapped at {sites:?}")
+            })?;
+        }
+    }
+    same(promise::LEDGER, &format!("references of {pfn:?} on `moved`"), count, 1)?;
     if ran.outcome(pfn) == Some(Outcome::Freed) {
         return Ok(());
     }
-    let left = PageFlags::LOCKED | PageFlags::PRIVATE | PageFlags::SWAPCACHE | PageFlags::DIRTY;
-    let flags = backend.flags(page) & (left | PageFlags::LRU | PageFlags::WRITEBACK);
+    let left = PageFlags::LOCKED | PageFlags::SWAPCACHE | PageFlags::DIRTY;
+    let flags = flags & (left | PageFlags::LRU | PageFlags::WRITEBACK);
     same(
         promise::FLAGS,
         &format!("flags of {pfn:?} on `moved`"),

@@ -165,8 +165,16 @@ pub(super) fn a_flush_of_what_is_pending_reaches_every_cpu<F: Fixture>(b: &Bench
         b.backend().flush_pending(page.site().space);
         match b.touch(OTHER, page.site(), Some(9))? {
             Access::Asleep => Ok(()),
-            Access::Done(_) => Err(broken(promise::FLUSH_PENDING, format!("another CPU still stores at {:?}", page.site()))),
+            Access::Done(_) => Err(broken(
+                promise::FLUSH_PENDING,
+                format!("another CPU still stores at {:?}", page.site()),
+            )),
         }
     })?;
-    same(promise::ASLEEP, "what the other CPU's thread stored in the end", ran.woken.get(&OTHER), Some(&9))
+    same(
+        promise::ASLEEP,
+        "what the other CPU's thread stored in the end",
+        ran.woken.get(&OTHER),
+        Some(&9),
+    )
 }

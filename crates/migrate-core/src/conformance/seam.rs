@@ -56,7 +56,7 @@ pub(super) fn a_frame_that_does_not_exist_cannot_be_got<F: Fixture>(b: &Bench<F>
 pub(super) fn a_frozen_page_cannot_be_got<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.page()?;
     let count = b.count(page.pfn)?.saturating_add(1);
-    let got = b.with_lock(page.pfn, |backend, locked| {
+    b.with_lock(page.pfn, |backend, locked| {
         backend
             .freeze(locked, count)
             .map_err(|found| broken(promise::FREEZE, format!("{found:?}")))?;
@@ -73,8 +73,7 @@ pub(super) fn a_frozen_page_cannot_be_got<F: Fixture>(b: &Bench<F>) -> Done {
             backend.count(backend.page(locked)),
             count,
         )
-    })?;
-    got
+    })?
 }
 
 pub(super) fn a_page_is_frozen_at_its_exact_count_only<F: Fixture>(b: &Bench<F>) -> Done {

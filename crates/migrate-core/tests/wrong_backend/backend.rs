@@ -21,7 +21,7 @@ pub(crate) enum Wrong {
     FlushPendingEmpty,
     DirtyBitLost,
     WriteWidened,
-    WrongFrameRestored,
+    OldFrameRestored,
     LedgerTwice,
     EditDeclinedIsTold,
     WakeUpLost,
@@ -106,7 +106,11 @@ impl Frames for Backend {
 
     fn edit_flags(&self, locked: &LockedPage, set: PageFlags, clear: PageFlags) -> PageFlags {
         let before = self.model().edit_flags(locked, set, clear);
-        if self.is(Wrong::FlagsToldAfter) { self.flags(self.page(locked)) } else { before }
+        if self.is(Wrong::FlagsToldAfter) {
+            self.flags(self.page(locked))
+        } else {
+            before
+        }
     }
 
     fn mapping(&self, page: &PageRef) -> Mapping {
@@ -139,7 +143,8 @@ impl Frames for Backend {
             let found = self.count(self.page(locked));
             self.model().freeze(locked, found).expect("one thread runs the model");
         }
-        self.model().unfreeze(locked, count + u32::from(self.is(Wrong::UnfreezeOneTooMany)));
+        self.model()
+            .unfreeze(locked, count + u32::from(self.is(Wrong::UnfreezeOneTooMany)));
     }
 
     fn copy(&self, pair: Pair<'_, LockedPage>) -> Result<(), CopyError> {
@@ -148,7 +153,8 @@ impl Frames for Backend {
             Wrong::CopiesNothing => Ok(()),
             Wrong::CopiesHalf => {
                 let half = u64::from(u32::MAX);
-                self.model().set_word(new, self.model().word(old) & half | self.model().word(new) & !half);
+                self.model()
+                    .set_word(new, self.model().word(old) & half | self.model().word(new) & !half);
                 Ok(())
             }
             _ => self.model().copy(pair),
@@ -156,7 +162,11 @@ impl Frames for Backend {
     }
 
     fn pins(&self, page: &PageRef) -> u32 {
-        if self.is(Wrong::PinsForgotten) { 0 } else { self.model().pins(page) }
+        if self.is(Wrong::PinsForgotten) {
+            0
+        } else {
+            self.model().pins(page)
+        }
     }
 
     fn entries_out(&self, pfn: Pfn, change: i32) -> Option<u32> {
@@ -191,27 +201,32 @@ impl Entry for WrongEntry<'_> {
         let edited = match self.backend.wrong {
             Wrong::DirtyBitLost => {
                 let edited = self.entry.update(&|pte| edit(clean(pte)));
-                edited.map(|Edited { before, after }| Edited { before: clean(before), after })
+                edited.map(|Edited { before, after }| Edited {
+                    before: clean(before),
+                    after,
+                })
             }
             Wrong::WriteWidened => self.entry.update(&|pte| match (pte, edit(pte)?) {
                 (Pte::Migration(_), Pte::Present { pfn, flags }) => Some(Pte::present(pfn, flags | PteFlags::WRITE)),
                 (_, after) => Some(after),
             }),
-            Wrong::WrongFrameRestored => self.entry.update(&|pte| match (pte, edit(pte)?) {
+            Wrong::OldFrameRestored => self.entry.update(&|pte| match (pte, edit(pte)?) {
                 (Pte::Migration(entry), Pte::Present { flags, .. }) => Some(Pte::present(entry.pfn(), flags)),
                 (_, after) => Some(after),
             }),
             Wrong::EditDeclinedIsTold => {
                 let edited = self.entry.update(edit);
                 let read = self.entry.read();
-                edited.or(read.is_present().then_some(Edited { before: read, after: read }))
+                edited.or(read.is_present().then_some(Edited {
+                    before: read,
+                    after: read,
+                }))
             }
             _ => self.entry.update(edit),
         };
         if let (true, Some(edited)) = (self.backend.is(Wrong::LedgerTwice), edited) {
             if let Pte::Present { pfn, .. } = edited.after {
-                // Counted once more, and never given back.
-                drop(self.backend.model().get(pfn));
+                let _never_given_back = self.backend.model().get(pfn);
             }
         }
         edited
@@ -242,7 +257,11 @@ impl Rmap for Backend {
                 done = visit(&mut entry);
             }
             ended |= done.is_break();
-            if self.is(Wrong::WalkGoesOn) { ControlFlow::Continue(()) } else { done }
+            if self.is(Wrong::WalkGoesOn) {
+                ControlFlow::Continue(())
+            } else {
+                done
+            }
         });
     }
 
@@ -271,7 +290,11 @@ impl Rmap for Backend {
 
 impl Cache for Backend {
     fn slots(&self, page: &LockedPage) -> u32 {
-        if self.is(Wrong::SlotsForgotten) { 0 } else { self.model().slots(page) }
+        if self.is(Wrong::SlotsForgotten) {
+            0
+        } else {
+            self.model().slots(page)
+        }
     }
 
     fn swap_entry(&self, page: &LockedPage) -> Option<SwapEntry> {
@@ -283,7 +306,11 @@ impl Cache for Backend {
     }
 
     fn switch(&self, pair: Pair<'_, LockedPage>) -> Result<u32, SlotChanged> {
-        if self.is(Wrong::SlotNotSwitched) { Ok(self.model().slots(pair.old())) } else { self.model().switch(pair) }
+        if self.is(Wrong::SlotNotSwitched) {
+            Ok(self.model().slots(pair.old()))
+        } else {
+            self.model().switch(pair)
+        }
     }
 
     fn set_dirty(&self, page: &LockedPage) {

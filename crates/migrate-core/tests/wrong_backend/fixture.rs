@@ -1,6 +1,6 @@
 //! The model's fixture, over the wrapper.
 
-use std::cell::RefCell;
+use core::cell::RefCell;
 use std::sync::Arc;
 
 use migrate_core::fixture::{Access, Capabilities, Fixture, FixtureError, Recording};
@@ -22,7 +22,10 @@ pub(crate) struct WrongFixture {
 impl WrongFixture {
     pub(crate) fn new(wrong: Wrong) -> Self {
         Self {
-            backend: Backend { inner: ModelFixture::new(), wrong },
+            backend: Backend {
+                inner: ModelFixture::new(),
+                wrong,
+            },
             held: RefCell::default(),
         }
     }
