@@ -46,7 +46,7 @@
 //! The kit needs `alloc` and nothing else of a system, and does not panic itself. A kernel that tests itself calls [`run`] with a
 //! closure that makes a fixture for each case, and a [`Reporter`]; any closure of a name and a verdict is one:
 //!
-//! ```
+//! ```no_run
 //! # use migrate_core::model::ModelFixture;
 //! # fn serial(line: core::fmt::Arguments<'_>) { let _ = line; }
 //! use migrate_core::conformance::{CaseName, Verdict, run};
@@ -271,7 +271,7 @@ pub fn run_one<F: Fixture>(make: impl FnOnce() -> F, name: CaseName) -> Verdict 
 }
 
 /// Makes a `#[test]` of every case, in a module `conformance`, for fixtures that the closure makes; see the
-/// [module](crate::conformance).
+/// [module](mod@crate::conformance).
 #[macro_export]
 macro_rules! conformance {
     ($make:expr) => {

@@ -14,7 +14,7 @@ use mm_types::{
 use super::{BASE, Host, Machine, Op};
 
 const FRAMES: usize = 384;
-const PAGES: u64 = 4096;
+const PAGES: u64 = 512;
 const CPUS: usize = 8;
 
 /// A thread that touches a page, and what it saw or stored.

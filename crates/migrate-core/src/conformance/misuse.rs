@@ -6,9 +6,11 @@ use mm_types::{Mode, Outcome, Reason, Refusal, Rules};
 
 use super::bench::Bench;
 use super::contract as promise;
-use super::verdict::{Done, Halt, hold, same};
+use super::verdict::{Done, Halt, broken, hold, same};
 use crate::fixture::{Capabilities, Fixture, call};
-use crate::{Args, ConfigError, Edge, Frames, NewPages, Slot, Verdict, migrate_pages_nowait, putback_lru_pages};
+use crate::{
+    Args, ConfigError, Frames, NewPages, OnePage, Slot, migrate_page, migrate_pages_nowait, putback_lru_pages,
+};
 
 /// A call that must not begin: the lists are as they were, and so is the page.
 fn cannot_begin<F: Fixture>(b: &Bench<F>, slots: usize, mode: Mode, must: ConfigError) -> Done {
@@ -66,17 +68,40 @@ pub(super) fn a_light_run_that_would_sleep_and_may_not_touches_nothing<F: Fixtur
 }
 
 pub(super) fn a_new_page_that_somebody_has_locked_is_not_moved_to<F: Fixture>(b: &Bench<F>) -> Done {
-    b.needs(Capabilities::LOCK_BY_OTHER.union(Capabilities::MIDDLE))?;
+    b.needs(Capabilities::LOCK_BY_OTHER)?;
     let page = b.page()?;
     let before = b.looks(page.pfn, &page.sites)?;
     // The caller lent a page in use: its lock cannot be had, now or later.
-    let hook = |edge: Edge| match edge {
-        Edge::TryLock(pfn) if pfn != page.pfn => Verdict::Fail,
-        _ => Verdict::Go,
-    };
-    let ran = b.call(&[page.pfn]).hook(&hook).run()?;
-    ran.refused(promise::TYPED, page.pfn, "lock_busy")?;
-    same(promise::ROLLBACK, "the page", b.looks(page.pfn, &page.sites)?, before)
+    let new = b.fixture.new_page()?;
+    let lock = b.lock(b.backend().pfn(&new))?;
+    let isolated = b.isolate(page.pfn)?;
+    let done = migrate_page(
+        b.backend(),
+        isolated,
+        new,
+        b.profile,
+        Mode::Sync,
+        Reason::Compaction,
+        b.recording(),
+    );
+    b.backend().put(b.backend().unlock(lock));
+    match done.map_err(|error| broken(promise::TYPED, format!("{error}")))? {
+        OnePage::Stayed {
+            page: isolated,
+            unused: Some(unused),
+            refusal,
+        } => {
+            b.put_back(isolated);
+            b.pristine(&unused, promise::ROLLBACK)?;
+            b.backend().put(unused);
+            same(promise::TRY_LOCK, "the refusal", refusal, Refusal::LockBusy)?;
+            same(promise::ROLLBACK, "the page", b.looks(page.pfn, &page.sites)?, before)
+        }
+        _ => Err(broken(
+            promise::TRY_LOCK,
+            "the page did not stay, and hand its new page back",
+        )),
+    }
 }
 
 pub(super) fn a_page_that_only_its_caller_holds_is_told_as_freed<F: Fixture>(b: &Bench<F>) -> Done {

@@ -3,6 +3,7 @@
 use alloc::format;
 
 use mm_types::scenario::{Edge as At, Mover};
+use mm_types::trace::Event;
 use mm_types::{Outcome, Pfn, Refusal};
 
 use super::bench::{Bench, Mapped};
@@ -194,14 +195,14 @@ pub(super) fn a_page_in_the_swap_cache_gives_its_caches_reference_to_the_new_pag
 pub(super) fn a_new_page_has_one_reference_until_the_switch<F: Fixture>(b: &Bench<F>) -> Done {
     b.needs(Capabilities::MIDDLE)?;
     let page = b.page()?;
-    let new = core::cell::Cell::new(None);
     let seen = core::cell::RefCell::new(None);
+    let new_page = |event| match event {
+        Event::NewPage { new, .. } => Some(new),
+        _ => None,
+    };
     let hook = |edge: Edge| {
-        match edge {
-            // Today the copy comes first; in 2006 the lock of the new page is the second one tried for.
-            Edge::TryLock(pfn) if pfn != page.pfn => new.set(Some(pfn)),
-            Edge::Freeze(_) => drop(seen.replace(new.get().map(|pfn| b.count(pfn)))),
-            _ => {}
+        if let (Edge::Freeze(_), Some(new)) = (edge, b.recording().events().find_map(new_page)) {
+            seen.replace(Some(b.count(new)));
         }
         Verdict::Go
     };

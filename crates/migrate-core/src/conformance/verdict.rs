@@ -198,3 +198,46 @@ pub(super) fn same<T: PartialEq + fmt::Debug>(contract: Contract, of: &str, foun
         alloc::format!("{of}: {found:?}, where it must be {must:?}")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+
+    use super::*;
+    use crate::conformance::contract;
+
+    const CASE: CaseName = CaseName {
+        profile: "modern",
+        group: "seam",
+        name: "a_walk_visits_the_one_entry_of_a_page",
+    };
+
+    #[test]
+    fn a_failure_names_method_invariant_promise_and_what_was_found() {
+        let failed = Verdict::from(hold(contract::WALK, false, || "m0+0x3 was not visited".into()));
+        assert_eq!(
+            failed.to_string(),
+            "FAILED\n  broken contract: Rmap::walk (I6): visits every entry that may map the page or name it in a migration \
+             entry\n  found: m0+0x3 was not visited"
+        );
+        assert_eq!(CASE.to_string(), "modern::seam::a_walk_visits_the_one_entry_of_a_page");
+    }
+
+    #[test]
+    fn what_is_not_applicable_is_counted_by_what_is_lacking() {
+        let mut counts = Counts::default();
+        for verdict in [
+            Verdict::Passed,
+            Verdict::from(Err(Halt::Lacks(Capabilities::FORK))),
+            Verdict::from(Err(Halt::Lacks(Capabilities::FORK))),
+            Verdict::from(hold(contract::WALK, false, String::new)),
+        ] {
+            counts.add(CASE, &verdict);
+        }
+        let total = counts.total();
+        assert_eq!((total.passed, total.failed, total.not_applicable), (1, 1, 2));
+        let table = counts.to_string();
+        assert!(table.ends_with("not applicable for want of fork: 2\n"), "{table}");
+        assert_eq!(table.lines().count(), 4, "{table}");
+    }
+}
