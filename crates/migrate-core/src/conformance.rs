@@ -144,9 +144,9 @@ impl<F: Fixture> Case<F> {
 macro_rules! table {
     (
         ()
-        both { $($group:ident { $($case:ident,)* })* }
-        linux_2_6_17 { $($linux:ident { $($linux_case:ident,)* })* }
-        modern { $($modern:ident { $($modern_case:ident,)* })* }
+        both { $([$($group:ident)+] $cases:tt)* }
+        linux_2_6_17 { $($linux:ident $linux_cases:tt)* }
+        modern { $($modern:ident $modern_cases:tt)* }
         scenarios { $($scenario:ident,)* }
         linux_scenarios { $($linux_scenario:ident,)* }
         modern_scenarios { $($modern_scenario:ident,)* }
@@ -155,10 +155,10 @@ macro_rules! table {
         fn cases<F: Fixture>() -> Vec<Case<F>> {
             let mut cases = Vec::new();
             for profile in [&LINUX_2_6_17, &MODERN] {
-                $($(cases.push(bench_case(profile, stringify!($group), stringify!($case), $group::$case));)*)*
+                $($(cases_of!(cases, profile, $group $cases);)+)*
             }
-            $($(cases.push(bench_case(&LINUX_2_6_17, stringify!($linux), stringify!($linux_case), $linux::$linux_case));)*)*
-            $($(cases.push(bench_case(&MODERN, stringify!($modern), stringify!($modern_case), $modern::$modern_case));)*)*
+            $(cases_of!(cases, &LINUX_2_6_17, $linux $linux_cases);)*
+            $(cases_of!(cases, &MODERN, $modern $modern_cases);)*
             cases.extend(SCENARIOS.iter().map(|recorded| Case {
                 name: CaseName {
                     profile: verdict::profile_word(recorded.profile.rules),
@@ -183,21 +183,17 @@ macro_rules! table {
     };
 }
 
-macro_rules! each_name {
-    (
-        ($names:ident)
-        both { $($group:ident { $($case:ident,)* })* }
-        linux_2_6_17 { $($linux:ident { $($linux_case:ident,)* })* }
-        modern { $($modern:ident { $($modern_case:ident,)* })* }
-        $($rest:tt)*
-    ) => {
-        let name = |profile, group, name| CaseName { profile, group, name };
-        for profile in ["linux_2_6_17", "modern"] {
-            $($($names.push(name(profile, stringify!($group), stringify!($case)));)*)*
-        }
-        $($($names.push(name("linux_2_6_17", stringify!($linux), stringify!($linux_case)));)*)*
-        $($($names.push(name("modern", stringify!($modern), stringify!($modern_case)));)*)*
-        $names.extend(SCENARIOS.iter().map(|at| name(verdict::profile_word(at.profile.rules), "traces", at.name)));
+macro_rules! cases_of {
+    ($cases:ident, $profile:expr, $group:ident { $($case:ident,)* }) => {
+        $($cases.push(Case {
+            name: CaseName {
+                profile: verdict::profile_word($profile.rules),
+                group: stringify!($group),
+                name: stringify!($case),
+            },
+            profile: $profile,
+            does: Does::Bench($group::$case),
+        });)*
     };
 }
 
@@ -214,23 +210,6 @@ macro_rules! recorded {
 
 conformance_cases!({ table! } ());
 
-fn bench_case<F: Fixture>(
-    profile: &'static Profile,
-    group: &'static str,
-    name: &'static str,
-    case: fn(&Bench<F>) -> Done,
-) -> Case<F> {
-    Case {
-        name: CaseName {
-            profile: verdict::profile_word(profile.rules),
-            group,
-            name,
-        },
-        profile,
-        does: Does::Bench(case),
-    }
-}
-
 /// Returns the canonical scenarios, each by the rules of every profile it exists in, and what is recorded of them.
 #[must_use]
 pub fn scenarios() -> &'static [Recorded] {
@@ -239,10 +218,8 @@ pub fn scenarios() -> &'static [Recorded] {
 
 /// Returns the names of all cases, in the order in which [`run`] runs them.
 #[must_use]
-pub fn names() -> Vec<CaseName> {
-    let mut names = Vec::new();
-    conformance_cases!({ each_name! } (names));
-    names
+pub fn names<F: Fixture>() -> Vec<CaseName> {
+    cases::<F>().into_iter().map(|case| case.name).collect()
 }
 
 /// Runs every case on a fixture of its own, tells `reporter` of each, and returns the counts.
@@ -284,9 +261,9 @@ macro_rules! conformance {
 macro_rules! conformance_tests {
     (
         ($make:expr)
-        both { $($group:ident { $($case:ident,)* })* }
-        linux_2_6_17 { $($linux:ident { $($linux_case:ident,)* })* }
-        modern { $($modern:ident { $($modern_case:ident,)* })* }
+        both { $([$($group:ident)+] $cases:tt)* }
+        linux_2_6_17 { $($linux:ident $linux_cases:tt)* }
+        modern { $($modern:ident $modern_cases:tt)* }
         scenarios { $($scenario:ident,)* }
         linux_scenarios { $($linux_scenario:ident,)* }
         modern_scenarios { $($modern_scenario:ident,)* }
@@ -318,14 +295,14 @@ macro_rules! conformance_tests {
             }
 
             mod linux_2_6_17 {
-                $($crate::conformance_tests!(group linux_2_6_17 $group { $($case,)* });)*
-                $($crate::conformance_tests!(group linux_2_6_17 $linux { $($linux_case,)* });)*
+                $($($crate::conformance_tests!(group linux_2_6_17 $group $cases);)+)*
+                $($crate::conformance_tests!(group linux_2_6_17 $linux $linux_cases);)*
                 $crate::conformance_tests!(group linux_2_6_17 traces { $($scenario,)* $($linux_scenario,)* });
             }
 
             mod modern {
-                $($crate::conformance_tests!(group modern $group { $($case,)* });)*
-                $($crate::conformance_tests!(group modern $modern { $($modern_case,)* });)*
+                $($($crate::conformance_tests!(group modern $group $cases);)+)*
+                $($crate::conformance_tests!(group modern $modern $modern_cases);)*
                 $crate::conformance_tests!(group modern traces { $($scenario,)* $($modern_scenario,)* });
             }
         }

@@ -9,7 +9,7 @@ migrate_core::conformance!(ModelFixture::new);
 
 #[test]
 fn there_are_hundreds_of_cases_and_each_has_a_name_of_its_own() {
-    let all = names();
+    let all = names::<ModelFixture>();
     assert!(all.len() >= 600, "{}", all.len());
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
 }
@@ -55,8 +55,8 @@ impl Reporter for Console {
 fn a_reporter_hears_of_every_case_before_and_after_it() {
     let mut console = Console::default();
     let counts = run(ModelFixture::new, &mut console);
-    assert_eq!(console.begun, names());
-    assert_eq!(console.ended, names());
+    assert_eq!(console.begun, names::<ModelFixture>());
+    assert_eq!(console.ended, names::<ModelFixture>());
     let total = counts.total();
     assert_eq!((total.passed, total.failed), (console.passed, 0));
     // A frame of the model is one word: each profile has a case about the others.

@@ -22,7 +22,7 @@ fn accused(wrong: Wrong, contract: &str) -> Result<(CaseName, String), String> {
     let quick = |case: &CaseName| {
         case.group != "traces" && !case.group.starts_with("readers") && !case.group.starts_with("failures")
     };
-    for case in names().into_iter().filter(quick) {
+    for case in names::<WrongFixture>().into_iter().filter(quick) {
         // Behind a broken backend the model may stop the test itself.
         let done = catch_unwind(AssertUnwindSafe(|| run_one(|| WrongFixture::new(wrong), case)));
         match done {

@@ -8,7 +8,7 @@ use mm_types::scenario::{Edge as At, Mover, Sharing};
 use mm_types::trace::{Event, Observer, check_events, text_of};
 use mm_types::{ActorId, Mapping, MappingId, PageFlags, Pfn, Pte, PteFlags, Site, SpaceId, Vpn};
 
-use super::call::Call;
+use super::call::{Call, Ran};
 use super::contract as promise;
 use super::verdict::{Done, Halt, broken, hold, same};
 use crate::fixture::middle::Moments;
@@ -383,6 +383,27 @@ impl<F: Fixture> Bench<F> {
         Call::new(self, pages)
     }
 
+    /// A run over a page that somebody holds, so that it stays.
+    pub(super) fn refuses_held(&self, page: &Mapped) -> Result<Ran, Halt> {
+        self.needs(Capabilities::EXTRA_REF)?;
+        let held = self.hold(page.pfn)?;
+        let ran = self.call(&[page.pfn]).run();
+        self.backend().put(held);
+        let ran = ran?;
+        ran.refused(promise::FREEZE, page.pfn, "extra_reference")?;
+        Ok(ran)
+    }
+
+    /// Moves one page there and further, twice; all but the frame is as before (I39).
+    pub(super) fn round_trip(&self, mut page: Mapped) -> Done {
+        let before = self.looks(page.pfn, &page.sites)?;
+        for _ in 0..2 {
+            page.pfn = self.moves(&page)?;
+        }
+        let after = self.looks(page.pfn, &page.sites)?;
+        same(promise::ROUND_TRIP, "the page after two moves", after, before)
+    }
+
     /// Moves one page, which must succeed; returns where it is.
     pub(super) fn moves(&self, page: &Mapped) -> Result<Pfn, Halt> {
         let to = self.call(&[page.pfn]).run()?.moved_to(page.pfn)?;
@@ -391,7 +412,7 @@ impl<F: Fixture> Bench<F> {
     }
 
     /// A run over one page in which `act` is done just before the first step of the kind `at`.
-    pub(super) fn while_moving(&self, pfn: Pfn, at: At, act: impl FnOnce() -> Done) -> Result<super::call::Ran, Halt> {
+    pub(super) fn while_moving(&self, pfn: Pfn, at: At, act: impl FnOnce() -> Done) -> Result<Ran, Halt> {
         self.needs(Capabilities::MIDDLE)?;
         let (moments, act) = (Moments::default(), Cell::new(Some(act)));
         let done = RefCell::new(None);

@@ -8,7 +8,9 @@ use super::bench::Bench;
 use super::contract as promise;
 use super::verdict::{Done, Halt, broken, hold, same};
 use crate::fixture::{Fixture, PageOf, call};
-use crate::{Edge, Frames, Isolated, Tally, Verdict, putback_lru_pages};
+use crate::{
+    Args, ConfigError, Edge, Frames, Isolated, NewPages, Slot, Tally, Verdict, migrate_pages_nowait, putback_lru_pages,
+};
 
 /// A run to be made.
 pub(super) struct Call<'b, F: Fixture> {
@@ -133,6 +135,47 @@ impl<'b, F: Fixture> Call<'b, F> {
         called.news.into_iter().for_each(|page| backend.put(page));
         crate::migrate_prep(backend);
         Ok(ran)
+    }
+}
+
+/// The call that never sleeps, over one page and one new one; everything is put back afterwards.
+pub(super) struct Nowait {
+    pub(super) done: Result<Tally, ConfigError>,
+    /// Pages on `from`, `moved` and `failed`, and new pages left.
+    pub(super) lists: (usize, usize, usize, usize),
+    /// Outcomes told.
+    pub(super) told: u32,
+}
+
+impl Nowait {
+    pub(super) fn run<F: Fixture>(b: &Bench<F>, pfn: Pfn, slots: usize, mode: Mode) -> Result<Self, Halt> {
+        let mut from = VecDeque::from([b.isolate(pfn)?]);
+        let mut news = call::new_pages(&b.fixture, 1)?;
+        let (mut moved, mut failed) = (VecDeque::new(), VecDeque::new());
+        let mut slots: Vec<_> = (0..slots).map(|_| Slot::new()).collect();
+        let mut told = 0u32;
+        let args = Args {
+            from: &mut from,
+            target: NewPages(&mut news),
+            moved: Some(&mut moved),
+            failed: &mut failed,
+            slots: &mut slots,
+            profile: b.profile,
+            mode,
+            reason: Reason::Compaction,
+            outcome: &mut |_, _| told = told.saturating_add(1),
+            observer: b.recording(),
+        };
+        let done = migrate_pages_nowait(b.backend(), args);
+        let lists = (from.len(), moved.len(), failed.len(), news.len());
+        let pristine = news.iter().try_for_each(|page| b.pristine(page, promise::TYPED));
+        for list in [&mut from, &mut moved, &mut failed] {
+            putback_lru_pages(b.backend(), list, b.recording());
+        }
+        news.into_iter().for_each(|page| b.backend().put(page));
+        crate::migrate_prep(b.backend());
+        pristine?;
+        Ok(Self { done, lists, told })
     }
 }
 

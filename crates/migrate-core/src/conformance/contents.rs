@@ -65,31 +65,11 @@ pub(super) fn a_shared_page_survives_many_moves<F: Fixture>(b: &Bench<F>) -> Don
 }
 
 pub(super) fn a_round_trip_leaves_everything_but_the_frame<F: Fixture>(b: &Bench<F>) -> Done {
-    let mut page = b.page()?;
-    let before = b.looks(page.pfn, &page.sites)?;
-    for _ in 0..2 {
-        page.pfn = b.moves(&page)?;
-    }
-    same(
-        promise::ROUND_TRIP,
-        "the page after two moves",
-        b.looks(page.pfn, &page.sites)?,
-        before,
-    )
+    b.round_trip(b.page()?)
 }
 
 pub(super) fn a_round_trip_of_a_shared_page_leaves_everything_but_the_frame<F: Fixture>(b: &Bench<F>) -> Done {
-    let mut page = b.shared()?;
-    let before = b.looks(page.pfn, &page.sites)?;
-    for _ in 0..2 {
-        page.pfn = b.moves(&page)?;
-    }
-    same(
-        promise::ROUND_TRIP,
-        "the page after two moves",
-        b.looks(page.pfn, &page.sites)?,
-        before,
-    )
+    b.round_trip(b.shared()?)
 }
 
 pub(super) fn the_old_frame_is_free_afterwards<F: Fixture>(b: &Bench<F>) -> Done {
@@ -142,12 +122,8 @@ pub(super) fn a_page_of_a_file_moves_with_what_was_stored<F: Fixture>(b: &Bench<
 }
 
 pub(super) fn a_refused_page_holds_what_was_written<F: Fixture>(b: &Bench<F>) -> Done {
-    b.needs(Capabilities::EXTRA_REF)?;
     let page = b.page()?;
-    let held = b.hold(page.pfn)?;
-    let ran = b.call(&[page.pfn]).run();
-    b.backend().put(held);
-    ran?.refused(promise::STAYS, page.pfn, "extra_reference")?;
+    b.refuses_held(&page)?;
     b.is_at(&page, page.pfn)
 }
 

@@ -56,10 +56,7 @@ pub(super) fn the_cache_holds_one_of_the_two_at_every_step<F: Fixture>(b: &Bench
 pub(super) fn a_refused_page_stays_in_the_cache<F: Fixture>(b: &Bench<F>) -> Done {
     b.needs(Capabilities::EXTRA_REF)?;
     let (file, page) = b.file(Mover::Plain)?;
-    let held = b.hold(page.pfn)?;
-    let ran = b.call(&[page.pfn]).run();
-    crate::Frames::put(b.backend(), held);
-    ran?.refused(promise::STAYS, page.pfn, "extra_reference")?;
+    b.refuses_held(&page)?;
     same(
         promise::SWITCH,
         "the cached page",
@@ -122,10 +119,7 @@ pub(super) fn a_dirty_page_that_is_refused_stays_dirty<F: Fixture>(b: &Bench<F>)
     b.needs(Capabilities::DIRTY_FILE.union(Capabilities::EXTRA_REF))?;
     let (_, page) = b.file(Mover::Plain)?;
     b.write(page.site(), VALUE)?;
-    let held = b.hold(page.pfn)?;
-    let ran = b.call(&[page.pfn]).run();
-    crate::Frames::put(b.backend(), held);
-    ran?.refused(promise::STAYS, page.pfn, "extra_reference")?;
+    b.refuses_held(&page)?;
     hold(promise::BEFORE, b.dirty(page.pfn, &page.sites)?, || {
         format!("{:?} was dirty, and is clean", page.pfn)
     })

@@ -10,9 +10,9 @@ macro_rules! conformance_cases {
     ({ $($then:tt)* } $with:tt) => {
         $($then)* {
             $with
-            // By the rules of either profile.
+            // By the rules of either profile. Groups that stand together have the same cases, each in a way of its own.
             both {
-                contents {
+                [contents] {
                     a_moved_page_holds_what_was_written,
                     a_page_nobody_wrote_to_moves_as_zeroes,
                     every_site_sees_the_same_page,
@@ -30,7 +30,7 @@ macro_rules! conformance_cases {
                     a_refused_page_holds_what_was_written,
                     a_neighbour_mapped_in_flight_is_not_disturbed,
                 }
-                permissions {
+                [permissions] {
                     a_writable_page_stays_writable,
                     a_read_only_page_stays_read_only,
                     a_read_only_page_stays_read_only_over_many_moves,
@@ -49,7 +49,7 @@ macro_rules! conformance_cases {
                     exclusiveness_is_kept_where_entries_remember_it,
                     a_private_mapping_of_a_file_stays_copy_on_write,
                 }
-                references {
+                [references] {
                     an_anonymous_page_has_the_references_of_every_row,
                     a_page_of_three_sites_has_the_references_of_every_row,
                     a_page_of_a_file_has_the_references_of_every_row,
@@ -65,7 +65,7 @@ macro_rules! conformance_cases {
                     the_expected_count_of_a_page_of_a_file_has_its_caches_reference,
                     an_old_page_that_nobody_wants_is_freed,
                 }
-                seam {
+                [seam] {
                     a_reference_is_counted_until_it_is_put,
                     a_page_without_references_cannot_be_got,
                     a_frame_that_does_not_exist_cannot_be_got,
@@ -97,7 +97,7 @@ macro_rules! conformance_cases {
                     an_update_returns_the_dirty_bit_that_was_there,
                     an_update_that_declines_changes_nothing,
                 }
-                lists {
+                [lists] {
                     an_empty_list_is_done_at_once,
                     pages_that_moved_are_on_moved_in_their_order,
                     refused_pages_keep_their_order_among_those_that_moved,
@@ -113,12 +113,12 @@ macro_rules! conformance_cases {
                     the_one_page_call_hands_the_old_page_back,
                     the_one_page_call_hands_both_pages_back_where_it_stayed,
                 }
-                modes {
+                [modes] {
                     a_page_lock_is_slept_for,
                     a_page_lock_that_opens_in_time_is_not_slept_for,
                     writeback_is_waited_for,
                 }
-                batches {
+                [batches] {
                     eight_pages_move_in_one_batch,
                     eight_pages_move_one_by_one,
                     batches_need_not_divide_the_pages,
@@ -132,7 +132,7 @@ macro_rules! conformance_cases {
                     a_batch_has_two_barriers,
                     the_new_pages_lock_opens_before_the_old_ones,
                 }
-                faults {
+                [faults] {
                     a_reader_sleeps_and_wakes_on_the_new_page,
                     a_writer_sleeps_and_stores_to_the_new_page,
                     many_readers_all_wake,
@@ -143,15 +143,8 @@ macro_rules! conformance_cases {
                     a_thread_that_comes_before_the_locks_open_wakes,
                     waiters_wake_after_each_of_two_moves,
                 }
-                readers_at_rest {
-                    munmap_of_one_of_several_sites_leaves_the_others,
-                    the_exit_of_one_of_several_spaces_leaves_the_others,
-                    mremap_takes_the_page_along,
-                    mprotect_takes_write_permission_away,
-                    fork_gives_the_child_the_page,
-                    truncate_leaves_nothing_beyond_the_end,
-                }
-                readers_before_the_flush {
+                [readers_at_rest readers_before_the_flush readers_before_the_copy readers_before_the_freeze
+                readers_before_the_restore readers_before_the_locks_open] {
                     munmap_of_one_of_several_sites_leaves_the_others,
                     the_exit_of_one_of_several_spaces_leaves_the_others,
                     mremap_takes_the_page_along,
@@ -160,43 +153,7 @@ macro_rules! conformance_cases {
                     truncate_leaves_nothing_beyond_the_end,
                     munmap_leaves_nothing,
                 }
-                readers_before_the_copy {
-                    munmap_of_one_of_several_sites_leaves_the_others,
-                    the_exit_of_one_of_several_spaces_leaves_the_others,
-                    mremap_takes_the_page_along,
-                    mprotect_takes_write_permission_away,
-                    fork_gives_the_child_the_page,
-                    truncate_leaves_nothing_beyond_the_end,
-                    munmap_leaves_nothing,
-                }
-                readers_before_the_freeze {
-                    munmap_of_one_of_several_sites_leaves_the_others,
-                    the_exit_of_one_of_several_spaces_leaves_the_others,
-                    mremap_takes_the_page_along,
-                    mprotect_takes_write_permission_away,
-                    fork_gives_the_child_the_page,
-                    truncate_leaves_nothing_beyond_the_end,
-                    munmap_leaves_nothing,
-                }
-                readers_before_the_restore {
-                    munmap_of_one_of_several_sites_leaves_the_others,
-                    the_exit_of_one_of_several_spaces_leaves_the_others,
-                    mremap_takes_the_page_along,
-                    mprotect_takes_write_permission_away,
-                    fork_gives_the_child_the_page,
-                    truncate_leaves_nothing_beyond_the_end,
-                    munmap_leaves_nothing,
-                }
-                readers_before_the_locks_open {
-                    munmap_of_one_of_several_sites_leaves_the_others,
-                    the_exit_of_one_of_several_spaces_leaves_the_others,
-                    mremap_takes_the_page_along,
-                    mprotect_takes_write_permission_away,
-                    fork_gives_the_child_the_page,
-                    truncate_leaves_nothing_beyond_the_end,
-                    munmap_leaves_nothing,
-                }
-                flushes {
+                [flushes] {
                     a_store_once_the_copy_begins_is_not_lost,
                     a_load_after_the_move_sees_the_new_page,
                     a_store_after_the_move_goes_to_the_new_page,
@@ -207,7 +164,7 @@ macro_rules! conformance_cases {
                     fork_with_a_page_in_flight_reaches_every_cpu,
                     mremap_of_a_page_in_flight_reaches_every_cpu,
                 }
-                stays {
+                [stays] {
                     a_pinned_page_stays,
                     a_pinned_page_says_how_many_pins_it_has,
                     a_pinned_pages_entries_are_never_taken,
@@ -220,7 +177,7 @@ macro_rules! conformance_cases {
                     an_mlocked_site_among_several_keeps_all_of_them_as_they_were,
                     a_page_whose_file_forbids_it_stays,
                 }
-                files {
+                [files] {
                     the_cache_holds_the_new_page_afterwards,
                     the_cache_holds_one_of_the_two_at_every_step,
                     a_refused_page_stays_in_the_cache,
@@ -238,7 +195,7 @@ macro_rules! conformance_cases {
                     a_dirty_page_without_a_mover_is_written_in_2006_and_stays_today,
                     a_dirty_page_that_cannot_be_written_stays_dirty,
                 }
-                swap {
+                [swap] {
                     a_page_in_the_swap_cache_moves_with_its_contents,
                     a_page_in_the_swap_cache_keeps_its_slot,
                     a_page_in_the_swap_cache_has_one_slot_in_it,
@@ -247,7 +204,7 @@ macro_rules! conformance_cases {
                     a_store_after_the_move_goes_to_the_page,
                     a_refused_page_in_the_swap_cache_is_still_there,
                 }
-                marks {
+                [marks] {
                     flags_of_the_table_move,
                     flags_that_are_not_set_do_not_appear,
                     each_flag_moves_by_itself,
@@ -256,7 +213,7 @@ macro_rules! conformance_cases {
                     what_was_stored_is_remembered_as_dirty,
                     a_page_that_is_refused_stays_dirty,
                 }
-                misuse {
+                [misuse] {
                     a_run_without_slots_touches_nothing,
                     a_run_that_would_sleep_and_may_not_touches_nothing,
                     a_light_run_that_would_sleep_and_may_not_touches_nothing,
@@ -265,7 +222,7 @@ macro_rules! conformance_cases {
                     a_page_isolated_by_somebody_else_cannot_be_isolated,
                     a_run_over_no_pages_with_no_new_pages_is_nothing,
                 }
-                failures_of_one_page {
+                [failures_of_one_page failures_of_a_shared_page failures_of_a_batch failures_of_a_file failures_of_buffers] {
                     a_busy_page_lock_is_tried_again,
                     a_page_lock_that_is_always_busy_keeps_the_page_as_it_was,
                     one_failed_allocation_loses_nothing,
@@ -281,71 +238,7 @@ macro_rules! conformance_cases {
                     a_slot_changed_once_is_tried_again,
                     a_slot_that_always_changes_keeps_the_page_as_it_was,
                 }
-                failures_of_a_shared_page {
-                    a_busy_page_lock_is_tried_again,
-                    a_page_lock_that_is_always_busy_keeps_the_page_as_it_was,
-                    one_failed_allocation_loses_nothing,
-                    allocations_that_fail_from_the_first_lose_nothing,
-                    a_mapping_limit_met_once_is_tried_again,
-                    a_mapping_limit_keeps_the_page_as_it_was,
-                    a_page_found_mapped_once_is_tried_again,
-                    a_page_that_stays_mapped_is_as_it_was,
-                    one_copy_error_is_final_and_leaves_nothing_behind,
-                    copies_that_all_fail_leave_nothing_behind,
-                    a_reference_gained_once_is_tried_again,
-                    a_reference_gained_every_time_keeps_the_page_as_it_was,
-                    a_slot_changed_once_is_tried_again,
-                    a_slot_that_always_changes_keeps_the_page_as_it_was,
-                }
-                failures_of_a_batch {
-                    a_busy_page_lock_is_tried_again,
-                    a_page_lock_that_is_always_busy_keeps_the_page_as_it_was,
-                    one_failed_allocation_loses_nothing,
-                    allocations_that_fail_from_the_first_lose_nothing,
-                    a_mapping_limit_met_once_is_tried_again,
-                    a_mapping_limit_keeps_the_page_as_it_was,
-                    a_page_found_mapped_once_is_tried_again,
-                    a_page_that_stays_mapped_is_as_it_was,
-                    one_copy_error_is_final_and_leaves_nothing_behind,
-                    copies_that_all_fail_leave_nothing_behind,
-                    a_reference_gained_once_is_tried_again,
-                    a_reference_gained_every_time_keeps_the_page_as_it_was,
-                    a_slot_changed_once_is_tried_again,
-                    a_slot_that_always_changes_keeps_the_page_as_it_was,
-                }
-                failures_of_a_file {
-                    a_busy_page_lock_is_tried_again,
-                    a_page_lock_that_is_always_busy_keeps_the_page_as_it_was,
-                    one_failed_allocation_loses_nothing,
-                    allocations_that_fail_from_the_first_lose_nothing,
-                    a_mapping_limit_met_once_is_tried_again,
-                    a_mapping_limit_keeps_the_page_as_it_was,
-                    a_page_found_mapped_once_is_tried_again,
-                    a_page_that_stays_mapped_is_as_it_was,
-                    one_copy_error_is_final_and_leaves_nothing_behind,
-                    copies_that_all_fail_leave_nothing_behind,
-                    a_reference_gained_once_is_tried_again,
-                    a_reference_gained_every_time_keeps_the_page_as_it_was,
-                    a_slot_changed_once_is_tried_again,
-                    a_slot_that_always_changes_keeps_the_page_as_it_was,
-                }
-                failures_of_buffers {
-                    a_busy_page_lock_is_tried_again,
-                    a_page_lock_that_is_always_busy_keeps_the_page_as_it_was,
-                    one_failed_allocation_loses_nothing,
-                    allocations_that_fail_from_the_first_lose_nothing,
-                    a_mapping_limit_met_once_is_tried_again,
-                    a_mapping_limit_keeps_the_page_as_it_was,
-                    a_page_found_mapped_once_is_tried_again,
-                    a_page_that_stays_mapped_is_as_it_was,
-                    one_copy_error_is_final_and_leaves_nothing_behind,
-                    copies_that_all_fail_leave_nothing_behind,
-                    a_reference_gained_once_is_tried_again,
-                    a_reference_gained_every_time_keeps_the_page_as_it_was,
-                    a_slot_changed_once_is_tried_again,
-                    a_slot_that_always_changes_keeps_the_page_as_it_was,
-                }
-                failures {
+                [failures] {
                     a_failure_at_any_step_loses_nothing,
                 }
             }

@@ -84,12 +84,8 @@ pub(super) fn what_was_stored_is_remembered_as_dirty<F: Fixture>(b: &Bench<F>) -
 }
 
 pub(super) fn a_page_that_is_refused_stays_dirty<F: Fixture>(b: &Bench<F>) -> Done {
-    b.needs(Capabilities::EXTRA_REF)?;
     let page = b.page()?;
-    let held = b.hold(page.pfn)?;
-    let ran = b.call(&[page.pfn]).run();
-    b.backend().put(held);
-    ran?.refused(promise::STAYS, page.pfn, "extra_reference")?;
+    b.refuses_held(&page)?;
     hold(promise::BEFORE, b.dirty(page.pfn, &page.sites)?, || {
         format!("{:?} was dirty, and is clean", page.pfn)
     })

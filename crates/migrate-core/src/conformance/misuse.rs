@@ -1,52 +1,29 @@
 //! Calls that cannot be: each gives a typed error, and nothing is touched or lost.
 
-use alloc::{collections::VecDeque, format};
+use alloc::format;
 
 use mm_types::{Mode, Outcome, Reason, Refusal, Rules};
 
 use super::bench::Bench;
+use super::call::Nowait;
 use super::contract as promise;
 use super::verdict::{Done, Halt, broken, hold, same};
-use crate::fixture::{Capabilities, Fixture, call};
-use crate::{
-    Args, ConfigError, Frames, NewPages, OnePage, Slot, migrate_page, migrate_pages_nowait, putback_lru_pages,
-};
+use crate::fixture::{Capabilities, Fixture};
+use crate::{ConfigError, Frames, OnePage, migrate_page};
 
 /// A call that must not begin: the lists are as they were, and so is the page.
 fn cannot_begin<F: Fixture>(b: &Bench<F>, slots: usize, mode: Mode, must: ConfigError) -> Done {
     let page = b.page()?;
     let before = b.looks(page.pfn, &page.sites)?;
-    let mut from = VecDeque::from([b.isolate(page.pfn)?]);
-    let mut news = call::new_pages(&b.fixture, 1)?;
-    let (mut moved, mut failed) = (VecDeque::new(), VecDeque::new());
-    let mut slots: alloc::vec::Vec<_> = (0..slots).map(|_| Slot::new()).collect();
-    let mut told = 0u32;
-    let done = migrate_pages_nowait(
-        b.backend(),
-        Args {
-            from: &mut from,
-            target: NewPages(&mut news),
-            moved: Some(&mut moved),
-            failed: &mut failed,
-            slots: &mut slots,
-            profile: b.profile,
-            mode,
-            reason: Reason::Compaction,
-            outcome: &mut |_, _| told = told.saturating_add(1),
-            observer: b.recording(),
-        },
-    );
-    let lists = (from.len(), moved.len(), failed.len(), news.len());
-    let pristine = news.iter().try_for_each(|page| b.pristine(page, promise::TYPED));
-    for list in [&mut from, &mut moved, &mut failed] {
-        putback_lru_pages(b.backend(), list, b.recording());
-    }
-    news.into_iter().for_each(|page| b.backend().put(page));
-    crate::migrate_prep(b.backend());
-    pristine?;
-    same(promise::TYPED, "the error", done.err(), Some(must))?;
-    same(promise::TYPED, "from, moved, failed, new pages", lists, (1, 0, 0, 1))?;
-    same(promise::TYPED, "outcomes told", told, 0)?;
+    let call = Nowait::run(b, page.pfn, slots, mode)?;
+    same(promise::TYPED, "the error", call.done.err(), Some(must))?;
+    same(
+        promise::TYPED,
+        "from, moved, failed, new pages",
+        call.lists,
+        (1, 0, 0, 1),
+    )?;
+    same(promise::TYPED, "outcomes told", call.told, 0)?;
     same(promise::TYPED, "the page", b.looks(page.pfn, &page.sites)?, before)?;
     b.moves(&page).map(drop)
 }

@@ -1,18 +1,18 @@
 //! What a run may wait for, and when: async never, light for page locks, sync for writeback and buffers too; in 2006 from pass to
 //! pass.
 
-use alloc::{collections::VecDeque, format, vec::Vec};
+use alloc::{format, vec::Vec};
 use core::cell::{Cell, RefCell};
 
 use mm_types::scenario::Mover;
-use mm_types::{Mode, Outcome, Pfn, Reason, Refusal};
+use mm_types::{Mode, Outcome, Pfn, Refusal};
 
 use super::bench::{Bench, Mapped};
-use super::call::Ran;
+use super::call::{Nowait, Ran};
 use super::contract as promise;
 use super::verdict::{Done, Halt, broken, hold, same};
-use crate::fixture::{Capabilities, Fixture, call};
-use crate::{Args, ConfigError, Edge, Frames, NewPages, Slot, Verdict, migrate_pages_nowait, putback_lru_pages};
+use crate::fixture::{Capabilities, Fixture};
+use crate::{Edge, Frames, Verdict};
 
 fn moves<F: Fixture>(b: &Bench<F>, mode: Mode) -> Done {
     let pages = b.pages(3)?;
@@ -35,29 +35,8 @@ pub(super) fn pages_move_in_mode_sync<F: Fixture>(b: &Bench<F>) -> Done {
 
 pub(super) fn pages_move_in_the_call_that_never_sleeps<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.page()?;
-    let mut from = VecDeque::from([b.isolate(page.pfn)?]);
-    let mut news = call::new_pages(&b.fixture, 1)?;
-    let (mut moved, mut failed) = (VecDeque::new(), VecDeque::new());
-    let tally = migrate_pages_nowait(
-        b.backend(),
-        Args {
-            from: &mut from,
-            target: NewPages(&mut news),
-            moved: Some(&mut moved),
-            failed: &mut failed,
-            slots: &mut [Slot::new()],
-            profile: b.profile,
-            mode: Mode::Async,
-            reason: Reason::Compaction,
-            outcome: &mut |_, _| {},
-            observer: b.recording(),
-        },
-    );
-    for list in [&mut from, &mut moved, &mut failed] {
-        putback_lru_pages(b.backend(), list, b.recording());
-    }
-    news.into_iter().for_each(|page| b.backend().put(page));
-    let tally = tally.map_err(|error: ConfigError| broken(promise::TYPED, format!("{error}")))?;
+    let call = Nowait::run(b, page.pfn, 1, Mode::Async)?;
+    let tally = call.done.map_err(|error| broken(promise::TYPED, format!("{error}")))?;
     same(promise::LISTS, "pages moved", tally.moved, 1)?;
     b.sees(&page)
 }

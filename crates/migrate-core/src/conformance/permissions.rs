@@ -64,10 +64,7 @@ pub(super) fn each_site_keeps_its_own_permission<F: Fixture>(b: &Bench<F>) -> Do
 pub(super) fn a_refused_page_keeps_its_permission<F: Fixture>(b: &Bench<F>) -> Done {
     b.needs(Capabilities::EXTRA_REF)?;
     let page = read_only(b)?;
-    let held = b.hold(page.pfn)?;
-    let ran = b.call(&[page.pfn]).run();
-    crate::Frames::put(b.backend(), held);
-    ran?.refused(promise::STAYS, page.pfn, "extra_reference")?;
+    b.refuses_held(&page)?;
     writable(b, promise::EDIT, page.site(), false)
 }
 

@@ -1,32 +1,34 @@
 //! Whoever else reads page tables, at rest and in the middle of a run: munmap, exit, mremap, mprotect, fork, truncate.
 
 use alloc::format;
+use core::cell::Cell;
 
 use mm_types::scenario::{Edge as At, Mover};
-use mm_types::{Outcome, Site, Vpn};
+use mm_types::{Outcome, Pte, Site, Vpn};
 
 use super::bench::{Bench, Mapped, VALUE};
 use super::call::Ran;
 use super::contract as promise;
 use super::verdict::{Done, Halt, hold, same};
 use crate::Frames;
-use crate::fixture::{Capabilities, Fixture};
+use crate::fixture::{Capabilities, Fixture, FixtureError};
 
-/// Runs over the page; `act` comes in the middle, or before where there is no `at`.
+/// Runs over the page; `act` comes in the middle, or, where there is no `at`, between isolation and run.
 fn run<F: Fixture>(b: &Bench<F>, page: &Mapped, at: Option<At>, act: impl FnOnce() -> Done) -> Result<Ran, Halt> {
     match at {
         Some(at) => b.while_moving(page.pfn, at, act),
         None => {
+            let isolated = b.isolate(page.pfn)?;
             act()?;
-            b.call(&[page.pfn]).run()
+            b.call(&[]).targets(1).run_isolated([isolated].into())
         }
     }
 }
 
-fn munmap<F: Fixture>(b: &Bench<F>, at: At) -> Done {
+fn munmap<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
     b.needs(Capabilities::UNMAP)?;
     let page = b.page()?;
-    let ran = run(b, &page, Some(at), || Ok(b.fixture.unmap(page.site())?))?;
+    let ran = run(b, &page, at, || Ok(b.fixture.unmap(page.site())?))?;
     let pte = b.entry(page.site());
     hold(promise::ZAP, pte.is_none(), || {
         format!("{:?} has {pte:?} after munmap", page.site())
@@ -45,41 +47,31 @@ fn munmap<F: Fixture>(b: &Bench<F>, at: At) -> Done {
     Ok(())
 }
 
-fn munmap_of_one_site<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
+/// One of three sites goes, and the others stay.
+fn one_goes<F: Fixture>(b: &Bench<F>, at: Option<At>, act: impl FnOnce(Site) -> Result<(), FixtureError>) -> Done {
     b.needs(Capabilities::UNMAP)?;
     let mut page = b.shared()?;
-    let Some(gone) = page.sites.last().copied() else {
-        return Ok(());
-    };
-    let ran = run(b, &page, at, || Ok(b.fixture.unmap(gone)?))?;
-    page.sites.retain(|site| *site != gone);
-    hold(promise::ZAP, b.entry(gone).is_none(), || {
-        format!("{gone:?} has {:?} after munmap", b.entry(gone))
-    })?;
+    let Some(gone) = page.sites.pop() else { return Ok(()) };
+    let ran = run(b, &page, at, || Ok(act(gone)?))?;
     b.is_at(&page, ran.moved_to(page.pfn)?)?;
-    same(
-        promise::LEDGER,
-        "references",
-        b.count(ran.moved_to(page.pfn)?)?,
-        page.entries(),
-    )
+    let found = b.count(ran.moved_to(page.pfn)?)?;
+    same(promise::LEDGER, "references", found, page.entries())
+}
+
+fn munmap_of_one_site<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
+    let gone = Cell::new(None);
+    one_goes(b, at, |site| {
+        gone.set(Some(site));
+        b.fixture.unmap(site)
+    })?;
+    let pte = gone.get().map(|site| b.entry(site));
+    hold(promise::ZAP, pte.is_some_and(Pte::is_none), || {
+        format!("{:?} has {pte:?} after munmap", gone.get())
+    })
 }
 
 fn exit<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
-    b.needs(Capabilities::UNMAP)?;
-    let mut page = b.shared()?;
-    let Some(gone) = page.sites.last().copied() else {
-        return Ok(());
-    };
-    let ran = run(b, &page, at, || Ok(b.fixture.exit(gone.space)?))?;
-    page.sites.retain(|site| *site != gone);
-    b.is_at(&page, ran.moved_to(page.pfn)?)?;
-    same(
-        promise::LEDGER,
-        "references",
-        b.count(ran.moved_to(page.pfn)?)?,
-        page.entries(),
-    )
+    one_goes(b, at, |site| b.fixture.exit(site.space))
 }
 
 fn mremap<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
@@ -139,14 +131,7 @@ fn truncate<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
         Some(cached) => Ok(b.fixture.truncate(cached)?),
         None => Ok(()),
     };
-    match at {
-        Some(at) => drop(b.while_moving(page.pfn, at, cut)?),
-        None => {
-            let isolated = b.isolate(page.pfn)?;
-            cut()?;
-            b.call(&[]).targets(1).run_isolated([isolated].into())?;
-        }
-    }
+    run(b, &page, at, cut)?;
     // Lets go of what had to wait for the page lock.
     b.finish_faults()?;
     let pte = b.entry(page.site());
@@ -161,6 +146,10 @@ macro_rules! every_reader {
         use super::super::bench::Bench;
         use super::super::verdict::Done;
         use crate::fixture::Fixture;
+
+        pub(in super::super) fn munmap_leaves_nothing<F: Fixture>(b: &Bench<F>) -> Done {
+            super::munmap(b, $at)
+        }
 
         pub(in super::super) fn munmap_of_one_of_several_sites_leaves_the_others<F: Fixture>(b: &Bench<F>) -> Done {
             super::munmap_of_one_site(b, $at)
@@ -188,36 +177,26 @@ macro_rules! every_reader {
     };
 }
 
-macro_rules! every_reader_in_flight {
-    ($at:expr) => {
-        every_reader!(Some($at));
-
-        pub(in super::super) fn munmap_leaves_nothing<F: Fixture>(b: &Bench<F>) -> Done {
-            super::munmap(b, $at)
-        }
-    };
-}
-
 pub(super) mod at_rest {
     every_reader!(None);
 }
 
 pub(super) mod before_the_flush {
-    every_reader_in_flight!(mm_types::scenario::Edge::Flush);
+    every_reader!(Some(mm_types::scenario::Edge::Flush));
 }
 
 pub(super) mod before_the_copy {
-    every_reader_in_flight!(mm_types::scenario::Edge::Copy);
+    every_reader!(Some(mm_types::scenario::Edge::Copy));
 }
 
 pub(super) mod before_the_freeze {
-    every_reader_in_flight!(mm_types::scenario::Edge::Freeze);
+    every_reader!(Some(mm_types::scenario::Edge::Freeze));
 }
 
 pub(super) mod before_the_restore {
-    every_reader_in_flight!(mm_types::scenario::Edge::Restore);
+    every_reader!(Some(mm_types::scenario::Edge::Restore));
 }
 
 pub(super) mod before_the_locks_open {
-    every_reader_in_flight!(mm_types::scenario::Edge::Unlock);
+    every_reader!(Some(mm_types::scenario::Edge::Unlock));
 }

@@ -8,8 +8,8 @@ use mm_types::scenario::Edge as At;
 use super::bench::{Bench, Mapped, VALUE};
 use super::contract as promise;
 use super::verdict::{Done, Halt, hold, same};
+use crate::Cache;
 use crate::fixture::{Capabilities, Fixture};
-use crate::{Cache, Frames};
 
 fn cached<F: Fixture>(b: &Bench<F>) -> Result<Mapped, Halt> {
     b.needs(Capabilities::SWAP_CACHE)?;
@@ -98,9 +98,6 @@ pub(super) fn a_store_after_the_move_goes_to_the_page<F: Fixture>(b: &Bench<F>) 
 pub(super) fn a_refused_page_in_the_swap_cache_is_still_there<F: Fixture>(b: &Bench<F>) -> Done {
     b.needs(Capabilities::EXTRA_REF)?;
     let page = cached(b)?;
-    let held = b.hold(page.pfn)?;
-    let ran = b.call(&[page.pfn]).run();
-    b.backend().put(held);
-    ran?.refused(promise::STAYS, page.pfn, "extra_reference")?;
+    b.refuses_held(&page)?;
     b.sees(&page)
 }
