@@ -199,6 +199,7 @@ impl Fixture for HostFixture {
         if let Some(site) = self.kernel.platform().stale(|site| self.kernel.word(site)) {
             return Err(format!("I33: a stale translation at {site:?}"));
         }
+        let free = self.kernel.platform().free_frames();
         for at in 0..FRAMES as u64 {
             let pfn = Pfn::new(BASE.raw() + at);
             let page = self.kernel.page_map().page(pfn).ok_or("a frame without a page")?;
@@ -212,7 +213,7 @@ impl Fixture for HostFixture {
             if page.count() != page.mapcount() + page.pins() {
                 return Err(format!("I5: {pfn:?} has {} references", page.count()));
             }
-            let free = self.kernel.platform().free_frames().contains(&pfn);
+            let free = free.contains(&pfn);
             if free != (page.count() == 0) {
                 return Err(format!("I20: {pfn:?} is free: {free}, references: {}", page.count()));
             }
