@@ -25,31 +25,59 @@ pub(crate) struct HostFixture {
     kernel: &'static Host<'static>,
     recording: Arc<Recording>,
     threads: Mutex<Vec<(ActorId, Thread)>>,
+    /// What the kernel stands on. Given back, the kernel first, when the fixture goes.
+    memory: Vec<Lent>,
 }
 
-fn leak<T>(n: usize, make: impl FnMut() -> T) -> &'static mut [T] {
-    let mut make = make;
-    Box::leak((0..n).map(|_| make()).collect())
+/// Memory that is lent for as long as the fixture lives, and how it is given back.
+type Lent = Box<dyn FnOnce()>;
+
+/// Lends a box for ever; `memory` learns how to take it back.
+fn lend<T: ?Sized + 'static>(boxed: Box<T>, memory: &mut Vec<Lent>) -> &'static mut T {
+    let at = Box::into_raw(boxed);
+    memory.push(Box::new(move || {
+        // SAFETY: `at` came of `Box::into_raw` and is taken back once, by the fixture's drop, when nobody uses what was lent.
+        drop(unsafe { Box::from_raw(at) });
+    }));
+    // SAFETY: a box's memory, aligned and initialised; there is no other reference to it until it is taken back.
+    unsafe { &mut *at }
 }
 
-fn boot(profile: &'static Profile) -> &'static Host<'static> {
+fn lend_many<T: 'static>(n: usize, make: impl FnMut() -> T, memory: &mut Vec<Lent>) -> &'static mut [T] {
+    lend(core::iter::repeat_with(make).take(n).collect::<Box<[T]>>(), memory)
+}
+
+fn boot(profile: &'static Profile, memory: &mut Vec<Lent>) -> &'static Host<'static> {
     let storage = Storage {
-        pages: PageMap::new(BASE, leak(FRAMES, Page::new)),
-        spaces: leak(8, Space::new),
-        vmas: leak(128, VmaSlot::default),
-        anon_vmas: leak(128, AnonVma::default),
-        links: leak(128, AnonVmaLink::default),
+        pages: PageMap::new(BASE, lend_many(FRAMES, Page::new, memory)),
+        spaces: lend_many(8, Space::new, memory),
+        vmas: lend_many(128, VmaSlot::default, memory),
+        anon_vmas: lend_many(128, AnonVma::default, memory),
+        links: lend_many(128, AnonVmaLink::default, memory),
     };
     let machine = Machine::new(FRAMES, CPUS, Paging::Four);
-    Box::leak(Box::new(Kernel::new(machine, Paging::Four, profile, storage)))
+    lend(Box::new(Kernel::new(machine, Paging::Four, profile, storage)), memory)
+}
+
+impl Drop for HostFixture {
+    fn drop(&mut self) {
+        // A thread that sleeps for ever, in a test that has failed, still has the kernel.
+        if self.threads.get_mut().is_ok_and(|threads| threads.is_empty()) {
+            self.memory.drain(..).rev().for_each(|lent| lent());
+        } else {
+            core::mem::forget(core::mem::take(&mut self.memory));
+        }
+    }
 }
 
 impl HostFixture {
     pub(crate) fn new() -> Self {
+        let mut memory = Vec::new();
         Self {
-            kernel: boot(&MODERN),
+            kernel: boot(&MODERN, &mut memory),
             recording: Arc::new(Recording::with_capacity(0)),
             threads: Mutex::default(),
+            memory,
         }
     }
 
@@ -146,7 +174,8 @@ impl Fixture for HostFixture {
     }
 
     fn begin(&mut self, profile: &'static Profile, recording: Arc<Recording>) {
-        self.kernel = boot(profile);
+        // What was lent for the kernel before is given back with the rest.
+        self.kernel = boot(profile, &mut self.memory);
         self.recording = recording;
     }
 
