@@ -56,6 +56,8 @@ mod fault;
 pub mod fixture;
 mod guard;
 mod hooked;
+#[cfg(feature = "alloc")]
+pub mod invariants;
 mod list;
 #[cfg(feature = "model")]
 pub mod model;

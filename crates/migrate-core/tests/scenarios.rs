@@ -7,6 +7,7 @@ use std::path::Path;
 
 use migrate_core::conformance::{Recorded, readable, scenarios};
 use migrate_core::fixture::{Replay, Report, run_scenario};
+use migrate_core::invariants::check_waiters;
 use migrate_core::model::ModelFixture;
 use mm_types::Rules;
 use mm_types::trace::check_text;
@@ -37,6 +38,9 @@ fn each_scenario_leaves_the_trace_it_always_left() {
         for scenario in scenarios() {
             let report = run(scenario);
             check_text(&report.trace()).unwrap_or_else(|error| panic!("{}: {error}", name(scenario)));
+            // No scenario has a thread that waits and somebody who holds the page besides.
+            check_waiters(report.rules, report.events.iter().copied(), |_| 0)
+                .unwrap_or_else(|violation| panic!("{}: {violation}", name(scenario)));
             insta::assert_snapshot!(name(scenario), readable(scenario.text, &report).unwrap());
         }
     });

@@ -20,8 +20,12 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(any(test, feature = "std"))]
+#[cfg(any(test, feature = "std", loom, shuttle))]
 extern crate std;
+
+/// Tests that go through every short sequence take every so-manieth in Miri, where each step costs a thousand times as much.
+#[cfg(test)]
+const EVERY: usize = if cfg!(miri) { 9973 } else { 1 };
 
 mod addr;
 mod address_space;
@@ -29,6 +33,7 @@ mod anon_vma;
 mod counters;
 mod flags;
 mod format;
+mod invariant;
 mod ledger;
 mod list;
 mod lru;
@@ -43,7 +48,7 @@ mod pte_text;
 pub mod scenario;
 mod swap_cache;
 mod swap_entry;
-mod sync;
+pub mod sync;
 pub mod trace;
 pub mod transfer;
 mod vma;
@@ -57,6 +62,7 @@ pub use anon_vma::{AnonVma, AnonVmaError, AnonVmaLink, AnonVmas};
 pub use counters::{Counter, Counters};
 pub use flags::{AtomicPageFlags, PageFlags};
 pub use format::{EncodeError, EntryFormat, Lost, NonPresent};
+pub use invariant::{EXEMPTIONS, Exemption, Invariant, Scope};
 pub use ledger::{Ledger, expected_count, ledger};
 pub use list::{ListError, ListId, PageList};
 pub use lru::{Lru, LruList};

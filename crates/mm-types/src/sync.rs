@@ -1,13 +1,14 @@
 //! The atomics of this crate, from one place: `core`'s, or those of a checker that explores interleavings.
 //!
+//! Public, so that whoever implements [`Sleep`](crate::Sleep), or keeps a kernel's state beside a page map, has the same ones.
 //! None is wider than 32 bits or `usize`, so that the crate builds for 32-bit targets.
 
 #[cfg(not(any(loom, shuttle)))]
-pub(crate) use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+pub use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 #[cfg(loom)]
-pub(crate) use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+pub use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 #[cfg(all(shuttle, not(loom)))]
-pub(crate) use shuttle::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+pub use shuttle::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 /// Tells the processor, or the checker, that this thread spins for another.
 #[inline]

@@ -8,6 +8,7 @@ use super::bench::Bench;
 use super::contract as promise;
 use super::verdict::{Done, Halt, broken, hold, same};
 use crate::fixture::{Fixture, PageOf, call};
+use crate::invariants::{Violation, check_outcomes, check_targets};
 use crate::{
     Args, ConfigError, Edge, Frames, Isolated, NewPages, Slot, Tally, Verdict, migrate_pages_nowait, putback_lru_pages,
 };
@@ -252,12 +253,6 @@ impl Ran {
                 .map(|list| list.iter().filter(|at| *at == pfn).count())
                 .sum::<usize>();
             same(promise::LISTS, &format!("lists that {pfn:?} is on"), on, 1)?;
-            let told = self
-                .outcomes
-                .iter()
-                .filter(|(at, outcome)| at == pfn && outcome.is_final())
-                .count();
-            same(promise::LISTS, &format!("outcomes of {pfn:?}"), told, 1)?;
             let list = match self.outcome(*pfn) {
                 Some(Outcome::Moved { .. } | Outcome::Freed) => &self.moved,
                 Some(Outcome::Refused(refusal)) if refusal.is_transient() => &self.from,
@@ -267,40 +262,16 @@ impl Ran {
                 format!("{pfn:?} ({}) is on the wrong list", words(self.outcome(*pfn)))
             })?;
         }
-        let tally = self.tally;
-        let listed = (self.moved.len(), self.failed.len(), self.from.len());
-        let counted = [
-            tally.moved.saturating_add(tally.freed),
-            tally.failed,
-            tally.retry.saturating_add(tally.not_reached),
-        ];
-        let counted = counted.map(|n| usize::try_from(n).unwrap_or(usize::MAX));
-        hold(
-            promise::LISTS,
-            counted[0] == listed.0 && counted[1] == listed.1 && counted[2] == listed.2,
-            || format!("the tally says {counted:?}, and on the lists are {listed:?}"),
-        )?;
+        let told = |violation: Violation| broken(promise::LISTS, format!("{violation}"));
+        check_outcomes(given, &self.outcomes, &self.tally).map_err(told)?;
+        let used = |violation: Violation| broken(promise::PASSES, format!("{violation}"));
+        check_targets(self.lent.len(), self.unused.len(), &self.outcomes).map_err(used)?;
         let most = match rules {
             Rules::Linux2617 => 11,
             Rules::Modern => 10,
         };
-        hold(promise::PASSES, tally.passes <= most, || {
-            format!("{} passes", tally.passes)
-        })?;
-        // A page whose copy failed after the switch has used its new page up, and is on `failed`.
-        let too_late = |outcome: &&(Pfn, Outcome)| matches!(outcome.1, Outcome::Refused(Refusal::CopiedTooLate));
-        let late = self.outcomes.iter().filter(too_late).count();
-        let moved = self
-            .outcomes
-            .iter()
-            .filter(|(_, outcome)| matches!(outcome, Outcome::Moved { .. }))
-            .count();
-        same(
-            promise::PASSES,
-            "new pages left",
-            self.unused.len(),
-            self.lent.len().saturating_sub(moved.saturating_add(late)),
-        )
+        let passes = self.tally.passes;
+        hold(promise::PASSES, passes <= most, || format!("{passes} passes"))
     }
 }
 

@@ -182,12 +182,4 @@ impl World {
         let mut locked = reference.pages.iter().filter(|(_, page)| page.locked);
         locked.any(|(site, _)| self.model.pte(*site).maps(pfn))
     }
-
-    pub(crate) fn is_nonlinear(&self, site: Site) -> bool {
-        self.reference
-            .borrow()
-            .pages
-            .get(&site)
-            .is_some_and(|page| page.nonlinear)
-    }
 }
