@@ -20,7 +20,7 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(any(test, feature = "std", loom, shuttle))]
+#[cfg(any(test, feature = "std", loom, shuttle, museum))]
 extern crate std;
 
 /// Tests that go through every short sequence take every so-manieth in Miri, where each step costs a thousand times as much.
@@ -39,6 +39,7 @@ mod list;
 mod lru;
 mod migration_entry;
 mod mode;
+pub mod museum;
 mod outcome;
 mod page;
 mod page_map;

@@ -7,6 +7,7 @@ use crate::Error;
 mod entry;
 mod invariants;
 mod ledger;
+mod museum;
 mod numbers;
 mod outcomes;
 mod profiles;
@@ -60,6 +61,8 @@ const ALL: &[(&str, Make)] = &[
     ("scenario-fault", || Ok(recorded::scenario_fault())),
     ("run-fault-modern", || recorded::fault(&migrate_core::MODERN)),
     ("run-fault-2006", || recorded::fault(&migrate_core::LINUX_2_6_17)),
+    ("museum", || Ok(museum::bugs())),
+    ("museum-absent", || Ok(museum::absent())),
     ("header", || Ok(numbers::header())),
     ("max-batch", || Ok(numbers::max_batch())),
     ("gaps-2006", || Ok(numbers::gaps_2006())),

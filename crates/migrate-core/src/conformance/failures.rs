@@ -124,7 +124,10 @@ pub(super) fn fails<F: Fixture>(b: &Bench<F>, pages: &[Mapped], failure: Fails) 
     again.iter().try_for_each(|page| b.is_at(page, ran.moved_to(page.pfn)?))
 }
 
-const LOCK: Fails = Fails::new(|edge| matches!(edge, Edge::TryLock(_)), "lock_busy");
+const LOCK: Fails = Fails::new(
+    |edge| matches!(edge, Edge::TryLock(_) | Edge::TryLockNew(_)),
+    "lock_busy",
+);
 const TARGET: Fails = Fails::new(|edge| matches!(edge, Edge::Take(_)), "no_target");
 const RESERVED: Fails = Fails::new(|edge| matches!(edge, Edge::Reserve(_)), "mapping_limit");
 /// The core asks before it takes the entries, too; a page that is mapped then is nothing special.

@@ -211,6 +211,14 @@ pub trait Inspect {
         None
     }
 
+    /// Counts again what only the backend counts (Linux: a node's statistics), while no migration is in progress.
+    ///
+    /// # Errors
+    /// What is not as counted.
+    fn recount(&self) -> Result<(), Violation> {
+        Ok(())
+    }
+
     /// Returns what an operation noticed by itself.
     fn noticed(&self) -> Option<Violation> {
         None

@@ -228,6 +228,7 @@ pub fn check_at_rest<B: Inspect + ?Sized>(backend: &B, held: &Held<'_>) -> Resul
         let what = format_args!("{site:?} was edited and never flushed");
         return Err(Violation::new(I::NoStaleTranslation, what));
     }
+    backend.recount()?;
     count.at_rest(backend, held)
 }
 

@@ -1,5 +1,8 @@
 //! What a CPU does: it looks in its TLB, then in the page table, and then asks the kernel.
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
 use mm_types::trace::{Event, Observer};
 use mm_types::{
     ActorId, AnonVmaId, Backing, EntryStyle, Mapping, PageFlags, Pfn, Pte, PteFlags, Site, SwapEntry, SwapPteFlags,
@@ -10,6 +13,7 @@ use super::Model;
 use super::cache::Found;
 use super::rmap::{Translation, entry_vma};
 use super::swap::SwappedIn;
+use crate::fixture::Recording;
 use crate::page_map::wait_while;
 use crate::{Frames, LockedPage, PageRef, Rmap, Wait, migration_entry_wait};
 
@@ -81,6 +85,47 @@ impl Model {
                 done => return done,
             }
         }
+    }
+
+    /// Lets a thread of its own access `site`; where it has to sleep it goes on when the page's lock opens, from within the
+    /// unlock. False where it sleeps. What it came to is in [`Model::take_finished`].
+    pub fn access_in_thread(&self, actor: ActorId, site: Site, op: Op, recording: &Arc<Recording>) -> bool {
+        let access = self.access(actor, site, op, &**recording);
+        let (pfn, in_flight) = match access {
+            Access::MustWait(_) => (self.pte(site).pfn(), true),
+            Access::Busy(pfn) => (Some(pfn), false),
+            _ => (None, false),
+        };
+        // What `migration_entry_wait` does, cut in two at the sleep: one thread runs the model, so the second half is a closure.
+        let Some(pfn) = pfn.filter(|pfn| self.page(*pfn).flags().announce_wait(PageFlags::LOCKED).is_some()) else {
+            self.finished.lock().push((actor, site, access));
+            return true;
+        };
+        let held = if in_flight && self.config.profile.waiter_holds_a_reference() {
+            self.get(pfn)
+        } else {
+            None
+        };
+        if in_flight {
+            (&**recording).note(|| Event::Wait { actor, site, pfn });
+        }
+        let recording = Arc::clone(recording);
+        self.on_wake(pfn, move |model: &Self| {
+            if let Some(page) = held {
+                model.put(page);
+            }
+            if in_flight {
+                (&*recording).note(|| Event::Wake { actor, site });
+            }
+            model.access_in_thread(actor, site, op, &recording);
+        });
+        false
+    }
+
+    /// Returns what threads came to since this was last asked, in the order in which they did.
+    #[must_use]
+    pub fn take_finished(&self) -> Vec<(ActorId, Site, Access)> {
+        core::mem::take(&mut *self.finished.lock())
     }
 
     /// Runs one load or store, as the hardware does: through the TLB or the page table, up to memory; `None` is a page fault.

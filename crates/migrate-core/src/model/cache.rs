@@ -3,7 +3,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use mm_types::{Invariant, Mapping, MappingId, PageFlags, Pfn, Refusal, SlotTags, SwapEntry};
+use mm_types::museum::{self, Bug};
+use mm_types::{Invariant, Mapping, MappingId, NodeId, PageFlags, Pfn, Refusal, SlotTags, SwapEntry};
 
 use super::Model;
 use super::swap::Swap;
@@ -67,6 +68,13 @@ struct Buffers {
     dirty: u8,
 }
 
+/// What a kernel counts of a node's page-cache pages (Linux: `NR_FILE_PAGES`, `NR_FILE_DIRTY`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct NodeCounts {
+    pub(super) pages: i64,
+    pub(super) dirty: i64,
+}
+
 /// All four.
 const ALL_BUFFERS: u8 = 0xf;
 
@@ -75,6 +83,7 @@ const ALL_BUFFERS: u8 = 0xf;
 pub(super) struct Caches {
     pub(super) files: Vec<File>,
     buffers: BTreeMap<Pfn, Buffers>,
+    pub(super) counts: BTreeMap<NodeId, NodeCounts>,
     pub(super) swap: Swap,
 }
 
@@ -86,6 +95,17 @@ impl Caches {
     /// Which buffers of the page are dirty, one bit each.
     pub(super) fn dirty_parts(&self, pfn: Pfn) -> u32 {
         self.buffers.get(&pfn).map_or(0, |buffers| buffers.dirty.into())
+    }
+
+    fn counts_of(&mut self, model: &Model, pfn: Pfn) -> &mut NodeCounts {
+        self.counts.entry(model.node_of(pfn)).or_default()
+    }
+
+    /// A page became dirty, or clean; only a file's are counted.
+    fn count_dirty(&mut self, model: &Model, pfn: Pfn, change: i64) {
+        if let Mapping::File(_) = model.page(pfn).mapping() {
+            self.counts_of(model, pfn).dirty += change;
+        }
     }
 
     /// The slot that holds the page, where one does.
@@ -164,19 +184,16 @@ impl Model {
             let mut caches = self.caches.lock();
             let lost = found(&mut caches);
             if lost.is_none() {
-                self.set_word(pfn, caches.file(file).store.get(&index).copied().unwrap_or(0));
+                self.set_word(pfn, caches.file(file).stored(index).unwrap_or(0));
                 self.page(pfn).set_mapping(Mapping::File(file));
                 self.page(pfn).set_index(index);
                 self.page(pfn).flags().edit(PageFlags::UPTODATE, PageFlags::empty());
                 if caches.file(file).mover == Mover::Buffers {
-                    // The buffers' reference is theirs until they are released; the word stands for a pointer to them.
-                    caches.buffers.insert(pfn, Buffers::default());
-                    self.page(pfn).get();
-                    self.page(pfn).set_private(1);
-                    self.page(pfn).flags().edit(PageFlags::PRIVATE, PageFlags::empty());
+                    self.give_buffers(&mut caches, pfn);
                 }
                 self.page(pfn).get();
                 caches.file(file).slots.insert(index, (pfn, SlotTags::empty()));
+                caches.counts_of(self, pfn).pages += 1;
             }
             lost
         };
@@ -196,6 +213,19 @@ impl Model {
         index < file.size && file.slots.get(&index).is_some_and(|(at, _)| *at == pfn)
     }
 
+    /// Gives a page of a file buffers, as reading a block of it does (2.6.17 `create_empty_buffers`); it has none yet.
+    pub fn attach_buffers(&self, pfn: Pfn) {
+        self.give_buffers(&mut self.caches.lock(), pfn);
+    }
+
+    fn give_buffers(&self, caches: &mut Caches, pfn: Pfn) {
+        caches.buffers.insert(pfn, Buffers::default());
+        // The buffers' reference is theirs until they are released; the word stands for a pointer to them.
+        self.page(pfn).get();
+        self.page(pfn).set_private(1);
+        self.page(pfn).flags().edit(PageFlags::PRIVATE, PageFlags::empty());
+    }
+
     /// Stages a new page for the LRU.
     pub(super) fn add_to_lru(&self, pfn: Pfn) {
         let added = self.with_lru(|lru| lru.add_new(self.page_map(), pfn, |pfn| self.free(pfn)));
@@ -206,10 +236,12 @@ impl Model {
     /// knows it by frame.
     pub fn dirty_page(&self, pfn: Pfn) {
         let mut caches = self.caches.lock();
-        if let Some(buffers) = caches.buffers.get_mut(&pfn).filter(|buffers| !buffers.held) {
+        // Buffers that move with their page know which of them are dirty.
+        let idle = |buffers: &&mut Buffers| !buffers.held || museum::has(Bug::B18);
+        if let Some(buffers) = caches.buffers.get_mut(&pfn).filter(idle) {
             buffers.dirty = ALL_BUFFERS;
         }
-        self.dirty_page_alone(&mut caches, pfn);
+        self.mark_dirty(&mut caches, pfn);
     }
 
     /// Marks one of the page's four buffers dirty, and the page (Linux: `mark_buffer_dirty`).
@@ -218,14 +250,17 @@ impl Model {
         if let Some(buffers) = caches.buffers.get_mut(&pfn) {
             buffers.dirty |= 1u8.checked_shl(buffer).unwrap_or(0) & ALL_BUFFERS;
         }
-        self.dirty_page_alone(&mut caches, pfn);
+        self.mark_dirty(&mut caches, pfn);
     }
 
     /// The flag and the tag change together, or a page that one dirties and another cleans ends with one of them.
-    fn dirty_page_alone(&self, caches: &mut Caches, pfn: Pfn) {
-        self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::empty());
+    fn mark_dirty(&self, caches: &mut Caches, pfn: Pfn) {
+        let before = self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::empty());
         if let Some((_, tags)) = caches.slot(self, pfn) {
             tags.insert(SlotTags::DIRTY);
+        }
+        if !before.contains(PageFlags::DIRTY) {
+            caches.count_dirty(self, pfn, 1);
         }
     }
 
@@ -234,13 +269,20 @@ impl Model {
         if let Some((_, tags)) = caches.slot(self, pfn) {
             tags.remove(SlotTags::DIRTY);
         }
-        self.page(pfn).flags().test_and_clear(PageFlags::DIRTY)
+        let was_dirty = self.page(pfn).flags().test_and_clear(PageFlags::DIRTY);
+        if was_dirty {
+            caches.count_dirty(self, pfn, -1);
+        }
+        was_dirty
     }
 
     /// Stores the page's word where it came from.
     fn store_page(&self, pfn: Pfn) {
         let word = self.word(pfn);
         let mut caches = self.caches.lock();
+        if let Some(buffers) = caches.buffers.get_mut(&pfn) {
+            buffers.dirty = 0;
+        }
         if self.page(pfn).flags().load().contains(PageFlags::SWAPCACHE) {
             caches.swap.store(self.slot_of(pfn), word);
         } else if let Mapping::File(file) = self.page(pfn).mapping() {
@@ -265,9 +307,6 @@ impl Model {
     /// Begins writing a page back; its contents are those of this moment. Entries keep their dirty bits.
     pub fn begin_writeback(&self, pfn: Pfn) {
         self.clean_page(pfn);
-        if let Some(buffers) = self.caches.lock().buffers.get_mut(&pfn) {
-            buffers.dirty = 0;
-        }
         self.page(pfn).flags().edit(PageFlags::WRITEBACK, PageFlags::empty());
         self.store_page(pfn);
         if let Some((_, tags)) = self.caches.lock().slot(self, pfn) {
@@ -319,7 +358,14 @@ impl Model {
         let Mapping::File(file) = self.page(pfn).mapping() else {
             return;
         };
-        let removed = self.caches.lock().file(file).slots.remove(&self.page(pfn).index());
+        let removed = {
+            let mut caches = self.caches.lock();
+            let removed = caches.file(file).slots.remove(&self.page(pfn).index());
+            if let Some((pfn, _)) = removed {
+                caches.counts_of(self, pfn).pages -= 1;
+            }
+            removed
+        };
         self.page(pfn).set_mapping(Mapping::None);
         if let Some((pfn, _)) = removed {
             self.put(PageRef::counted(pfn));
@@ -385,6 +431,10 @@ impl Cache for Model {
             caches.swap.switch(self.slot_of(old), old, new)?;
         } else if let Mapping::File(_) = self.page(old).mapping() {
             caches.slot(self, old).ok_or(SlotChanged)?.0 = new;
+            if !museum::has(Bug::B59) {
+                caches.counts_of(self, old).pages -= 1;
+                caches.counts_of(self, new).pages += 1;
+            }
         } else {
             return Ok(0);
         }
@@ -482,6 +532,10 @@ impl Cache for Model {
             }
             WritePage::FailsUnlocked => {
                 self.dirty_page(pfn);
+                if museum::has(Bug::B51) {
+                    self.unlock_page(pfn);
+                    return Written::Locked(page, Err(WriteError));
+                }
                 Written::Unlocked(self.unlock(page), Err(WriteError))
             }
             WritePage::Activates => {

@@ -2,11 +2,13 @@
 //!
 //! Each visit copies what it shows first, so that no lock is held while a check looks at something else.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use mm_types::{MappingId, PageFlags, Pfn, Pte, Site, SpaceId, Vma};
+use mm_types::{Invariant, MappingId, PageFlags, Pfn, Pte, Site, SpaceId, Vma};
 
+use super::cache::NodeCounts;
 use super::rmap::belongs;
 use super::{Model, POISON};
 use crate::UsesPageMap;
@@ -155,6 +157,24 @@ impl Inspect for Model {
 
     fn free_word(&self) -> Option<u64> {
         Some(POISON)
+    }
+
+    fn recount(&self) -> Result<(), Violation> {
+        let caches = self.caches.lock();
+        let mut counted: BTreeMap<_, NodeCounts> = BTreeMap::new();
+        for (pfn, _) in caches.files.iter().flat_map(|file| file.slots.values()) {
+            let counts = counted.entry(self.node_of(*pfn)).or_default();
+            counts.pages += 1;
+            counts.dirty += i64::from(self.page(*pfn).flags().load().contains(PageFlags::DIRTY));
+        }
+        counted.retain(|_, counts| *counts != NodeCounts::default());
+        let mut kept = caches.counts.clone();
+        kept.retain(|_, counts| *counts != NodeCounts::default());
+        if kept == counted {
+            return Ok(());
+        }
+        let what = format_args!("pages of the page cache by node: {kept:?}, but counted {counted:?}");
+        Err(Violation::new(Invariant::DirtyCounted, what))
     }
 
     fn noticed(&self) -> Option<Violation> {

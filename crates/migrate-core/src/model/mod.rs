@@ -250,6 +250,12 @@ impl Model {
         (tally, outcomes)
     }
 
+    /// Returns how many threads sleep on a page ([`Model::on_wake`]).
+    #[must_use]
+    pub fn asleep(&self) -> usize {
+        self.sleepers.lock().len()
+    }
+
     fn violation(&self, violation: Violation) {
         self.violations.lock().push(violation);
     }

@@ -6,8 +6,9 @@
 
 use alloc::vec::Vec;
 
+use mm_types::museum::{self, Bug};
 use mm_types::trace::Observer;
-use mm_types::{Backing, Mapping, MappingId, PageFlags, Pfn, Pte, Site, SpaceId, Vma, VmaFlags, Vpn};
+use mm_types::{Backing, Mapping, MappingId, PageFlags, Pfn, Pte, PteFlags, Site, SpaceId, Vma, VmaFlags, Vpn};
 
 use super::Model;
 use super::rmap::entry_vma;
@@ -34,7 +35,8 @@ impl Model {
                 flags: vma.flags.difference(VmaFlags::LOCKED),
                 ..*vma
             };
-            vmas.list.extend(copied.iter().map(of_child));
+            let linked = if museum::has(Bug::B1) { 0 } else { vmas.list.len() };
+            vmas.list.splice(linked..linked, copied.iter().map(of_child));
             copied
         };
         let readers = Readers::begin(self, parent, observer);
@@ -125,6 +127,16 @@ impl Model {
             ..*vma
         });
         self.vmas.lock().list.extend(there);
+        let end = Vpn::new(from.page.raw() + pages);
+        let forget_old = || {
+            self.vmas
+                .lock()
+                .list
+                .retain(|vma| !vma.overlaps(from.space, from.page, end));
+        };
+        if museum::has(Bug::B2) {
+            forget_old();
+        }
         let readers = Readers::begin(self, from.space, observer);
         let mut gather = self.gather();
         for vma in &cut {
@@ -135,11 +147,7 @@ impl Model {
                 });
             }
         }
-        let end = Vpn::new(from.page.raw() + pages);
-        self.vmas
-            .lock()
-            .list
-            .retain(|vma| !vma.overlaps(from.space, from.page, end));
+        forget_old();
         self.flush(gather);
         readers.finish();
         true
@@ -151,11 +159,28 @@ impl Model {
         self.cut(site, pages, |vma| vma.flags.set(VmaFlags::LOCKED, locked));
     }
 
+    /// Marks the present entry at `site` as written since soft-dirty marks were last cleared (Linux: `pte_mksoft_dirty`).
+    pub fn mark_soft_dirty(&self, site: Site) {
+        let Some(vma) = self.vma_at(site) else { return };
+        let mut gather = self.gather();
+        self.with_entry(site, entry_vma(&vma), &mut gather, |entry| {
+            entry.update(&|pte| match pte {
+                Pte::Present { pfn, flags } => Some(Pte::present(pfn, flags | PteFlags::SOFT_DIRTY)),
+                _ => None,
+            })
+        });
+        self.flush(gather);
+    }
+
     /// Makes the page at `site` of a shared file mapping stand for page `index` of the file (2.6.17 `remap_file_pages`): the
     /// area is nonlinear from now on, and the page comes by a fault.
     pub fn remap_file<O: Observer>(&self, site: Site, index: u64, observer: O) {
         let _mmap = self.space(site.space).mmap.write();
-        let cut = self.cut(site, 1, |vma| vma.flags.insert(VmaFlags::NONLINEAR));
+        let (from, pages) = match self.vma_at(site) {
+            Some(vma) if museum::has(Bug::B5) => (Site::new(vma.space, vma.start), vma.end.raw() - vma.start.raw()),
+            _ => (site, 1),
+        };
+        let cut = self.cut(from, pages, |vma| vma.flags.insert(VmaFlags::NONLINEAR));
         let readers = Readers::begin(self, site.space, observer);
         let mut gather = self.gather();
         for vma in &cut {
@@ -248,7 +273,8 @@ impl Model {
                         Pte::Present { pfn, .. } if nonlinear => Some(self.page(pfn).index()),
                         _ => vma.index(site.page),
                     };
-                    if index.is_some_and(&gone) {
+                    let skipped = pte.is_migration() && museum::has(Bug::B39);
+                    if index.is_some_and(&gone) && !skipped {
                         self.zap(&readers, vma, site, &mut gather);
                     }
                 }

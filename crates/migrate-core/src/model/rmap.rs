@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use mm_types::museum::{self, Bug};
 use mm_types::{ActorId, Backing, Mapping, PageFlags, Pfn, Pte, Site, Sleep, SpaceId, Vma, VmaFlags};
 
 use super::Model;
@@ -108,7 +109,15 @@ impl Rmap for Model {
         let (mapping, index) = (self.page(page.pfn()).mapping(), self.page(page.pfn()).index());
         // Held for the whole walk, so that no VMA comes or goes between two of its entries.
         let vmas = self.vmas.lock();
-        for vma in vmas.list.iter().filter(|vma| belongs(vma, mapping)) {
+        let early;
+        let list = if museum::has(Bug::B75) {
+            early = vmas.list.clone();
+            drop(vmas);
+            &early
+        } else {
+            &vmas.list
+        };
+        for vma in list.iter().filter(|vma| belongs(vma, mapping)) {
             let Some(site) = vma.site(index) else { continue };
             if self.with_entry(site, entry_vma(vma), gather, &mut *visit).is_break() {
                 return;
@@ -159,10 +168,26 @@ impl Rmap for Model {
     }
 }
 
+impl Model {
+    /// Sleeps on a page without having said so under the lock of the entry that names it (B32).
+    fn wait_without_the_entry_lock(&self, named: Option<Pfn>) {
+        let Some(pfn) = named else { return };
+        self.page(pfn).flags().edit(PageFlags::WAITERS, PageFlags::empty());
+        if let Some(seen) = self.page(pfn).flags().announce_wait(PageFlags::LOCKED) {
+            Sleep::wait(self, self.page(pfn).flags().word(), seen);
+        }
+    }
+}
+
 impl Faults for Model {
     fn wait_on(&self, site: Site, look: &mut dyn FnMut(Pte) -> Option<Pfn>) {
         let sleep = {
             let table = self.table(site);
+            if museum::has(Bug::B32) {
+                let named = look(table.get(site.page));
+                drop(table);
+                return self.wait_without_the_entry_lock(named);
+            }
             // Announced before the entry lock opens: the migrator restores the entry first and unlocks the page after.
             look(table.get(site.page))
                 .and_then(|pfn| Some((pfn, self.page(pfn).flags().announce_wait(PageFlags::LOCKED)?)))

@@ -1,9 +1,9 @@
-//! Swap slots and the swap cache: one swap file, of type 0, without end.
+//! Swap slots and the swap cache: swap files without end, the first of type 0.
 
 use alloc::collections::BTreeMap;
 use core::ops::ControlFlow;
 
-use mm_types::{AnonVmaId, PageFlags, Pfn, SwapEntry, SwapType};
+use mm_types::{AnonVmaId, PageFlags, Pfn, Rules, SWAP_TYPE_BITS, SwapEntry, SwapLayout, SwapType, SwapTypeError};
 
 use super::Model;
 use super::cache::Caches;
@@ -21,6 +21,8 @@ pub(super) struct SwapSlot {
 pub(super) struct Swap {
     pub(super) slots: BTreeMap<SwapEntry, SwapSlot>,
     next: u64,
+    /// The swap file that was activated last: new slots are its.
+    ty: SwapType,
 }
 
 impl Swap {
@@ -78,6 +80,25 @@ pub(super) enum SwappedIn {
 }
 
 impl Model {
+    /// Returns which swap types its page tables give to swap files.
+    #[must_use]
+    pub fn swap_layout(&self) -> &'static SwapLayout {
+        match self.config.profile.rules {
+            Rules::Linux2617 => &SwapLayout::LINUX_2_6_17,
+            Rules::Modern => &SwapLayout::MODERN,
+        }
+    }
+
+    /// Activates a swap file of type `ty` (Linux: `swapon`); pages that go to swap from now on go there.
+    ///
+    /// # Errors
+    /// [`SwapTypeError`] where the type stands for something else.
+    pub fn swapon(&self, ty: SwapType) -> Result<(), SwapTypeError> {
+        self.swap_layout().activate(ty)?;
+        self.caches.lock().swap.ty = ty;
+        Ok(())
+    }
+
     /// Finds the page that caches a slot, or reads it in (2.6.17 `read_swap_cache_async`).
     ///
     /// A reference is taken under the cache's lock, before anybody can take the page out of the cache. A page that is read is
@@ -126,15 +147,17 @@ impl Model {
     fn cache_slot(&self, caches: &mut Caches, pfn: Pfn, slot: SwapEntry) {
         caches.swap.slots.get_mut(&slot).expect("a slot in use").cached = Some(pfn);
         self.page(pfn).get();
+        let word = slot.offset() << SWAP_TYPE_BITS | u64::from(slot.ty().raw());
         self.page(pfn)
-            .set_private(usize::try_from(slot.offset()).expect("a small model"));
+            .set_private(usize::try_from(word).expect("a small model"));
         self.page(pfn).flags().edit(PageFlags::SWAPCACHE, PageFlags::empty());
     }
 
     /// Returns the slot of a page in the swap cache: its private word.
     pub(super) fn slot_of(&self, pfn: Pfn) -> SwapEntry {
-        let offset = self.page(pfn).private() as u64;
-        SwapEntry::new(SwapType::default(), offset).expect("a word that add_to_swap_cache stored")
+        let word = self.page(pfn).private() as u64;
+        let ty = SwapType::all().nth(word as usize % usize::from(SwapType::COUNT));
+        SwapEntry::new(ty.unwrap_or_default(), word >> SWAP_TYPE_BITS).expect("a word that add_to_swap_cache stored")
     }
 
     /// Puts a locked page into the swap cache, with a new slot; the cache takes a reference of its own.
@@ -142,7 +165,7 @@ impl Model {
         let mut caches = self.caches.lock();
         let offset = caches.swap.next;
         caches.swap.next += 1;
-        let slot = SwapEntry::new(SwapType::default(), offset).expect("a small model");
+        let slot = SwapEntry::new(caches.swap.ty, offset).expect("a small model");
         caches.swap.slots.insert(slot, SwapSlot::default());
         self.cache_slot(&mut caches, pfn, slot);
         slot

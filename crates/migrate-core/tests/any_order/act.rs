@@ -5,11 +5,15 @@ use std::collections::VecDeque;
 use migrate_core::model::{Access, Op};
 use migrate_core::{Frames, LockedPage, PageRef, putback_lru_pages};
 use mm_types::trace::{Event, Observer};
-use mm_types::{ActorId, Mapping, PageFlags, Pfn, Pte, Site, SpaceId, Vpn};
+use mm_types::{ActorId, Mapping, MappingId, PageFlags, Pfn, Pte, Site, SpaceId, SwapType, TypeKind, Vpn};
 
+use super::held::open;
 use super::reference::What;
 use super::step::Step;
 use super::world::{ALIVE, FILE, SPACES, World, pick, site_name};
+
+/// Threads that wait have numbers of their own; the CPUs come before.
+const FIRST_THREAD: u32 = 8;
 
 impl World {
     /// Makes one call, of the model and of the reference. Picks that find nothing do nothing.
@@ -17,14 +21,26 @@ impl World {
     /// # Errors
     /// What the two do not agree on.
     pub(crate) fn act<O: Observer>(&self, step: &Step, observer: O) -> Result<(), String> {
-        self.act_or_not(step, observer).unwrap_or(Ok(()))
+        self.act_or_not(step, observer).unwrap_or(Ok(()))?;
+        self.finish_waits()
     }
 
     fn act_or_not<O: Observer>(&self, step: &Step, observer: O) -> Option<Result<(), String>> {
         let model = &self.model;
         let space = |space: u8| pick(&self.reference.borrow().spaces, space);
         let any_site = |at: u8| pick(&self.sites(|_, _| true), at);
-        let frame = |at: u8| pick(&self.frames(), at);
+        // The page at a place, where the pick is even: calls that pick alike are about the same page.
+        let placed = |at: u8| {
+            let site = any_site(at).filter(|_| at % 2 == 0)?;
+            model.pte(site).pfn().filter(|_| model.pte(site).is_present())
+        };
+        let frame = |at: u8| placed(at).or_else(|| pick(&self.frames(), at));
+        let frame_with_buffers = |at: u8| {
+            let has_buffers = |pfn: &Pfn| self.flags(*pfn).contains(PageFlags::PRIVATE);
+            let mut frames = self.frames();
+            frames.retain(has_buffers);
+            placed(at).filter(has_buffers).or_else(|| pick(&frames, at))
+        };
         match *step {
             Step::MapAnon { space: at, page, pages } => {
                 let (site, pages) = (Site::new(space(at)?, Vpn::new(page.into())), u64::from(pages));
@@ -136,13 +152,12 @@ impl World {
                 });
             }
             Step::Truncate { file, pages } => {
-                let (file, pages) = (pick(&self.held().files.clone(), file)?, usize::from(pages));
-                let beyond = (pages..FILE).filter_map(|index| model.cached(file, index));
-                if !beyond.into_iter().any(|pfn| self.is_locked_by_a_run(pfn)) {
-                    self.note(format!("truncate file {} to {pages}", file.raw()));
-                    model.truncate(file, pages, observer);
-                    self.reference.borrow_mut().truncate(file, pages);
-                }
+                let file = pick(&self.held().files.clone(), file)?;
+                self.truncate(file, pages.into(), observer);
+            }
+            Step::CutOff { at } => {
+                let (file, index) = self.reference.borrow().pages[&any_site(at)?].file()?;
+                self.truncate(file, index, observer);
             }
             Step::SwapOut { at } => {
                 let pfn = frame(at).filter(|pfn| model.page(*pfn).mapping().is_anon())?;
@@ -158,6 +173,43 @@ impl World {
                 let pfn = frame(at).filter(|pfn| model.page(*pfn).mapping().is_anon())?;
                 self.note(format!("swapcache {}", self.name(pfn)));
                 model.swap_cache(pfn);
+            }
+            Step::Wait { at, write } => {
+                let in_flight = self.sites(|_, pte| pte.is_migration());
+                let op = if write { Op::Write(self.new_word()) } else { Op::Read };
+                self.wait(pick(&in_flight, at)?, op);
+            }
+            Step::SoftDirty { at } => {
+                let site = any_site(at)?;
+                self.note(format!("soft_dirty {}", site_name(site)));
+                model.mark_soft_dirty(site);
+            }
+            Step::SwapOn { ty } => {
+                let ty = SwapType::new(ty)?;
+                self.note(format!("swapon {ty}"));
+                let (done, kind) = (model.swapon(ty), model.swap_layout().kind(ty));
+                if done.is_ok() != (kind == TypeKind::SwapFile) {
+                    return Some(Err(format!(
+                        "swapon said {done:?} of type {ty}, which is {kind:?} (I40)"
+                    )));
+                }
+            }
+            Step::DirtyBuffer { at, nth } => {
+                let pfn = frame_with_buffers(at)?;
+                if !self.is_locked_by_a_run(pfn) {
+                    self.note(format!("dirty buffer {nth} of {}", self.name(pfn)));
+                    model.dirty_buffer(pfn, nth.into());
+                }
+            }
+            Step::Reading { at } => {
+                // What is mapped has been read, and so has what a run has looked at.
+                let unread = |pfn: &Pfn| model.page(*pfn).mapcount() == 0 && !self.in_run.get();
+                let pfn = frame(at).filter(unread)?;
+                if let Ok(locked) = self.try_lock(model.get(pfn)?) {
+                    self.note(format!("begin reading {}", self.name(pfn)));
+                    model.edit_flags(&locked, PageFlags::empty(), PageFlags::UPTODATE);
+                    self.held().locks.push(locked);
+                }
             }
             Step::Dirty { at } => {
                 let pfn = frame(at)?;
@@ -206,8 +258,7 @@ impl World {
                 }
             }
             Step::Busy { at } => {
-                let with_buffers = |pfn: &Pfn| self.flags(*pfn).contains(PageFlags::PRIVATE);
-                let pfn = frame(at).filter(with_buffers)?;
+                let pfn = frame_with_buffers(at)?;
                 if !self.is_locked_by_a_run(pfn) && !self.held().busy.contains(&pfn) {
                     self.note(format!("buffers_busy {}", self.name(pfn)));
                     model.set_buffers_busy(pfn, true);
@@ -239,6 +290,16 @@ impl World {
         Some(Ok(()))
     }
 
+    /// Cuts a file off, unless that would wait for a run.
+    fn truncate<O: Observer>(&self, file: MappingId, pages: usize, observer: O) {
+        let beyond = (pages..FILE).filter_map(|index| self.model.cached(file, index));
+        if !beyond.into_iter().any(|pfn| self.is_locked_by_a_run(pfn)) {
+            self.note(format!("truncate file {} to {pages}", file.raw()));
+            self.model.truncate(file, pages, observer);
+            self.reference.borrow_mut().truncate(file, pages);
+        }
+    }
+
     fn let_go<O: Observer>(&self, step: &Step, nth: u8, observer: O) {
         fn take<T>(from: &mut Vec<T>, nth: u8) -> Option<T> {
             let n = usize::from(nth).checked_rem(from.len())?;
@@ -264,8 +325,7 @@ impl World {
                 let locked = take(&mut self.held().locks, nth);
                 if let Some(locked) = locked {
                     self.note(format!("unlock {}", self.name(locked.pfn())));
-                    let page = model.unlock(locked);
-                    model.put(page);
+                    open(model, locked);
                 }
             }
             Step::Idle { .. } => {
@@ -323,6 +383,51 @@ impl World {
                 }
             }
             found => return Err(format!("{what}: {found:?}, and should be {expected:?}")),
+        }
+        Ok(())
+    }
+
+    /// A thread of its own touches a page in flight; what it comes to is looked at when it has.
+    fn wait(&self, site: Site, op: Op) {
+        let n = self.waits.borrow().len();
+        let actor = ActorId::new(u32::try_from(n).unwrap_or(u32::MAX).saturating_add(FIRST_THREAD));
+        self.note(format!("thread {} touches {}: {op:?}", actor.raw(), site_name(site)));
+        self.waits.borrow_mut().push((actor, op));
+        let recording = std::sync::Arc::clone(&self.recording.borrow());
+        self.model.access_in_thread(actor, site, op, &recording);
+    }
+
+    /// What threads came to since the last look is what the reference says.
+    ///
+    /// # Errors
+    /// As [`World::access`].
+    pub(crate) fn finish_waits(&self) -> Result<(), String> {
+        for (actor, site, found) in self.model.take_finished() {
+            let op = self
+                .waits
+                .borrow()
+                .iter()
+                .find(|(who, _)| *who == actor)
+                .map(|(_, op)| *op);
+            let Some(op) = op else { continue };
+            let expected = self.reference.borrow().access(site, op);
+            match found {
+                // Frozen at that moment: the thread would look again.
+                Access::MustWait(_) | Access::Busy(_) => self.count("thread would look again"),
+                found if found == expected => {
+                    self.count("thread woke");
+                    if let (Access::Done(word), Op::Write(_)) = (found, op) {
+                        self.reference.borrow_mut().store(site, word);
+                    }
+                }
+                found => {
+                    return Err(format!(
+                        "thread {} at {}: {found:?}, and should be {expected:?}",
+                        actor.raw(),
+                        site_name(site)
+                    ));
+                }
+            }
         }
         Ok(())
     }

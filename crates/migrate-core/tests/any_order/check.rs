@@ -52,6 +52,10 @@ impl World {
                 self.act(&step, ())?;
             }
         }
+        let asleep = self.model.asleep();
+        if asleep > 0 {
+            return Err(format!("{asleep} threads sleep on pages that nobody has locked (I23)"));
+        }
         let written = self.held().written(&self.model);
         written.into_iter().for_each(|pfn| self.model.end_writeback(pfn));
         self.check()?;

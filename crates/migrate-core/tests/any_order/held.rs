@@ -46,6 +46,13 @@ pub(crate) fn lock(held: &Shared) -> MutexGuard<'_, Held> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Opens a page lock that somebody had; whoever was reading the page in has read it.
+pub(crate) fn open(model: &Model, locked: LockedPage) {
+    model.edit_flags(&locked, PageFlags::UPTODATE, PageFlags::empty());
+    let page = model.unlock(locked);
+    model.put(page);
+}
+
 /// A thread that would sleep makes the holders go on, one thing at a time.
 pub(crate) fn wake_by_holders(model: &Model, held: &Shared) {
     let held = Arc::clone(held);
@@ -58,8 +65,7 @@ pub(crate) fn wake_by_holders(model: &Model, held: &Shared) {
             (locked, busy)
         };
         if let Some(locked) = locked {
-            let page = model.unlock(locked);
-            model.put(page);
+            open(model, locked);
         } else if let Some(pfn) = busy {
             model.set_buffers_busy(pfn, false);
         } else {

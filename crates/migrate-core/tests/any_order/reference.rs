@@ -36,7 +36,7 @@ pub(crate) struct Page {
 
 impl Page {
     /// The file's page that shows here as long as there is no copy.
-    fn file(&self) -> Option<(MappingId, usize)> {
+    pub(crate) fn file(&self) -> Option<(MappingId, usize)> {
         match self.what {
             What::Anon => None,
             What::File { file, index, .. } => Some((file, self.stands_for.unwrap_or(index))),

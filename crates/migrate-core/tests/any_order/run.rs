@@ -5,6 +5,7 @@
 
 use core::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use migrate_core::fixture::Recording;
 use migrate_core::invariants::{
@@ -14,7 +15,7 @@ use migrate_core::invariants::{
 use migrate_core::model::Model;
 use migrate_core::{
     Args, Edge, Frames, FromFn, Hook, Hooked, HookedTarget, Isolated, LINUX_2_6_17, MODERN, MoveOrder, Mover, NewPages,
-    PageRef, Profile, Slot, Tally, Target, Verdict, isolate_lru_page, migrate_pages, migrate_pages_nowait,
+    PageRef, Profile, Slot, Tally, Target, Verdict, WaiterRef, isolate_lru_page, migrate_pages, migrate_pages_nowait,
     migrate_prep, putback_lru_pages,
 };
 use mm_types::trace::{Event, check_events, text_of};
@@ -32,6 +33,8 @@ struct Ran {
     targets: Option<usize>,
     /// Nobody did anything in the middle and nothing was made to fail.
     alone: bool,
+    /// As alone, but for threads that waited for its pages and read them.
+    undisturbed: bool,
     before: Snapshot,
     bound: BTreeMap<Pfn, Bound>,
     outcomes: Vec<(Pfn, Outcome)>,
@@ -97,6 +100,8 @@ impl World {
             Mapping::Anon(_) => Bound::ToMove,
             Mapping::File(file) => match self.mover(file) {
                 Mover::Never => Bound::ToStay,
+                // Its file system knows where it is.
+                Mover::Fallback if dirty && !profile.writes_out => Bound::ToStay,
                 Mover::Fallback if dirty => Bound::Either,
                 Mover::Fallback | Mover::Plain | Mover::Buffers => Bound::ToMove,
             },
@@ -113,7 +118,9 @@ impl World {
             (Rules::Modern, false) | (Rules::Linux2617, true) => &MODERN,
             _ => &LINUX_2_6_17,
         };
-        let recording = Recording::with_capacity(1 << 13);
+        let recording = Arc::new(Recording::with_capacity(1 << 13));
+        *self.recording.borrow_mut() = Arc::clone(&recording);
+        let recording = &*recording;
         migrate_prep(model);
         // The trace begins where the first of them was isolated.
         for page in &self.held().isolated {
@@ -133,7 +140,7 @@ impl World {
             .take(usize::from(migrate.pages).min(frames.len()))
         {
             let Some(page) = model.get(*pfn) else { continue };
-            if let Ok(isolated) = isolate_lru_page(model, &page, &recording) {
+            if let Ok(isolated) = isolate_lru_page(model, &page, recording) {
                 from.push_back(isolated);
             }
             model.put(page);
@@ -156,6 +163,7 @@ impl World {
             profile,
             targets: migrate.targets.map(usize::from),
             alone: migrate.middle.is_empty() && migrate.fails.is_empty(),
+            undisturbed: migrate.only_waits() && self.profile.waiter == WaiterRef::None,
             before: Snapshot::of(model),
             bound: listed
                 .iter()
@@ -169,7 +177,7 @@ impl World {
         };
         let (mut moved, mut failed) = (Pages::new(), Pages::new());
         let (edges, trouble) = (Cell::new(0usize), RefCell::new(None));
-        let hook = |edge: Edge| self.before(migrate, profile, edge, &edges, &trouble, &recording);
+        let hook = |edge: Edge| self.before(migrate, profile, edge, &edges, &trouble, recording);
         let watch = Watch::new(model, profile, migrate.mode, hook);
         let targets_hold;
         let woken = self.held().woken;
@@ -183,7 +191,7 @@ impl World {
                     .map_or(mm_types::NodeId::new(1), |pfn| self.other_node(*pfn));
                 let mut news: VecDeque<PageRef> = (0..targets).filter_map(|_| model.allocate(node)).collect();
                 let offered = news.len();
-                self.run(migrate, &mut ran, &watch, NewPages(&mut news), lists, &recording);
+                self.run(migrate, &mut ran, &watch, NewPages(&mut news), lists, recording);
                 let unused: Vec<Pfn> = news.iter().map(PageRef::pfn).collect();
                 targets_hold =
                     check_unused(model, &unused).and_then(|()| check_targets(offered, unused.len(), &ran.outcomes));
@@ -202,7 +210,7 @@ impl World {
                         model.put(page);
                     },
                 };
-                self.run(migrate, &mut ran, &watch, target, lists, &recording);
+                self.run(migrate, &mut ran, &watch, target, lists, recording);
                 targets_hold = check_targets(given.get(), 0, &ran.outcomes);
             }
         }
@@ -210,13 +218,14 @@ impl World {
         ran.slept = self.held().woken - woken;
         let lists = [pfns(&from), pfns(&moved), pfns(&failed)];
         for list in [&mut from, &mut moved, &mut failed] {
-            putback_lru_pages(model, list, &recording);
+            putback_lru_pages(model, list, recording);
         }
         let events: Vec<_> = recording.events().collect();
         *self.trace.borrow_mut() = text_of(events.iter().copied());
         if let Some(trouble) = trouble.take() {
             return Err(trouble);
         }
+        self.finish_waits()?;
         if recording.dropped() == 0 {
             check_events(&events).map_err(|error| format!("the trace: {error}"))?;
         }
@@ -267,9 +276,15 @@ impl World {
         trouble: &RefCell<Option<String>>,
         recording: &Recording,
     ) -> Verdict {
+        if edge.is_look() && !matches!(edge, Edge::IsMapped(_)) {
+            return Verdict::Go;
+        }
         let now = edges.replace(edges.get() + 1);
         let due = |n: u8| usize::from(n) == now;
-        let mut done = self.check_always();
+        let mut done = self
+            .finish_waits()
+            .and_then(|()| self.check_always())
+            .and_then(|()| self.check_wait(migrate, profile, edge));
         for (_, step) in migrate.middle.iter().filter(|(n, _)| due(*n)) {
             done = done
                 .and_then(|()| self.act(step, recording))
@@ -285,6 +300,17 @@ impl World {
             Verdict::Fail
         } else {
             Verdict::Go
+        }
+    }
+
+    /// A light run does not sleep for a page that is being read in (I31).
+    fn check_wait(&self, migrate: &Migrate, profile: &Profile, edge: Edge) -> Result<(), String> {
+        let light = profile.rules == Rules::Modern && migrate.mode == Mode::SyncLight;
+        match edge {
+            Edge::Lock(pfn) if light && !self.flags(pfn).contains(PageFlags::UPTODATE) => {
+                Err(format!("a light run sleeps while {} is read in (I31)", self.name(pfn)))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -334,7 +360,6 @@ impl Ran {
             if self.slept > 0 && !self.may_sleep {
                 return Err(format!("an asynchronous run slept {} times (I31)", self.slept));
             }
-            self.check_bounds(&last)?;
             let ran = Changed {
                 profile: self.profile,
                 outcomes: &self.outcomes,
@@ -342,11 +367,26 @@ impl Ran {
             check_must_stay(&self.before, &self.outcomes).map_err(said)?;
             check_run(&self.before, &Snapshot::of(&world.model), &ran).map_err(said)?;
         }
+        if self.undisturbed {
+            self.check_bounds(&last)?;
+        }
         Ok(())
     }
 
     /// Who was free to move moved, and who was held stayed (I5, I19, I35).
     fn check_bounds(&self, last: &BTreeMap<Pfn, Outcome>) -> Result<(), String> {
+        for (pfn, outcome) in &self.outcomes {
+            let (Outcome::Refused(refusal) | Outcome::Retry(refusal)) = outcome else {
+                continue;
+            };
+            let counted = matches!(refusal, Refusal::ExtraReference { .. });
+            if counted && self.bound.get(pfn) == Some(&Bound::ToMove) {
+                return Err(format!(
+                    "f{:x} stayed for who waits for it: {refusal:?} (I24)",
+                    pfn.raw()
+                ));
+            }
+        }
         let enough = self.targets.is_none_or(|targets| targets >= self.from.len());
         for (pfn, bound) in &self.bound {
             let outcome = last.get(pfn);

@@ -68,8 +68,27 @@ pub(crate) enum Step {
         file: u8,
         pages: u8,
     },
+    /// Cuts a file off at a page that is in use.
+    CutOff {
+        at: u8,
+    },
+    /// A thread of its own touches a page in flight, and waits.
+    Wait {
+        at: u8,
+        write: bool,
+    },
+    SoftDirty {
+        at: u8,
+    },
+    SwapOn {
+        ty: u8,
+    },
     Dirty {
         at: u8,
+    },
+    DirtyBuffer {
+        at: u8,
+        nth: u8,
     },
     WriteBack {
         at: u8,
@@ -93,6 +112,10 @@ pub(crate) enum Step {
         nth: u8,
     },
     Lock {
+        at: u8,
+    },
+    /// As a lock, and the page's contents are being read in.
+    Reading {
         at: u8,
     },
     Unlock {
@@ -164,6 +187,24 @@ fn map() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What is mapped at first: anything, or one kind of memory only, so that all that is done is about that kind.
+fn maps(most: usize) -> impl Strategy<Value = Vec<Step>> {
+    let of_a_file = |file: u8| {
+        (0..20u8, 1..5u8, 0..4u8, any::<bool>()).prop_map(move |(page, pages, index, shared)| Step::MapFile {
+            space: 0,
+            page,
+            pages,
+            file,
+            index,
+            shared,
+        })
+    };
+    prop_oneof![
+        vec(map(), 1..most),
+        (0..4u8).prop_flat_map(move |file| vec(of_a_file(file), 1..most)),
+    ]
+}
+
 /// Every call but a run: also what others do in the middle of one.
 fn call() -> impl Strategy<Value = Step> {
     let at = any::<u8>;
@@ -181,9 +222,12 @@ fn call() -> impl Strategy<Value = Step> {
         1 => (at(), pages(), any::<bool>()).prop_map(|(at, pages, locked)| Step::Mlock { at, pages, locked }),
         1 => (at(), 0..4u8).prop_map(|(at, index)| Step::Remap { at, index }),
         1 => (0..8u8, 0..4u8).prop_map(|(file, pages)| Step::Truncate { file, pages }),
+        1 => at().prop_map(|at| Step::CutOff { at }),
+        1 => at().prop_map(|at| Step::SoftDirty { at }),
     ];
     let kernel = prop_oneof![
         1 => at().prop_map(|at| Step::Dirty { at }),
+        1 => (at(), 0..4u8).prop_map(|(at, nth)| Step::DirtyBuffer { at, nth }),
         1 => at().prop_map(|at| Step::WriteBack { at }),
         1 => at().prop_map(|at| Step::BeginWriteback { at }),
         1 => at().prop_map(|nth| Step::EndWriteback { nth }),
@@ -192,7 +236,8 @@ fn call() -> impl Strategy<Value = Step> {
         1 => at().prop_map(|at| Step::Pin { at }),
         1 => at().prop_map(|nth| Step::Unpin { nth }),
         1 => at().prop_map(|at| Step::Lock { at }),
-        1 => at().prop_map(|nth| Step::Unlock { nth }),
+        1 => at().prop_map(|at| Step::Reading { at }),
+        2 => at().prop_map(|nth| Step::Unlock { nth }),
         1 => at().prop_map(|at| Step::Busy { at }),
         1 => at().prop_map(|nth| Step::Idle { nth }),
         2 => at().prop_map(|at| Step::Isolate { at }),
@@ -200,6 +245,7 @@ fn call() -> impl Strategy<Value = Step> {
         3 => at().prop_map(|at| Step::SwapOut { at }),
         2 => (at(), any::<bool>()).prop_map(|(at, write)| Step::SwapIn { at, write }),
         1 => at().prop_map(|at| Step::SwapCache { at }),
+        1 => (0..32u8).prop_map(|ty| Step::SwapOn { ty }),
     ];
     prop_oneof![5 => programs, 4 => kernel]
 }
@@ -208,9 +254,46 @@ fn again() -> impl Strategy<Value = Step> {
     (0..4u8, any::<bool>()).prop_map(|(nth, write)| Step::Again { nth, write })
 }
 
+/// Calls that are about one page or its neighbour: they get into each other's way.
+fn about_one() -> impl Strategy<Value = Vec<Step>> {
+    any::<u8>().prop_flat_map(|at| {
+        let at = at & !1;
+        let uses = prop_oneof![
+            Just(Step::Read { at, cpu: 0 }),
+            Just(Step::Write { at, cpu: 1 }),
+            Just(Step::Dirty { at }),
+            Just(Step::DirtyBuffer { at, nth: 0 }),
+            Just(Step::SwapCache { at }),
+        ];
+        let holds = prop_oneof![
+            Just(Step::Get { at }),
+            Just(Step::Pin { at }),
+            Just(Step::Lock { at }),
+            Just(Step::Busy { at }),
+            Just(Step::Isolate { at }),
+            Just(Step::BeginWriteback { at }),
+        ];
+        let next = at.wrapping_add(1);
+        let takes_away = prop_oneof![
+            Just(Step::Unmap { at, pages: 1 }),
+            Just(Step::CutOff { at }),
+            Just(Step::Remap { at: next, index: 0 }),
+            Just(Step::SwapOut { at }),
+            Just(Step::WriteBack { at }),
+        ];
+        (vec(uses, 0..2), vec(holds, 0..3), vec(takes_away, 0..2))
+            .prop_map(|(uses, holds, takes_away)| [uses, holds, takes_away].concat())
+    })
+}
+
+fn wait() -> impl Strategy<Value = Step> {
+    (any::<u8>(), prop::bool::weighted(0.3)).prop_map(|(at, write)| Step::Wait { at, write })
+}
+
 /// Several calls at one edge, so that what one of them changed is used by the next before the run goes on.
 fn at_once(edge: impl Strategy<Value = u8>) -> impl Strategy<Value = Vec<(u8, Step)>> {
-    let calls = vec(prop_oneof![2 => call(), 1 => again()], 1..5);
+    let mixed = vec(prop_oneof![4 => call(), 2 => again(), 1 => wait()], 1..5);
+    let calls = prop_oneof![2 => mixed, 1 => about_one()];
     (edge, calls).prop_map(|(edge, calls)| calls.into_iter().map(|call| (edge, call)).collect())
 }
 
@@ -251,9 +334,17 @@ pub(crate) fn any_case(steps: usize) -> BoxedStrategy<Case> {
         4 => Just(Vec::new()),
         1 => vec(0..40u8, 1..3),
     ];
-    let step = prop_oneof![4 => call(), 1 => migrate(middle, fails)];
-    (0..6u8, vec(map(), 1..4), vec(step, 1..steps))
-        .prop_map(|(writes, maps, steps)| Case { writes, maps, steps })
+    let step = prop_oneof![
+        6 => call().prop_map(|call| vec![call]),
+        2 => about_one(),
+        2 => migrate(middle, fails).prop_map(|run| vec![run]),
+    ];
+    (0..6u8, maps(4), vec(step, 1..steps))
+        .prop_map(|(writes, maps, steps)| Case {
+            writes,
+            maps,
+            steps: steps.concat(),
+        })
         .boxed()
 }
 
@@ -263,14 +354,17 @@ pub(crate) fn case_in_flight(steps: usize) -> BoxedStrategy<Case> {
         true => Step::Write { at, cpu },
         false => Step::Read { at, cpu },
     });
-    let middle = vec(at_once(2..16u8), 1..3).prop_map(|calls| calls.concat());
+    let middle = prop_oneof![
+        5 => vec(at_once(2..16u8), 1..3).prop_map(|calls| calls.concat()),
+        1 => vec((2..16u8, wait()), 1..4),
+    ];
     let fails = prop_oneof![
         2 => Just(Vec::new()),
         1 => vec(2..16u8, 1..2),
     ];
     let round = (vec(use_it, 2..6), vec(call(), 0..2), migrate(middle, fails))
         .prop_map(|(uses, calls, migrate)| [uses, calls, vec![migrate]].concat());
-    (0..6u8, vec(map(), 1..3), vec(round, 1..steps.div_ceil(10).max(2)))
+    (0..6u8, maps(3), vec(round, 1..steps.div_ceil(10).max(2)))
         .prop_map(|(writes, maps, rounds)| Case {
             writes,
             maps,
@@ -280,6 +374,15 @@ pub(crate) fn case_in_flight(steps: usize) -> BoxedStrategy<Case> {
 }
 
 impl Case {
+    /// Returns how many things are done in it, those in the middle of its runs and those that fail among them.
+    pub(crate) fn len(&self) -> usize {
+        let within = |step: &Step| match step {
+            Step::Migrate(run) => 1 + run.middle.len() + run.fails.len(),
+            _ => 1,
+        };
+        self.maps.iter().chain(&self.steps).map(within).sum()
+    }
+
     /// Every case that has one call less, or two, or of whose runs one has less happening in it.
     pub(crate) fn shorter(&self) -> Vec<Self> {
         let calls = self.maps.len() + self.steps.len();
@@ -323,5 +426,13 @@ impl Case {
             }));
         }
         cases
+    }
+}
+
+impl Migrate {
+    /// Others do nothing in the middle but to wait for its pages and read them, and no step fails.
+    pub(crate) fn only_waits(&self) -> bool {
+        let reads = |step: &Step| matches!(step, Step::Wait { write: false, .. });
+        self.fails.is_empty() && self.middle.iter().all(|(_, step)| reads(step))
     }
 }

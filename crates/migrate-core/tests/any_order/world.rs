@@ -2,11 +2,12 @@
 
 use core::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 
-use migrate_core::model::{Config, Model, WritePage};
+use migrate_core::fixture::Recording;
+use migrate_core::model::{Config, Model, Op, WritePage};
 use migrate_core::{Mover, Profile};
-use mm_types::{Mapping, MappingId, NodeId, PageFlags, Pfn, Pte, Site};
+use mm_types::{ActorId, Mapping, MappingId, NodeId, PageFlags, Pfn, Pte, Site};
 
 use super::held::{Held, Shared, lock, wake_by_holders};
 use super::reference::Reference;
@@ -32,6 +33,10 @@ pub(crate) struct World {
     pub(crate) words: Cell<u64>,
     /// Every access so far, and the CPU that made it.
     pub(crate) recent: RefCell<Vec<(Site, u8)>>,
+    /// Every thread that waited so far, and what for.
+    pub(crate) waits: RefCell<Vec<(ActorId, Op)>>,
+    /// What is told of the run in progress, or of the last.
+    pub(crate) recording: RefCell<Arc<Recording>>,
     /// A migration is in progress: nobody may sleep for its pages.
     pub(crate) in_run: Cell<bool>,
     /// The canonical trace of the last run.
@@ -84,6 +89,8 @@ impl World {
             log: RefCell::new(vec![log]),
             words: Cell::new(0),
             recent: RefCell::default(),
+            waits: RefCell::default(),
+            recording: RefCell::new(Arc::new(Recording::with_capacity(0))),
             in_run: Cell::new(false),
             trace: RefCell::default(),
             counts: RefCell::default(),
