@@ -240,6 +240,8 @@ macro_rules! conformance_cases {
                 }
                 [failures] {
                     a_failure_at_any_step_loses_nothing,
+                    each_way_in_which_a_step_fails_once_loses_nothing,
+                    each_way_in_which_a_step_fails_for_good_loses_nothing,
                 }
             }
             linux_2_6_17 {
