@@ -25,6 +25,7 @@
 //! | how is a run started? | [`migrate_pages`], [`migrate_pages_nowait`], [`migrate_page`] |
 //! | whose rules? | [`Profile`]: [`LINUX_2_6_17`], [`MODERN`] |
 //! | what must others do who meet an entry? | [`migration_entry_wait`], [`Readers`] |
+//! | does a backend keep its promises? | `conformance` (feature `alloc`): one line, hundreds of tests |
 //!
 //! Nothing here allocates, blocks without being allowed to, or trusts its caller. There is no unsafe code.
 
@@ -47,6 +48,8 @@ extern crate alloc;
 extern crate std;
 
 mod args;
+#[cfg(feature = "alloc")]
+pub mod conformance;
 mod edge;
 mod engine;
 mod failure;

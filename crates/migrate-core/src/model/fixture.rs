@@ -133,7 +133,8 @@ impl Fixture for ModelFixture {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::all()
+        // A frame of the model is one word.
+        Capabilities::all().difference(Capabilities::WHOLE_PAGES)
     }
 
     fn begin(&mut self, profile: &'static Profile, recording: Arc<Recording>) {
