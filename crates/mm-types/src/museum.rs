@@ -152,26 +152,126 @@ museum! {
 
 /// What cannot go wrong here, and why.
 pub const ABSENT: &[Absent] = &[
-    absent("B8", "5.13, 99fa8a48203d, a9a7504d9bea", "An entry for a whole table of pages was split while the walk went over it.", HUGE),
-    absent("B27", "6.16", "A spinlock was held over a copy that had come to sleep.", "buffers are held by a mark of their own; nothing in the seam is a lock that could be held over a copy"),
-    absent("B29", "2.6.24, 97ee052461", "The new entry was visible before the cache of a processor that tags it by address was flushed.", "neither the model nor a backend has such a cache"),
-    absent("B34", "4.14, 2554db916586", "Waking thousands of waiters kept interrupts off too long.", "there are no interrupts to be off; the host's futex wakes"),
-    absent("B41", "4.0, e66f17ff7177; 4.11, c9d398fa2378; 5.3, 4643d67e8cb0", "A huge page was looked up without its table's lock while it was freed.", HUGE),
-    absent("B42", "5.1, cb6acd01e2e4; 5.10, 336bf30eb765", "The accounting of a pool of huge pages moved to the wrong page.", HUGE),
-    absent("B43", "3.13, 2b4847e73004, 3f926ab945b6", "Huge pages moved without entries, and a lookup gained a reference after the check.", HUGE),
-    absent("B49", "6.x, by an ordering", "A page of merged memory was taken out of the swap cache before its successor was known.", "no memory is merged"),
-    absent("B55", "2.6.28, 0aedadf91a", "Draining the staging arrays waited for workers that waited for the caller's lock.", "a drain takes the list lock and waits for nobody"),
-    absent("B58", "2026", "A device's fault said try again, and spun on the processor that the lock's owner needed.", DEVICE),
-    absent("B61", "2.6.19, 8ce08464d2", "A query left the marks of its status array as it found them.", CALLS),
-    absent("B63", "2.6.24, 3ad33b2436", "The policy of the first of several areas was asked for all.", POLICY),
-    absent("B64", "3b42d28b2a, 6f5a55f1a6c5", "Node numbers that no node has reached the allocator.", CALLS),
-    absent("B65", "5.3, a7f40cfe3b7a", "A strict policy said that misplaced pages were well placed.", POLICY),
-    absent("B66", "4.3, d899844e9c98; 6.12, 7dff875c9436", "A hole and the shared zero page had each other's status.", CALLS),
-    absent("B67", "5.5, e0153fc2c760; 5.6, 5984fabb6e82", "Pages in place already had no status, and those not tried were not counted.", CALLS),
-    absent("B68", "6.16", "A query of a program of 32 bits read the wrong pointers after the first sixteen.", CALLS),
-    absent("B71", "6.12, 35e41024c4c2", "Demotion took isolated pages out of their count twice.", "isolated pages are on the caller's list, and nothing else counts them"),
-    absent("B72", "4.13, 197e7e521384", "The status told a caller of the same user where another's memory was.", CALLS),
-    absent("B74", "2.6.18", "A page that was isolated and not tried kept status 0, which is a node's number.", CALLS),
+    absent(
+        "B8",
+        "5.13, 99fa8a48203d, a9a7504d9bea",
+        "An entry for a whole table of pages was split while the walk went over it.",
+        HUGE,
+    ),
+    absent(
+        "B27",
+        "6.16",
+        "A spinlock was held over a copy that had come to sleep.",
+        "buffers are held by a mark of their own; nothing in the seam is a lock that could be held over a copy",
+    ),
+    absent(
+        "B29",
+        "2.6.24, 97ee052461",
+        "The new entry was visible before the cache of a processor that tags it by address was flushed.",
+        "neither the model nor a backend has such a cache",
+    ),
+    absent(
+        "B34",
+        "4.14, 2554db916586",
+        "Waking thousands of waiters kept interrupts off too long.",
+        "there are no interrupts to be off; the host's futex wakes",
+    ),
+    absent(
+        "B41",
+        "4.0, e66f17ff7177; 4.11, c9d398fa2378; 5.3, 4643d67e8cb0",
+        "A huge page was looked up without its table's lock while it was freed.",
+        HUGE,
+    ),
+    absent(
+        "B42",
+        "5.1, cb6acd01e2e4; 5.10, 336bf30eb765",
+        "The accounting of a pool of huge pages moved to the wrong page.",
+        HUGE,
+    ),
+    absent(
+        "B43",
+        "3.13, 2b4847e73004, 3f926ab945b6",
+        "Huge pages moved without entries, and a lookup gained a reference after the check.",
+        HUGE,
+    ),
+    absent(
+        "B49",
+        "6.x, by an ordering",
+        "A page of merged memory was taken out of the swap cache before its successor was known.",
+        "no memory is merged",
+    ),
+    absent(
+        "B55",
+        "2.6.28, 0aedadf91a",
+        "Draining the staging arrays waited for workers that waited for the caller's lock.",
+        "a drain takes the list lock and waits for nobody",
+    ),
+    absent(
+        "B58",
+        "2026",
+        "A device's fault said try again, and spun on the processor that the lock's owner needed.",
+        DEVICE,
+    ),
+    absent(
+        "B61",
+        "2.6.19, 8ce08464d2",
+        "A query left the marks of its status array as it found them.",
+        CALLS,
+    ),
+    absent(
+        "B63",
+        "2.6.24, 3ad33b2436",
+        "The policy of the first of several areas was asked for all.",
+        POLICY,
+    ),
+    absent(
+        "B64",
+        "3b42d28b2a, 6f5a55f1a6c5",
+        "Node numbers that no node has reached the allocator.",
+        CALLS,
+    ),
+    absent(
+        "B65",
+        "5.3, a7f40cfe3b7a",
+        "A strict policy said that misplaced pages were well placed.",
+        POLICY,
+    ),
+    absent(
+        "B66",
+        "4.3, d899844e9c98; 6.12, 7dff875c9436",
+        "A hole and the shared zero page had each other's status.",
+        CALLS,
+    ),
+    absent(
+        "B67",
+        "5.5, e0153fc2c760; 5.6, 5984fabb6e82",
+        "Pages in place already had no status, and those not tried were not counted.",
+        CALLS,
+    ),
+    absent(
+        "B68",
+        "6.16",
+        "A query of a program of 32 bits read the wrong pointers after the first sixteen.",
+        CALLS,
+    ),
+    absent(
+        "B71",
+        "6.12, 35e41024c4c2",
+        "Demotion took isolated pages out of their count twice.",
+        "isolated pages are on the caller's list, and nothing else counts them",
+    ),
+    absent(
+        "B72",
+        "4.13, 197e7e521384",
+        "The status told a caller of the same user where another's memory was.",
+        CALLS,
+    ),
+    absent(
+        "B74",
+        "2.6.18",
+        "A page that was isolated and not tried kept status 0, which is a node's number.",
+        CALLS,
+    ),
 ];
 
 const HUGE: &str = "pages have one size";
@@ -221,7 +321,11 @@ mod tests {
 
     #[test]
     fn each_number_is_given_once_and_each_bug_has_a_search() {
-        let ids: Vec<_> = BUGS.iter().map(|bug| bug.id).chain(ABSENT.iter().map(|bug| bug.id)).collect();
+        let ids: Vec<_> = BUGS
+            .iter()
+            .map(|bug| bug.id)
+            .chain(ABSENT.iter().map(|bug| bug.id))
+            .collect();
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len());
         assert!(BUGS.iter().all(|bug| !bug.found_by.is_empty()));
     }

@@ -289,7 +289,9 @@ impl Model {
             self.install(vma, site, from, Pte::present(pfn, flags | reuse), observer);
             return Ok(());
         }
-        let Some(page) = self.page_mapped_at(site, pfn) else { return Ok(()) };
+        let Some(page) = self.page_mapped_at(site, pfn) else {
+            return Ok(());
+        };
         let page = match self.try_lock(page) {
             Ok(locked) => {
                 // Under the page lock no other mapping of it can be hidden in a migration entry.

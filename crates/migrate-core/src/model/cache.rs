@@ -163,7 +163,9 @@ impl Model {
         if let Some(found) = found(&mut self.caches.lock()) {
             return found;
         }
-        let Some(page) = self.allocate_any() else { return Found::NoMemory };
+        let Some(page) = self.allocate_any() else {
+            return Found::NoMemory;
+        };
         let pfn = page.pfn();
         let lost = {
             let mut caches = self.caches.lock();
@@ -311,7 +313,10 @@ impl Model {
     #[must_use]
     pub fn lock_buffer(&self, pfn: Pfn) -> bool {
         let mut caches = self.caches.lock();
-        let free = caches.buffers.get_mut(&pfn).filter(|buffers| buffers.busy == 0 && !buffers.held);
+        let free = caches
+            .buffers
+            .get_mut(&pfn)
+            .filter(|buffers| buffers.busy == 0 && !buffers.held);
         free.map(|buffers| buffers.busy = 1).is_some()
     }
 
@@ -423,7 +428,14 @@ impl Cache for Model {
             .get(&page.pfn())
             .is_some_and(|buffers| buffers.held);
         // Buffers that move with their page know which of them are dirty.
-        self.dirty(page.pfn(), if moved && !museum::has(Bug::B18) { 0 } else { ALL_BUFFERS });
+        self.dirty(
+            page.pfn(),
+            if moved && !museum::has(Bug::B18) {
+                0
+            } else {
+                ALL_BUFFERS
+            },
+        );
     }
 
     fn clear_dirty_for_io(&self, page: &LockedPage) -> bool {

@@ -114,7 +114,9 @@ impl Model {
         if let Some(found) = found(&self.caches.lock()) {
             return found;
         }
-        let Some(page) = self.allocate_any() else { return SwappedIn::NoMemory };
+        let Some(page) = self.allocate_any() else {
+            return SwappedIn::NoMemory;
+        };
         let (anon_vma, index) = belongs();
         let page = self.try_lock(page).expect("a page that nobody else knows");
         let pfn = page.pfn();

@@ -189,7 +189,9 @@ impl World {
                 self.note(format!("swapon {ty}"));
                 let (done, kind) = (model.swapon(ty), model.swap_layout().kind(ty));
                 if done.is_ok() != (kind == TypeKind::SwapFile) {
-                    return Some(Err(format!("swapon said {done:?} of type {ty}, which is {kind:?} (I40)")));
+                    return Some(Err(format!(
+                        "swapon said {done:?} of type {ty}, which is {kind:?} (I40)"
+                    )));
                 }
             }
             Step::DirtyBuffer { at, nth } => {
@@ -401,7 +403,12 @@ impl World {
     /// As [`World::access`].
     pub(crate) fn finish_waits(&self) -> Result<(), String> {
         for (actor, site, found) in self.model.take_finished() {
-            let op = self.waits.borrow().iter().find(|(who, _)| *who == actor).map(|(_, op)| *op);
+            let op = self
+                .waits
+                .borrow()
+                .iter()
+                .find(|(who, _)| *who == actor)
+                .map(|(_, op)| *op);
             let Some(op) = op else { continue };
             let expected = self.reference.borrow().access(site, op);
             match found {

@@ -15,7 +15,9 @@ use migrate_core::{
     migrate_pages_nowait, migrate_prep, putback_lru_pages,
 };
 use mm_types::trace::{Event, check_events, text_of};
-use mm_types::{EntryStyle, Mapping, MappingId, Mode, Outcome, PageFlags, Pfn, Pte, PteFlags, Reason, Refusal, Rules, Site};
+use mm_types::{
+    EntryStyle, Mapping, MappingId, Mode, Outcome, PageFlags, Pfn, Pte, PteFlags, Reason, Refusal, Rules, Site,
+};
 
 use super::step::Migrate;
 use super::world::{FILE, World, site_name};
@@ -422,7 +424,10 @@ impl Ran {
             };
             let counted = matches!(refusal, Refusal::ExtraReference { .. });
             if counted && self.bound.get(pfn) == Some(&Bound::ToMove) {
-                return Err(format!("f{:x} stayed for who waits for it: {refusal:?} (I24)", pfn.raw()));
+                return Err(format!(
+                    "f{:x} stayed for who waits for it: {refusal:?} (I24)",
+                    pfn.raw()
+                ));
             }
         }
         let enough = self.targets.is_none_or(|targets| targets >= self.from.len());

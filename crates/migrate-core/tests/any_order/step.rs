@@ -339,7 +339,8 @@ pub(crate) fn any_case(steps: usize) -> BoxedStrategy<Case> {
         2 => about_one(),
         2 => migrate(middle, fails).prop_map(|run| vec![run]),
     ];
-    (0..6u8, maps(4), vec(step, 1..steps)).prop_map(|(writes, maps, steps)| Case {
+    (0..6u8, maps(4), vec(step, 1..steps))
+        .prop_map(|(writes, maps, steps)| Case {
             writes,
             maps,
             steps: steps.concat(),
