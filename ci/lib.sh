@@ -16,6 +16,10 @@ me=$(basename -- "$0")
 msrv=1.85.0
 hack_version=0.6.46
 deny_version=0.20.2
+mutants_version=27.1.0
+
+# The toolchain that has Miri. What it prints is not part of any check, so its day does not matter.
+nightly=nightly
 
 # The crates that promise the minimum version, and those of them that build without std.
 libraries=(mm-types migrate-core backend-x86_64 backend-user)

@@ -61,6 +61,8 @@ scenarios! {
     files::lookup_against_switch,
     files::buffers_against_switch,
     files::write_out_unlocks,
+    files::write_out_starts,
+    files::write_out_fails_unlocked,
     files::truncate_against_entry,
     crowds::one_waiter,
     crowds::two_waiters,

@@ -49,4 +49,5 @@ fn every_illegal_order_says_which_rule_it_breaks_and_in_whose_words() {
         }
     }
     assert!(files >= 25, "{files} files");
+    println!("proof: misuse orders={files} pinned_compiler={}", is_pinned());
 }

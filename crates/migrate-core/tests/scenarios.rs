@@ -5,6 +5,7 @@
 mod support;
 
 use migrate_core::fixture::{Replay, Report, run_scenario};
+use migrate_core::invariants::check_waiters;
 use migrate_core::model::ModelFixture;
 use mm_types::trace::{Lines, Stepper, check_text};
 
@@ -40,6 +41,9 @@ fn each_scenario_leaves_the_trace_it_always_left() {
         for case in support::cases() {
             let report = run(&case);
             check_text(&report.trace()).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+            // No scenario has a thread that waits and somebody who holds the page besides.
+            check_waiters(report.rules, report.events.iter().copied(), |_| 0)
+                .unwrap_or_else(|violation| panic!("{}: {violation}", case.name));
             insta::assert_snapshot!(case.name.clone(), readable(&case, &report));
         }
     });

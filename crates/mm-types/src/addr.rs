@@ -204,6 +204,30 @@ mod tests {
         assert_eq!(Pfn::new(u64::MAX).addr(), None);
         assert_eq!(Pfn::new(2).addr(), Some(PhysAddr::new(8192)));
         assert_eq!(PhysAddr::new(8191).pfn(), Pfn::new(1));
+        assert_eq!(Vpn::new(u64::MAX).addr(), None);
+        assert_eq!(Vpn::new(2).addr(), Some(VirtAddr::new(8192)));
+        assert_eq!(VirtAddr::new(8191).vpn(), Vpn::new(1));
+    }
+
+    #[test]
+    fn only_the_first_byte_of_a_page_is_aligned() {
+        for (raw, aligned) in [
+            (0, true),
+            (1, false),
+            (2048, false),
+            (4096, true),
+            (4097, false),
+            (12288, true),
+        ] {
+            assert_eq!(PhysAddr::new(raw).is_page_aligned(), aligned, "{raw}");
+            assert_eq!(VirtAddr::new(raw).is_page_aligned(), aligned, "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_frame_number_is_an_index_as_long_as_it_fits() {
+        assert_eq!(Pfn::new(5).index(), Some(5));
+        assert_eq!(Pfn::new(u64::MAX).index(), usize::try_from(u64::MAX).ok());
     }
 
     #[test]

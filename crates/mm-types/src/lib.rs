@@ -23,12 +23,17 @@ extern crate alloc;
 #[cfg(any(test, feature = "std", loom, shuttle, museum))]
 extern crate std;
 
+/// Tests that go through every short sequence take every so-manieth in Miri, where each step costs a thousand times as much.
+#[cfg(test)]
+const EVERY: usize = if cfg!(miri) { 9973 } else { 1 };
+
 mod addr;
 mod address_space;
 mod anon_vma;
 mod counters;
 mod flags;
 mod format;
+mod invariant;
 mod ledger;
 mod list;
 mod lru;
@@ -58,6 +63,7 @@ pub use anon_vma::{AnonVma, AnonVmaError, AnonVmaLink, AnonVmas};
 pub use counters::{Counter, Counters};
 pub use flags::{AtomicPageFlags, PageFlags};
 pub use format::{EncodeError, EntryFormat, Lost, NonPresent};
+pub use invariant::{EXEMPTIONS, Exemption, Invariant, Scope};
 pub use ledger::{Ledger, expected_count, ledger};
 pub use list::{ListError, ListId, PageList};
 pub use lru::{Lru, LruList};

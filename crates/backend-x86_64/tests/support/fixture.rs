@@ -6,15 +6,18 @@ use std::thread::JoinHandle;
 use backend_x86_64::{FaultError, Kernel, MapError, Paging, Space, Storage};
 use core::sync::atomic::Ordering;
 use migrate_core::fixture::{Access, Capabilities, Fixture, FixtureError, Recording};
+use migrate_core::invariants::{Held, check_at_rest};
 use migrate_core::{Frames, Lru as _, MODERN, PageRef, Profile, UsesPageMap};
 use mm_types::{
     ActorId, AnonVma, AnonVmaLink, Page, PageMap, Pfn, Pte, Site, SpaceId, VirtAddr, VmaFlags, VmaSlot, Vpn,
 };
 
+use super::inspect::Shown;
 use super::{BASE, Host, Machine, Op};
 
 const FRAMES: usize = 384;
 const PAGES: u64 = 4096;
+const SPACES: u32 = 8;
 const CPUS: usize = 8;
 
 /// A kernel of its own for each scenario.
@@ -32,7 +35,7 @@ fn leak<T>(n: usize, make: impl FnMut() -> T) -> &'static mut [T] {
 fn boot(profile: &'static Profile) -> &'static Host<'static> {
     let storage = Storage {
         pages: PageMap::new(BASE, leak(FRAMES, Page::new)),
-        spaces: leak(8, Space::new),
+        spaces: leak(SPACES as usize, Space::new),
         vmas: leak(128, VmaSlot::default),
         anon_vmas: leak(128, AnonVma::default),
         links: leak(128, AnonVmaLink::default),
@@ -51,7 +54,9 @@ impl HostFixture {
     }
 
     fn spaces(&self) -> impl Iterator<Item = SpaceId> {
-        (0..8).map(SpaceId::new).filter(|id| self.kernel.space(*id).is_ok())
+        (0..SPACES)
+            .map(SpaceId::new)
+            .filter(|id| self.kernel.space(*id).is_ok())
     }
 
     fn sites(&self, pfn: Pfn) -> Vec<Site> {
@@ -183,52 +188,12 @@ impl Fixture for HostFixture {
 
     fn check(&self) -> Result<(), String> {
         self.kernel.drain();
-        if let Some(site) = self.kernel.platform().stale(|site| self.kernel.word(site)) {
-            return Err(format!("I33: a stale translation at {site:?}"));
-        }
-        for at in 0..FRAMES as u64 {
-            let pfn = Pfn::new(BASE.raw() + at);
-            let page = self.kernel.page_map().page(pfn).ok_or("a frame without a page")?;
-            let flags = page.flags().load();
-            if flags.contains(mm_types::PageFlags::RESERVED) {
-                continue;
-            }
-            if flags.contains(mm_types::PageFlags::LOCKED) || page.entries_out(0) != 0 {
-                return Err(format!("I3: {pfn:?} is locked, or in flight"));
-            }
-            if page.count() != page.mapcount() + page.pins() {
-                return Err(format!("I5: {pfn:?} has {} references", page.count()));
-            }
-            let free = self.kernel.platform().free_frames().contains(&pfn);
-            if free != (page.count() == 0) {
-                return Err(format!("I20: {pfn:?} is free: {free}, references: {}", page.count()));
-            }
-        }
-        let mut mapped = 0;
-        for space in self.spaces() {
-            let entries: Vec<_> = (0..PAGES)
-                .map(|page| self.kernel.entry(Site::new(space, Vpn::new(page))))
-                .collect();
-            if entries.iter().any(|pte| pte.is_migration()) {
-                return Err(format!("I6: a migration entry is left in {space:?}"));
-            }
-            let rss = entries.iter().filter(|pte| pte.is_present()).count();
-            let counted = self.kernel.space(space).map_err(|error| error.to_string())?;
-            if counted.rss() != rss || counted.is_pending() {
-                return Err(format!(
-                    "I27: {} pages resident in {space:?}, found {rss}",
-                    counted.rss()
-                ));
-            }
-            mapped += rss;
-        }
-        let counts = (0..FRAMES as u64).filter_map(|at| self.kernel.page_map().page(Pfn::new(BASE.raw() + at)));
-        let counted: u32 = counts.map(Page::mapcount).sum();
-        if counted as usize == mapped {
-            Ok(())
-        } else {
-            Err(format!("I4: {mapped} mappings, counted {counted}"))
-        }
+        let shown = Shown {
+            kernel: self.kernel,
+            spaces: SPACES,
+            pages: PAGES,
+        };
+        check_at_rest(&shown, &Held::default()).map_err(|violation| violation.to_string())
     }
 
     fn share(&self, pfn: Pfn, to: Site, writable: bool) -> Result<(), FixtureError> {

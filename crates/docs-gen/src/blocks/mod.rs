@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::Error;
 
 mod entry;
+mod invariants;
 mod ledger;
 mod museum;
 mod numbers;
@@ -48,7 +49,10 @@ const ALL: &[(&str, Make)] = &[
     ("capabilities", vocabulary::capabilities),
     ("events", trace::events),
     ("texts-of-entries", || Ok(trace::entries())),
-    ("invariants", || Ok(trace::invariants())),
+    ("trace-rules", || Ok(trace::rules())),
+    ("invariants", invariants::table),
+    ("invariants-checked", || Ok(invariants::checked())),
+    ("exemptions", || Ok(invariants::exemptions())),
     ("invariants-in-traces", || Ok(trace::invariants_in_traces())),
     ("run-modern", || recorded::one_page(&migrate_core::MODERN)),
     ("run-2006", || recorded::one_page(&migrate_core::LINUX_2_6_17)),

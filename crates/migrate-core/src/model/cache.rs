@@ -4,10 +4,11 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use mm_types::museum::{self, Bug};
-use mm_types::{Mapping, MappingId, NodeId, PageFlags, Pfn, Refusal, SlotTags, SwapEntry};
+use mm_types::{Invariant, Mapping, MappingId, NodeId, PageFlags, Pfn, Refusal, SlotTags, SwapEntry};
 
 use super::Model;
 use super::swap::Swap;
+use crate::invariants::Violation;
 use crate::{Cache, Frames, LockedPage, Mover, PageRef, Pair, SlotChanged, UsesPageMap, Wait, WriteError, Written};
 
 /// What a file's `writepage` does (2.6.17 `a_ops->writepage`).
@@ -49,6 +50,13 @@ pub(super) enum Found {
     NoMemory,
 }
 
+impl File {
+    /// The word that storage has for a page.
+    pub(super) fn stored(&self, index: usize) -> Option<u64> {
+        self.store.get(&index).copied()
+    }
+}
+
 /// The four buffers of a page.
 #[derive(Clone, Copy, Debug, Default)]
 struct Buffers {
@@ -56,12 +64,9 @@ struct Buffers {
     busy: u8,
     /// All locked by a migration.
     held: bool,
-    /// One bit for each buffer that is newer than storage.
+    /// Not written back yet, one bit each: at most what the page's own flag says.
     dirty: u8,
 }
-
-/// All four buffers of a page.
-const ALL_BUFFERS: u8 = 0b1111;
 
 /// What a kernel counts of a node's page-cache pages (Linux: `NR_FILE_PAGES`, `NR_FILE_DIRTY`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +74,9 @@ pub(super) struct NodeCounts {
     pub(super) pages: i64,
     pub(super) dirty: i64,
 }
+
+/// All four.
+const ALL_BUFFERS: u8 = 0xf;
 
 /// What is under the caches' locks (Linux: `tree_lock`, `private_lock`, `swap_lock`).
 #[derive(Debug, Default)]
@@ -82,6 +90,11 @@ pub(super) struct Caches {
 impl Caches {
     pub(super) fn file(&mut self, file: MappingId) -> &mut File {
         &mut self.files[usize::try_from(file.raw()).expect("a small model")]
+    }
+
+    /// Which buffers of the page are dirty, one bit each.
+    pub(super) fn dirty_parts(&self, pfn: Pfn) -> u32 {
+        self.buffers.get(&pfn).map_or(0, |buffers| buffers.dirty.into())
     }
 
     fn counts_of(&mut self, model: &Model, pfn: Pfn) -> &mut NodeCounts {
@@ -128,7 +141,7 @@ impl Model {
     /// Returns the word that storage holds for a page of a file.
     #[must_use]
     pub fn stored(&self, file: MappingId, index: usize) -> Option<u64> {
-        self.caches.lock().file(file).store.get(&index).copied()
+        self.caches.lock().file(file).stored(index)
     }
 
     /// Returns the frame in a slot of the page cache.
@@ -171,16 +184,12 @@ impl Model {
             let mut caches = self.caches.lock();
             let lost = found(&mut caches);
             if lost.is_none() {
-                self.set_word(pfn, caches.file(file).store.get(&index).copied().unwrap_or(0));
+                self.set_word(pfn, caches.file(file).stored(index).unwrap_or(0));
                 self.page(pfn).set_mapping(Mapping::File(file));
                 self.page(pfn).set_index(index);
                 self.page(pfn).flags().edit(PageFlags::UPTODATE, PageFlags::empty());
                 if caches.file(file).mover == Mover::Buffers {
-                    // The buffers' reference is theirs until they are released; the word stands for a pointer to them.
-                    caches.buffers.insert(pfn, Buffers::default());
-                    self.page(pfn).get();
-                    self.page(pfn).set_private(1);
-                    self.page(pfn).flags().edit(PageFlags::PRIVATE, PageFlags::empty());
+                    self.give_buffers(&mut caches, pfn);
                 }
                 self.page(pfn).get();
                 caches.file(file).slots.insert(index, (pfn, SlotTags::empty()));
@@ -204,35 +213,49 @@ impl Model {
         index < file.size && file.slots.get(&index).is_some_and(|(at, _)| *at == pfn)
     }
 
+    /// Gives a page of a file buffers, as reading a block of it does (2.6.17 `create_empty_buffers`); it has none yet.
+    pub fn attach_buffers(&self, pfn: Pfn) {
+        self.give_buffers(&mut self.caches.lock(), pfn);
+    }
+
+    fn give_buffers(&self, caches: &mut Caches, pfn: Pfn) {
+        caches.buffers.insert(pfn, Buffers::default());
+        // The buffers' reference is theirs until they are released; the word stands for a pointer to them.
+        self.page(pfn).get();
+        self.page(pfn).set_private(1);
+        self.page(pfn).flags().edit(PageFlags::PRIVATE, PageFlags::empty());
+    }
+
     /// Stages a new page for the LRU.
     pub(super) fn add_to_lru(&self, pfn: Pfn) {
         let added = self.with_lru(|lru| lru.add_new(self.page_map(), pfn, |pfn| self.free(pfn)));
         added.expect("a new page is on no list");
     }
 
-    /// Marks a page dirty through its mapping, and all its buffers; for who knows it by frame.
+    /// Marks a page dirty through its mapping, and all its buffers unless a migration holds them (Linux: `set_page_dirty`); for who
+    /// knows it by frame.
     pub fn dirty_page(&self, pfn: Pfn) {
-        self.dirty(pfn, ALL_BUFFERS);
-    }
-
-    /// Marks one of the four buffers of a page dirty, and so the page: what a write of a part of it does.
-    pub fn dirty_buffer(&self, pfn: Pfn, nth: u8) {
-        self.dirty(pfn, 1 << (nth % 4));
-    }
-
-    /// Returns one bit for each buffer of the page that is dirty; `None` where it has no buffers.
-    #[must_use]
-    pub fn dirty_buffers(&self, pfn: Pfn) -> Option<u8> {
-        self.caches.lock().buffers.get(&pfn).map(|buffers| buffers.dirty)
-    }
-
-    fn dirty(&self, pfn: Pfn, which: u8) {
-        // The flag and the tag change together, or a page that one dirties and another cleans ends with one of them.
         let mut caches = self.caches.lock();
-        let before = self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::empty());
-        if let Some(buffers) = caches.buffers.get_mut(&pfn) {
-            buffers.dirty |= which;
+        // Buffers that move with their page know which of them are dirty.
+        let idle = |buffers: &&mut Buffers| !buffers.held || museum::has(Bug::B18);
+        if let Some(buffers) = caches.buffers.get_mut(&pfn).filter(idle) {
+            buffers.dirty = ALL_BUFFERS;
         }
+        self.mark_dirty(&mut caches, pfn);
+    }
+
+    /// Marks one of the page's four buffers dirty, and the page (Linux: `mark_buffer_dirty`).
+    pub fn dirty_buffer(&self, pfn: Pfn, buffer: u32) {
+        let mut caches = self.caches.lock();
+        if let Some(buffers) = caches.buffers.get_mut(&pfn) {
+            buffers.dirty |= 1u8.checked_shl(buffer).unwrap_or(0) & ALL_BUFFERS;
+        }
+        self.mark_dirty(&mut caches, pfn);
+    }
+
+    /// The flag and the tag change together, or a page that one dirties and another cleans ends with one of them.
+    fn mark_dirty(&self, caches: &mut Caches, pfn: Pfn) {
+        let before = self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::empty());
         if let Some((_, tags)) = caches.slot(self, pfn) {
             tags.insert(SlotTags::DIRTY);
         }
@@ -421,21 +444,7 @@ impl Cache for Model {
     }
 
     fn set_dirty(&self, page: &LockedPage) {
-        let moved = self
-            .caches
-            .lock()
-            .buffers
-            .get(&page.pfn())
-            .is_some_and(|buffers| buffers.held);
-        // Buffers that move with their page know which of them are dirty.
-        self.dirty(
-            page.pfn(),
-            if moved && !museum::has(Bug::B18) {
-                0
-            } else {
-                ALL_BUFFERS
-            },
-        );
+        self.dirty_page(page.pfn());
     }
 
     fn clear_dirty_for_io(&self, page: &LockedPage) -> bool {
@@ -507,8 +516,8 @@ impl Cache for Model {
     fn writeout(&self, page: LockedPage) -> Written<LockedPage, PageRef> {
         let pfn = page.pfn();
         if self.page(pfn).entries_out(0) != 0 {
-            self.violation(super::Violation::new(
-                "I34",
+            self.violation(Violation::new(
+                Invariant::NoEntriesAtCallback,
                 format_args!("{pfn:?} was written out while in flight"),
             ));
         }

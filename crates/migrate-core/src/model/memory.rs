@@ -4,9 +4,10 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec;
 
-use mm_types::{Mapping, NodeId, PageFlags, Pfn};
+use mm_types::{Invariant, Mapping, NodeId, PageFlags, Pfn};
 
-use super::{Config, Model, Op, Violation};
+use super::{Config, Model, Op};
+use crate::invariants::Violation;
 use crate::{CopyError, PageRef, UsesPageMap};
 
 /// What stands in a frame that is free, or allocated and not filled yet: who reads it reads too early, or too late.
@@ -60,8 +61,8 @@ impl Memory {
         Ok(())
     }
 
-    pub(super) fn free_frames(&self) -> BTreeSet<Pfn> {
-        self.free.iter().flatten().copied().collect()
+    pub(super) fn free_frames(&self) -> impl Iterator<Item = Pfn> + '_ {
+        self.free.iter().flatten().copied()
     }
 }
 
@@ -141,11 +142,11 @@ impl Model {
             page.set_mapping(Mapping::None);
         }
         if let Err(bad) = page.check_free() {
-            self.violation(Violation::new("I20", bad));
+            self.violation(Violation::new(Invariant::OnlyForward, bad));
         }
         if page.pins() != 0 || page.entries_out(0) != 0 {
             self.violation(Violation::new(
-                "I25",
+                Invariant::NotFreedInUse,
                 format_args!("{pfn:?} was freed while it was pinned or in flight"),
             ));
         }

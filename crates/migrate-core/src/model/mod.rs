@@ -28,7 +28,7 @@
 //! | `swap.rs` | swap slots and the swap cache |
 //! | `access.rs` | what a CPU does: TLB, table, fault |
 //! | `vmas.rs`, `ops.rs` | what programs ask for: map, fork, mprotect, munmap, mremap, truncate |
-//! | `check.rs` | the invariants, recounted |
+//! | `check.rs` | what the checks of the invariants are shown |
 //! | `fixture.rs` | what scenarios ask for |
 #![expect(
     clippy::expect_used,
@@ -45,6 +45,7 @@ use alloc::vec::Vec;
 use mm_types::trace::Observer;
 use mm_types::{ActorId, Lru as LruLists, Mode, NodeId, Outcome, Page, PageMap, Pfn, Reason, Refusal, Site};
 
+pub use crate::invariants::Violation;
 use crate::{
     Args, CopyError, FromFn, Isolated, Lru, PageRef, Profile, Slot, Tally, UsesPageMap, isolate_lru_page,
     migrate_pages, migrate_prep, putback_lru_pages,
@@ -67,7 +68,6 @@ mod vmas;
 
 pub use access::{Access, Op};
 pub use cache::WritePage;
-pub use check::Violation;
 pub use fixture::ModelFixture;
 pub use memory::POISON;
 pub use table::Gather;

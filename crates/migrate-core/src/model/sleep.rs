@@ -77,7 +77,9 @@ impl Model {
 
 impl Sleep for Model {
     fn wait(&self, word: &AtomicU32, seen: u32) {
-        self.sleep_while(core::ptr::from_ref(word).addr(), || word.load(Ordering::Acquire) == seen);
+        self.sleep_while(core::ptr::from_ref(word).addr(), || {
+            word.load(Ordering::Acquire) == seen
+        });
     }
 
     fn wake_all(&self, word: &AtomicU32) {

@@ -14,7 +14,7 @@ pub(super) struct SwapSlot {
     /// Entries of page tables that name the slot.
     pub(super) users: u32,
     pub(super) cached: Option<Pfn>,
-    word: u64,
+    pub(super) word: u64,
 }
 
 #[derive(Debug, Default)]

@@ -36,7 +36,7 @@ impl World {
         };
         let frame = |at: u8| placed(at).or_else(|| pick(&self.frames(), at));
         let frame_with_buffers = |at: u8| {
-            let has_buffers = |pfn: &Pfn| model.dirty_buffers(*pfn).is_some();
+            let has_buffers = |pfn: &Pfn| self.flags(*pfn).contains(PageFlags::PRIVATE);
             let mut frames = self.frames();
             frames.retain(has_buffers);
             placed(at).filter(has_buffers).or_else(|| pick(&frames, at))
@@ -198,7 +198,7 @@ impl World {
                 let pfn = frame_with_buffers(at)?;
                 if !self.is_locked_by_a_run(pfn) {
                     self.note(format!("dirty buffer {nth} of {}", self.name(pfn)));
-                    model.dirty_buffer(pfn, nth);
+                    model.dirty_buffer(pfn, nth.into());
                 }
             }
             Step::Reading { at } => {

@@ -1,13 +1,12 @@
 //! What is compared after each call, and at the end.
 
-use std::collections::BTreeMap;
-
+use migrate_core::invariants::{Held as Counted, check_at_rest, check_contents};
 use migrate_core::model::{Config, Op};
 use migrate_core::{UsesPageMap, migrate_prep};
-use mm_types::{NodeId, PageFlags, Pfn, Pte, PteFlags};
+use mm_types::{NodeId, PageFlags, Pfn};
 
 use super::step::Step;
-use super::world::{FILE, FRAMES, World, site_name};
+use super::world::{FRAMES, World, site_name};
 
 impl World {
     /// Compares all there is to be seen without touching anything, and recounts the model.
@@ -15,66 +14,25 @@ impl World {
     /// # Errors
     /// The first thing that does not hold.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let frames = self.held().frames();
-        self.model.check(&frames).map_err(|violation| violation.to_string())?;
-        self.check_entries()?;
-        self.check_dirty()
+        let (isolated, references) = self.held().frames();
+        let held = Counted {
+            isolated: &isolated,
+            references: &references,
+        };
+        check_at_rest(&self.model, &held).map_err(|violation| violation.to_string())?;
+        self.check_entries()
     }
 
-    /// Every entry shows what it should and allows no more than it should (I7, I9, I14, I15, I16).
+    /// Every entry shows what it should, and allows no more than programs asked for (I9, I14).
     pub(crate) fn check_entries(&self) -> Result<(), String> {
         let reference = self.reference.borrow();
-        let mut users: BTreeMap<Pfn, u32> = BTreeMap::new();
-        for site in reference.pages.keys() {
-            if let Some(pfn) = self.model.pte(*site).pfn() {
-                *users.entry(pfn).or_default() += 1;
-            }
-        }
+        let stored = reference.pages.keys().map(|site| (*site, reference.value(*site)));
+        check_contents(&self.model, |site| self.model.pte(site), stored).map_err(|violation| violation.to_string())?;
         for (site, page) in &reference.pages {
-            let Pte::Present { pfn, flags } = self.model.pte(*site) else {
-                continue;
-            };
-            let (name, pte) = (site_name(*site), self.model.pte(*site));
-            let (found, expected) = (self.model.word(pfn), reference.value(*site));
-            if Some(found) != expected {
-                return Err(format!(
-                    "{name} shows {found:#x}, and should show {expected:#x?}: {pte}"
-                ));
-            }
+            let pte = self.model.pte(*site);
             if pte.writable() && !page.writable {
-                return Err(format!("{name} may be written, and was protected: {pte}"));
-            }
-            let anon = self.model.page(pfn).mapping().is_anon();
-            let alone = anon && users.get(&pfn) == Some(&1);
-            if pte.writable() && !page.shared() && !alone {
-                return Err(format!("{name} may write a page that others see: {pte}"));
-            }
-            if flags.contains(PteFlags::EXCLUSIVE) && (page.shared() || !alone) {
-                return Err(format!("{name} is exclusive and not alone: {pte}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// What storage does not have yet is remembered as dirty, by the page or by an entry (I11).
-    fn check_dirty(&self) -> Result<(), String> {
-        let entries: Vec<Pte> = {
-            let reference = self.reference.borrow();
-            reference.pages.keys().map(|site| self.model.pte(*site)).collect()
-        };
-        let files = self.held().files.clone();
-        for (file, index) in files.iter().flat_map(|file| (0..FILE).map(move |index| (*file, index))) {
-            let Some(pfn) = self.model.cached(file, index) else {
-                continue;
-            };
-            let stored = self.model.stored(file, index) == Some(self.model.word(pfn));
-            let dirty =
-                self.flags(pfn).contains(PageFlags::DIRTY) || entries.iter().any(|pte| pte.maps(pfn) && pte.dirty());
-            if !stored && !dirty {
-                return Err(format!(
-                    "{} was not written back and nobody remembers that it is dirty",
-                    self.name(pfn)
-                ));
+                let name = site_name(*site);
+                return Err(format!("I14: {name} may be written, and was protected: {pte}"));
             }
         }
         Ok(())

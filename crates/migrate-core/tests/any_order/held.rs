@@ -23,11 +23,12 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn frames(&self) -> Vec<Pfn> {
+    /// The frames of isolated pages, and of whatever else is held.
+    pub(crate) fn frames(&self) -> (Vec<Pfn>, Vec<Pfn>) {
         let refs = self.refs.iter().map(PageRef::pfn);
         let locks = self.locks.iter().map(LockedPage::pfn);
         let isolated = self.isolated.iter().map(|page| page.page().pfn());
-        refs.chain(locks).chain(isolated).collect()
+        (isolated.collect(), refs.chain(locks).collect())
     }
 
     pub(crate) fn written(&self, model: &Model) -> Vec<Pfn> {

@@ -8,19 +8,21 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use migrate_core::fixture::Recording;
+use migrate_core::invariants::{
+    Ran as Changed, Snapshot, Violation, Watch, check_always, check_must_stay, check_outcomes, check_run,
+    check_targets, check_unused,
+};
 use migrate_core::model::Model;
 use migrate_core::{
     Args, Edge, Frames, FromFn, Hook, Hooked, HookedTarget, Isolated, LINUX_2_6_17, MODERN, MoveOrder, Mover, NewPages,
-    PageRef, Profile, Slot, SwapCacheEntries, Tally, Target, Verdict, WaiterRef, isolate_lru_page, migrate_pages,
-    migrate_pages_nowait, migrate_prep, putback_lru_pages,
+    PageRef, Profile, Slot, Tally, Target, Verdict, WaiterRef, isolate_lru_page, migrate_pages, migrate_pages_nowait,
+    migrate_prep, putback_lru_pages,
 };
 use mm_types::trace::{Event, check_events, text_of};
-use mm_types::{
-    EntryStyle, Mapping, MappingId, Mode, Outcome, PageFlags, Pfn, Pte, PteFlags, Reason, Refusal, Rules, Site,
-};
+use mm_types::{Mapping, Mode, Outcome, PageFlags, Pfn, Reason, Refusal, Rules};
 
 use super::step::Migrate;
-use super::world::{FILE, World, site_name};
+use super::world::World;
 
 type Pages = VecDeque<Isolated<PageRef>>;
 
@@ -33,10 +35,7 @@ struct Ran {
     alone: bool,
     /// As alone, but for threads that waited for its pages and read them.
     undisturbed: bool,
-    before: BTreeMap<Site, Pte>,
-    flags: BTreeMap<Pfn, PageFlags>,
-    /// Buffers that are dirty, or are to be because an entry is, by place in the page cache.
-    buffers: BTreeMap<(MappingId, usize), u8>,
+    before: Snapshot,
     bound: BTreeMap<Pfn, Bound>,
     outcomes: Vec<(Pfn, Outcome)>,
     tally: Tally,
@@ -165,9 +164,7 @@ impl World {
             targets: migrate.targets.map(usize::from),
             alone: migrate.middle.is_empty() && migrate.fails.is_empty(),
             undisturbed: migrate.only_waits() && self.profile.waiter == WaiterRef::None,
-            buffers: self.dirty_buffers(true),
-            before: self.entries(),
-            flags: listed.iter().map(|pfn| (*pfn, self.flags(*pfn))).collect(),
+            before: Snapshot::of(model),
             bound: listed
                 .iter()
                 .map(|pfn| (*pfn, self.bound(*pfn, profile, migrate.mode)))
@@ -181,6 +178,8 @@ impl World {
         let (mut moved, mut failed) = (Pages::new(), Pages::new());
         let (edges, trouble) = (Cell::new(0usize), RefCell::new(None));
         let hook = |edge: Edge| self.before(migrate, profile, edge, &edges, &trouble, recording);
+        let watch = Watch::new(model, profile, migrate.mode, hook);
+        let targets_hold;
         let woken = self.held().woken;
         self.in_run.set(true);
         let lists = (&mut from, &mut moved, &mut failed);
@@ -191,14 +190,12 @@ impl World {
                     .first()
                     .map_or(mm_types::NodeId::new(1), |pfn| self.other_node(*pfn));
                 let mut news: VecDeque<PageRef> = (0..targets).filter_map(|_| model.allocate(node)).collect();
-                self.run(migrate, &mut ran, &hook, NewPages(&mut news), lists, recording);
-                let used = ran.used();
-                let left = news.len();
+                let offered = news.len();
+                self.run(migrate, &mut ran, &watch, NewPages(&mut news), lists, recording);
+                let unused: Vec<Pfn> = news.iter().map(PageRef::pfn).collect();
+                targets_hold =
+                    check_unused(model, &unused).and_then(|()| check_targets(offered, unused.len(), &ran.outcomes));
                 news.into_iter().for_each(|page| model.put(page));
-                if left + used != usize::from(targets) {
-                    let what = format!("{targets} new pages, {left} left, {used} used");
-                    trouble.borrow_mut().get_or_insert(what);
-                }
             }
             None => {
                 let given = Cell::new(0usize);
@@ -213,12 +210,8 @@ impl World {
                         model.put(page);
                     },
                 };
-                self.run(migrate, &mut ran, &hook, target, lists, recording);
-                let (given, used) = (given.get(), ran.used());
-                if given != used {
-                    let what = format!("{given} new pages not given back, {used} used");
-                    trouble.borrow_mut().get_or_insert(what);
-                }
+                self.run(migrate, &mut ran, &watch, target, lists, recording);
+                targets_hold = check_targets(given.get(), 0, &ran.outcomes);
             }
         }
         self.in_run.set(false);
@@ -229,13 +222,15 @@ impl World {
         }
         let events: Vec<_> = recording.events().collect();
         *self.trace.borrow_mut() = text_of(events.iter().copied());
-        if let Some(trouble) = trouble.into_inner() {
+        if let Some(trouble) = trouble.take() {
             return Err(trouble);
         }
         self.finish_waits()?;
         if recording.dropped() == 0 {
             check_events(&events).map_err(|error| format!("the trace: {error}"))?;
         }
+        let said = |violation: Violation| violation.to_string();
+        watch.finish().and(targets_hold).map_err(said)?;
         ran.check(self, &lists, migrate.moved)
     }
 
@@ -281,6 +276,9 @@ impl World {
         trouble: &RefCell<Option<String>>,
         recording: &Recording,
     ) -> Verdict {
+        if edge.is_look() && !matches!(edge, Edge::IsMapped(_)) {
+            return Verdict::Go;
+        }
         let now = edges.replace(edges.get() + 1);
         let due = |n: u8| usize::from(n) == now;
         let mut done = self
@@ -316,55 +314,28 @@ impl World {
         }
     }
 
-    /// The dirty buffers of every page in the cache; with what entries know, where that is asked for.
-    fn dirty_buffers(&self, entries: bool) -> BTreeMap<(MappingId, usize), u8> {
-        let ptes: Vec<Pte> = self.entries().into_values().collect();
-        let files = self.held().files.clone();
-        let places = files.iter().flat_map(|file| (0..FILE).map(|index| (*file, index)));
-        places
-            .filter_map(|(file, index)| {
-                let pfn = self.model.cached(file, index)?;
-                let dirty = self.model.dirty_buffers(pfn)?;
-                let whole = entries && ptes.iter().any(|pte| pte.maps(pfn) && pte.dirty());
-                Some(((file, index), if whole { u8::MAX } else { dirty }))
-            })
-            .collect()
-    }
-
     fn check_always(&self) -> Result<(), String> {
-        self.model.check_always().map_err(|violation| violation.to_string())?;
+        check_always(&self.model).map_err(|violation| violation.to_string())?;
         self.check_entries()
     }
 }
 
 impl Ran {
-    fn used(&self) -> usize {
-        let used = |outcome: &Outcome| {
-            matches!(
-                outcome,
-                Outcome::Moved { .. } | Outcome::Refused(Refusal::CopiedTooLate)
-            )
-        };
-        self.outcomes.iter().filter(|(_, outcome)| used(outcome)).count()
-    }
-
     fn check(&self, world: &World, [from, moved, failed]: &[Vec<Pfn>; 3], wanted: bool) -> Result<(), String> {
-        let mut last: BTreeMap<Pfn, Outcome> = BTreeMap::new();
-        for (pfn, outcome) in self.outcomes.iter().filter(|(_, outcome)| outcome.is_final()) {
+        let said = |violation: Violation| violation.to_string();
+        check_outcomes(&self.from, &self.outcomes, &self.tally).map_err(said)?;
+        let ended = self.outcomes.iter().filter(|(_, outcome)| outcome.is_final());
+        let last: BTreeMap<Pfn, Outcome> = ended.copied().collect();
+        for outcome in last.values() {
             world.count(match outcome {
                 Outcome::Moved { .. } => "outcome: moved".to_owned(),
                 Outcome::Freed => "outcome: freed".to_owned(),
                 Outcome::Retry(refusal) | Outcome::Refused(refusal) => format!("outcome: {}", refusal.word()),
             });
-            if last.insert(*pfn, *outcome).is_some() {
-                return Err(format!("f{:x} has two outcomes (I29)", pfn.raw()));
-            }
         }
         let has = |list: &Vec<Pfn>, pfn: &Pfn| list.contains(pfn);
         for pfn in &self.from {
-            let outcome = last
-                .get(pfn)
-                .ok_or_else(|| format!("f{:x} has no outcome (I29)", pfn.raw()))?;
+            let outcome = &last[pfn];
             let expected = match outcome {
                 Outcome::Moved { .. } | Outcome::Freed => (false, wanted, false),
                 Outcome::Refused(refusal) | Outcome::Retry(refusal) => {
@@ -385,33 +356,19 @@ impl Ran {
                 self.from
             ));
         }
-        let tally = self.tally.moved + self.tally.freed + self.tally.left();
-        if tally as usize != self.from.len() {
-            return Err(format!("{} pages, and the tally is {:?}", self.from.len(), self.tally));
-        }
         if self.alone {
             if self.slept > 0 && !self.may_sleep {
                 return Err(format!("an asynchronous run slept {} times (I31)", self.slept));
             }
-            self.check_entries(world, &last)?;
-            self.check_buffers(world)?;
+            let ran = Changed {
+                profile: self.profile,
+                outcomes: &self.outcomes,
+            };
+            check_must_stay(&self.before, &self.outcomes).map_err(said)?;
+            check_run(&self.before, &Snapshot::of(&world.model), &ran).map_err(said)?;
         }
         if self.undisturbed {
             self.check_bounds(&last)?;
-        }
-        Ok(())
-    }
-
-    /// No buffer is dirty that nobody stored to (I13).
-    fn check_buffers(&self, world: &World) -> Result<(), String> {
-        for (place, now) in world.dirty_buffers(false) {
-            let before = self.buffers.get(&place).copied().unwrap_or(0);
-            if now & !before != 0 {
-                let (file, index) = (place.0.raw(), place.1);
-                return Err(format!(
-                    "of file {file} page {index} the buffers {before:#06b} were dirty, and now {now:#06b} (I13)"
-                ));
-            }
         }
         Ok(())
     }
@@ -450,59 +407,5 @@ impl Ran {
             }
         }
         Ok(())
-    }
-
-    /// Every entry maps its page where it is now, and allows what it allowed (I7, I8, I14, I16, I17, I21).
-    fn check_entries(&self, world: &World, last: &BTreeMap<Pfn, Outcome>) -> Result<(), String> {
-        for (site, before) in &self.before {
-            let now = world.model.pte(*site);
-            let unexpected = || Err(format!("{} was {before} and is {now}", site_name(*site)));
-            let Some(pfn) = before.pfn().filter(|pfn| before.is_present() && last.contains_key(pfn)) else {
-                if now != *before {
-                    return unexpected();
-                }
-                continue;
-            };
-            let to = match last.get(&pfn) {
-                Some(Outcome::Moved { to }) => *to,
-                _ => pfn,
-            };
-            let good = match now {
-                Pte::Present { pfn: at, flags } => {
-                    let aged = world.is_nonlinear(*site);
-                    at == to && self.same_permission(before.flags(), flags, aged)
-                }
-                Pte::Swap { .. } => {
-                    let cached = self
-                        .flags
-                        .get(&pfn)
-                        .is_some_and(|flags| flags.contains(PageFlags::SWAPCACHE));
-                    cached && self.profile.swap_cache == SwapCacheEntries::Swap
-                }
-                Pte::File { .. } => world.is_nonlinear(*site),
-                _ => false,
-            };
-            if !good {
-                return unexpected();
-            }
-        }
-        Ok(())
-    }
-
-    /// A nonlinear entry may have been aged instead of being unmapped.
-    fn same_permission(&self, before: PteFlags, now: PteFlags, aged: bool) -> bool {
-        let lossless = self.profile.entries == EntryStyle::Lossless;
-        let mut kept = PteFlags::WRITE;
-        let marks = PteFlags::EXCLUSIVE | PteFlags::SOFT_DIRTY | PteFlags::UFFD_WP;
-        kept.set(marks | PteFlags::DIRTY, lossless);
-        kept.set(PteFlags::YOUNG, lossless && !aged);
-        // A writable mapping of a private page is exclusive, also where the system's own entries do not say so.
-        let sure = if before.contains(PteFlags::WRITE) {
-            PteFlags::EXCLUSIVE
-        } else {
-            PteFlags::empty()
-        };
-        let none_gained = before.union(sure).contains(now);
-        none_gained && now.contains(before & kept)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, MutexGuard};
 use migrate_core::fixture::Recording;
 use migrate_core::model::{Config, Model, Op, WritePage};
 use migrate_core::{Mover, Profile};
-use mm_types::{ActorId, Mapping, MappingId, NodeId, PageFlags, Pfn, Pte, Site, VmaFlags};
+use mm_types::{ActorId, Mapping, MappingId, NodeId, PageFlags, Pfn, Pte, Site};
 
 use super::held::{Held, Shared, lock, wake_by_holders};
 use super::reference::Reference;
@@ -188,10 +188,5 @@ impl World {
         let reference = self.reference.borrow();
         let mut locked = reference.pages.iter().filter(|(_, page)| page.locked);
         locked.any(|(site, _)| self.model.pte(*site).maps(pfn))
-    }
-
-    pub(crate) fn is_nonlinear(&self, site: Site) -> bool {
-        let vma = self.model.vma_at(site);
-        vma.is_some_and(|vma| vma.flags.contains(VmaFlags::NONLINEAR))
     }
 }

@@ -1,7 +1,7 @@
 //! Crowds: many who wait for one page, and everything at once.
 
-use migrate_core::model::{Access, Op, WritePage};
 use migrate_core::Mover;
+use migrate_core::model::{Access, Op, WritePage};
 use mm_types::{Outcome, Vpn};
 
 use crate::explore::Rules;
@@ -48,6 +48,8 @@ pub(crate) fn everything_on_anonymous_memory(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(4, 10);
     let sites = [0, 1, 2, 3].map(|n| site(space, n));
+    world.write(1, sites[0], 10);
+    world.write(2, sites[1], 11);
     join([
         world.spawn(move |world| {
             world.migrate(&sites[..3], 1);
@@ -62,9 +64,15 @@ pub(crate) fn everything_on_anonymous_memory(rules: Rules) {
             let child = world.model.fork(space, world.watch());
             // Unless the parent unmapped it first.
             let seen = world.access(3, site(child, 3), Op::Read);
-            assert!(matches!(seen, Access::Done(13) | Access::Segv), "I8: the child's page: {seen:?}");
+            assert!(
+                matches!(seen, Access::Done(13) | Access::Segv),
+                "I8: the child's page: {seen:?}"
+            );
             world.write(3, site(child, 2), 500);
-            assert!(world.model.mremap(site(child, 2), 1, Vpn::new(9), world.watch()), "an empty place");
+            assert!(
+                world.model.mremap(site(child, 2), 1, Vpn::new(9), world.watch()),
+                "an empty place"
+            );
             assert_eq!(world.read(3, site(child, 9)), 500, "I9: the child's own store");
             world.model.exit(child, world.watch());
         }),
@@ -93,6 +101,8 @@ pub(crate) fn everything_on_files(rules: Rules) {
         world.write(0, site(space, n), 10 + n);
         world.read(0, site(other, n));
     }
+    world.write(1, site(space, 0), 10);
+    world.write(2, site(other, 1), 11);
     join([
         world.spawn(move |world| {
             world.migrate(&[site(space, 0), site(space, 1), site(space, 2)], 1);
@@ -106,7 +116,10 @@ pub(crate) fn everything_on_files(rules: Rules) {
             let mut last = 0;
             for _ in 0..3 {
                 let seen = world.read_file(file, 0).expect("the file has the page");
-                assert!(seen == 10 || (100..103).contains(&seen) && seen >= last, "I9: read {seen:#x} after {last}");
+                assert!(
+                    seen == 10 || (100..103).contains(&seen) && seen >= last,
+                    "I9: read {seen:#x} after {last}"
+                );
                 last = seen;
             }
             for pfn in world.frames(&[site(space, 1)]) {

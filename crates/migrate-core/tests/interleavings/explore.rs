@@ -12,7 +12,7 @@ use mm_types::trace::{Event, text_of};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
-use crate::schedule::{Again, Choices, Recorded};
+use crate::schedule::{Again, Choices, Recorded, drawn};
 
 /// Steps after which an execution counts as one that does not end.
 const LONGEST: usize = 60_000;
@@ -26,6 +26,7 @@ const SHRINKS: u32 = 2000;
 thread_local! {
     static TRACE: RefCell<Option<Vec<Event>>> = const { RefCell::new(None) };
     static QUIET: Cell<bool> = const { Cell::new(false) };
+    static WHY: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Whose rules a scenario follows.
@@ -37,7 +38,7 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) const ALL: &'static [Self] = &[
+    const ALL: &'static [Self] = &[
         Self::of("2006", &LINUX_2_6_17, Mode::Sync),
         Self::of("modern-async", &MODERN, Mode::Async),
         Self::of("modern-sync-light", &MODERN, Mode::SyncLight),
@@ -65,7 +66,9 @@ pub(crate) fn record(event: Event) {
 
 fn number(name: &str, unset: u64) -> u64 {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
         Err(_) => unset,
     }
 }
@@ -77,6 +80,8 @@ pub(crate) fn explore(name: &str, scenario: fn(Rules)) {
     }
     let (schedules, seed) = (number("INTERLEAVINGS_SCHEDULES", 2000), number("INTERLEAVINGS_SEED", 1));
     let rules = Rules::ALL.len() as u64;
+    drawn();
+    let first = Instant::now();
     for pct in [false, true] {
         let began = Instant::now();
         let mut done = 0;
@@ -90,13 +95,24 @@ pub(crate) fn explore(name: &str, scenario: fn(Rules)) {
             // Not a seed of its neighbour's.
             let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(part);
             let ran = if pct {
-                run(PctScheduler::new_from_seed(seed, PCT_DEPTH, share), scenario, *rules_now)
+                run(
+                    PctScheduler::new_from_seed(seed, PCT_DEPTH, share),
+                    scenario,
+                    *rules_now,
+                )
             } else {
                 run(RandomScheduler::new_from_seed(seed, share), scenario, *rules_now)
             };
             match ran {
                 Ok(ran) => done += ran,
-                Err(failure) => fail(name, scenario, *rules_now, &failure, began),
+                Err(failure) => {
+                    let (drawn, seconds) = (drawn(), first.elapsed().as_secs_f64());
+                    let (Rules { name: rules, .. }, Failure { why, .. }) = (rules_now, &failure);
+                    println!(
+                        "shuttle: scenario={name} rules={rules} FAILED at schedule {drawn}, {seconds:.2} s: {why}"
+                    );
+                    fail(name, scenario, *rules_now, failure)
+                }
             }
         }
         let scheduler = if pct { "pct" } else { "random" };
@@ -114,7 +130,12 @@ struct Failure {
 impl Failure {
     /// The same failure, as far as words can tell: they differ in numbers.
     fn is_like(&self, other: &Self) -> bool {
-        let words = |text: &str| text.chars().filter(|c| !c.is_ascii_hexdigit()).take(60).collect::<String>();
+        let words = |text: &str| {
+            text.chars()
+                .filter(|c| !c.is_ascii_hexdigit())
+                .take(60)
+                .collect::<String>()
+        };
         words(&self.why) == words(&other.why)
     }
 }
@@ -126,22 +147,28 @@ fn run(scheduler: impl Scheduler + 'static, scenario: fn(Rules), rules: Rules) -
     config.max_steps = MaxSteps::FailAfter(LONGEST);
     config.silence_warnings = true;
     config.ungraceful_shutdown_config.immediately_return_on_panic = true;
+    WHY.take();
     QUIET.set(true);
     let ran = catch_unwind(AssertUnwindSafe(|| {
         Runner::new(Recorded(scheduler), config).run(move || scenario(rules))
     }));
     QUIET.set(false);
     ran.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        // What the thread said; else it is the checker that speaks, of a deadlock or an execution without an end.
+        let said = WHY.take().or_else(|| words_of(&*panic));
         Failure {
-            why: text.unwrap_or_else(|| "a panic without words".into()),
+            why: said.unwrap_or_else(|| "a panic without words".into()),
             choices: Choices::last(),
         }
     })
 }
 
-/// Panics are told by whoever catches them.
+fn words_of(panic: &(dyn core::any::Any + Send)) -> Option<String> {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+}
+
+/// Panics of executions are told by whoever catches them; the first one's words are kept, as the checker ends the execution there.
 fn speak_unless_quiet() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -149,7 +176,10 @@ fn speak_unless_quiet() {
         Runner::new(RandomScheduler::new_from_seed(0, 1), Config::new()).run(|| {});
         let loud = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
+            if QUIET.get() {
+                let words = words_of(info.payload());
+                WHY.with_borrow_mut(|why| *why = why.take().or(words));
+            } else {
                 loud(info);
             }
         }));
@@ -178,16 +208,11 @@ fn shrink(mut failure: Failure, scenario: fn(Rules), rules: Rules) -> Failure {
     failure
 }
 
-fn fail(name: &str, scenario: fn(Rules), rules: Rules, failure: &Failure, began: Instant) -> ! {
-    let seconds = began.elapsed().as_secs_f64();
-    println!("shuttle: scenario={name} rules={} FAILED after {seconds:.2} s: {}", rules.name, failure.why);
-    let found = Failure {
-        why: failure.why.clone(),
-        choices: failure.choices.clone(),
-    };
-    let runs = found.choices.0.len();
-    let short = shrink(found, scenario, rules);
-    println!("{runs} switches of threads made {}", short.choices.0.len());
+/// Makes the schedule shorter, prints its trace, and ends the test.
+fn fail(name: &str, scenario: fn(Rules), rules: Rules, failure: Failure) -> ! {
+    let runs = failure.choices.0.len();
+    let short = shrink(failure, scenario, rules);
+    println!("{runs} turns of threads made {}", short.choices.0.len());
     tell(name, scenario, rules, &short.choices);
     if std::env::var_os("INTERLEAVINGS_STOP").is_some() {
         std::process::exit(1);
@@ -198,17 +223,25 @@ fn fail(name: &str, scenario: fn(Rules), rules: Rules, failure: &Failure, began:
 /// Plays one schedule with its events written down, prints them, and returns how it ended.
 fn tell(name: &str, scenario: fn(Rules), rules: Rules, choices: &Choices) -> Option<String> {
     TRACE.set(Some(Vec::new()));
-    let ended = run(Again::new(choices.clone()), scenario, rules).err().map(|failure| failure.why);
+    let ended = run(Again::new(choices.clone()), scenario, rules)
+        .err()
+        .map(|failure| failure.why);
     let events = TRACE.take().unwrap_or_default();
     print!("{}", text_of(events));
     println!("{}", ended.as_deref().unwrap_or("nothing failed"));
-    println!("replay: INTERLEAVINGS_REPLAY={}:{choices} ci/shuttle {name}", rules.name);
+    println!(
+        "replay: INTERLEAVINGS_REPLAY={}:{choices} ci/shuttle {name}",
+        rules.name
+    );
     ended
 }
 
 fn replay(name: &str, scenario: fn(Rules), text: &str) {
     let (rules, choices) = text.split_once(':').expect("RULES:SCHEDULE");
-    let rules = Rules::ALL.iter().find(|known| known.name == rules).expect("the name of a set of rules");
+    let rules = Rules::ALL
+        .iter()
+        .find(|known| known.name == rules)
+        .expect("the name of a set of rules");
     let choices = choices.parse().unwrap_or_else(|error| panic!("{error}"));
     let ended = tell(name, scenario, *rules, &choices);
     assert!(ended.is_none(), "{name}, {}: {}", rules.name, ended.unwrap_or_default());

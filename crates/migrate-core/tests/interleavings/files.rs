@@ -3,8 +3,8 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
-use migrate_core::model::{Access, Op, POISON, WritePage};
 use migrate_core::Mover;
+use migrate_core::model::{Access, Op, POISON, WritePage};
 
 use crate::explore::Rules;
 use crate::world::{World, join, site};
@@ -16,7 +16,7 @@ pub(crate) fn lookup_against_switch(rules: Rules) {
     let space = world.model.new_space();
     let at = site(space, 0);
     world.model.map_file(at, 1, file, 0, true);
-    world.write(0, at, 10);
+    world.write(1, at, 10);
     join([
         world.spawn(move |world| {
             world.migrate(&[at], 1);
@@ -49,14 +49,16 @@ pub(crate) fn buffers_against_switch(rules: Rules) {
     let space = world.model.new_space();
     let at = site(space, 0);
     world.model.map_file(at, 1, file, 0, true);
-    world.write(0, at, 10);
+    world.write(1, at, 10);
     join([
         world.spawn(move |world| {
             world.migrate(&[at], 1);
         }),
         world.spawn(move |world| {
             for _ in 0..2 {
-                let Some(pfn) = world.model.cached(file, 0) else { continue };
+                let Some(pfn) = world.model.cached(file, 0) else {
+                    continue;
+                };
                 if world.model.lock_buffer(pfn) {
                     let seen = world.model.word(pfn);
                     assert_ne!(seen, POISON, "I10: I/O on a page without contents");
@@ -73,9 +75,17 @@ pub(crate) fn buffers_against_switch(rules: Rules) {
 
 /// A dirty page of a file without a mover is written out, unlocked, while others touch it (B50, I11).
 pub(crate) fn write_out_unlocks(rules: Rules) {
-    for how in [WritePage::Unlocks, WritePage::Starts, WritePage::FailsUnlocked] {
-        write_out(rules, how);
-    }
+    write_out(rules, WritePage::Unlocks);
+}
+
+/// As above; the page stays under writeback, and the migration waits for that.
+pub(crate) fn write_out_starts(rules: Rules) {
+    write_out(rules, WritePage::Starts);
+}
+
+/// As above; the write fails once the page is unlocked, and its contents are not forgotten (B51).
+pub(crate) fn write_out_fails_unlocked(rules: Rules) {
+    write_out(rules, WritePage::FailsUnlocked);
 }
 
 fn write_out(rules: Rules, how: WritePage) {
@@ -87,7 +97,7 @@ fn write_out(rules: Rules, how: WritePage) {
     world.write(0, at, 10);
     let pfn = world.frames(&[at])[0];
     world.model.write_back(pfn);
-    world.write(0, at, 11);
+    world.write(1, at, 11);
     // Core's own: telling that there is no more to write is no step of the schedule.
     let over = Arc::new(AtomicBool::new(false));
     let last = Arc::clone(&over);
@@ -102,18 +112,30 @@ fn write_out(rules: Rules, how: WritePage) {
         // The disk: whatever is being written is written some time.
         threads.push(world.spawn(move |world| {
             while !over.load(Ordering::Relaxed) {
-                world.model.cached(file, 0).into_iter().for_each(|pfn| world.model.end_io(pfn));
+                world
+                    .model
+                    .cached(file, 0)
+                    .into_iter()
+                    .for_each(|pfn| world.model.end_io(pfn));
                 mm_types::sync::spin_loop();
             }
         }));
     }
     join(threads);
-    world.model.cached(file, 0).into_iter().for_each(|pfn| world.model.end_io(pfn));
+    world
+        .model
+        .cached(file, 0)
+        .into_iter()
+        .for_each(|pfn| world.model.end_io(pfn));
     assert_eq!(world.read(2, at), 101, "I9: the last store");
     for pfn in world.frames(&[at]) {
         world.model.write_back(pfn);
     }
-    assert_eq!(world.model.stored(file, 0), Some(101), "I11: what is in storage in the end");
+    assert_eq!(
+        world.model.stored(file, 0),
+        Some(101),
+        "I11: what is in storage in the end"
+    );
     world.finish();
 }
 
@@ -126,8 +148,10 @@ pub(crate) fn truncate_against_entry(rules: Rules) {
     world.model.map_file(site(other, 0), 2, file, 0, false);
     for n in 0..2 {
         world.write(0, site(space, n), 10 + n);
-        world.read(1, site(other, n));
+        world.read(2, site(other, n));
     }
+    world.write(2, site(space, 0), 10);
+    world.read(3, site(space, 1));
     join([
         world.spawn(move |world| {
             world.migrate(&[site(space, 0), site(space, 1)], 1);
@@ -135,23 +159,35 @@ pub(crate) fn truncate_against_entry(rules: Rules) {
         world.spawn(move |world| {
             world.model.truncate(file, 1, world.watch());
             for space in [space, other] {
-                assert!(world.model.pte(site(space, 1)).is_none(), "B39: an entry beyond the end of the file");
+                assert!(
+                    world.model.pte(site(space, 1)).is_none(),
+                    "B39: an entry beyond the end of the file"
+                );
                 assert_eq!(world.access(1, site(space, 1), Op::Read), Access::Bus, "beyond the end");
             }
             assert_eq!(world.model.cached(file, 1), None, "a page beyond the end");
         }),
         world.spawn(move |world| {
             let stored = world.access(2, site(other, 1), Op::Write(77));
-            assert!(matches!(stored, Access::Done(77) | Access::Bus), "a store ends with {stored:?}");
+            assert!(
+                matches!(stored, Access::Done(77) | Access::Bus),
+                "a store ends with {stored:?}"
+            );
             world.write(2, site(space, 0), 12);
         }),
         world.spawn(move |world| {
             let seen = world.access(3, site(space, 1), Op::Read);
-            assert!(matches!(seen, Access::Done(11) | Access::Bus), "a load ends with {seen:?}");
+            assert!(
+                matches!(seen, Access::Done(11) | Access::Bus),
+                "a load ends with {seen:?}"
+            );
         }),
     ]);
     for space in [space, other] {
-        assert!(world.model.pte(site(space, 1)).is_none(), "B39: an entry beyond the end of the file");
+        assert!(
+            world.model.pte(site(space, 1)).is_none(),
+            "B39: an entry beyond the end of the file"
+        );
     }
     assert_eq!(world.read(4, site(space, 0)), 12, "I9: the last store");
     world.finish();

@@ -1,7 +1,7 @@
 //! Who else has to do with a page: faults, another migration, reclaim, whoever frees it, whoever pins it.
 
-use mm_types::{Outcome, Pfn};
 use migrate_core::model::Model;
+use mm_types::{Outcome, Pfn};
 
 use crate::explore::Rules;
 use crate::world::{World, join, site};
@@ -10,6 +10,8 @@ use crate::world::{World, join, site};
 pub(crate) fn fault_against_migrate(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(2, 10);
+    world.write(1, site(space, 0), 10);
+    world.write(2, site(space, 1), 11);
     join([
         world.spawn(move |world| {
             world.migrate(&[site(space, 0), site(space, 1)], 1);
@@ -20,7 +22,10 @@ pub(crate) fn fault_against_migrate(rules: Rules) {
             let mut last = 10;
             for _ in 0..2 {
                 let seen = world.read(3, site(space, 0));
-                assert!(seen == last || (100..103).contains(&seen) && seen >= last, "I9: {seen} after {last}");
+                assert!(
+                    seen == last || (100..103).contains(&seen) && seen >= last,
+                    "I9: {seen} after {last}"
+                );
                 last = seen;
             }
         }),
@@ -35,6 +40,7 @@ pub(crate) fn two_migrators_on_one_page(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(2, 10);
     let sites = [site(space, 0), site(space, 1)];
+    world.write(1, sites[0], 10);
     join([
         world.spawn(move |world| outcomes_are_whole(&world.migrate(&sites, 1).1)),
         world.spawn(move |world| outcomes_are_whole(&world.migrate(&[sites[1], sites[0]], 0).1)),
@@ -61,6 +67,7 @@ pub(crate) fn migrate_against_reclaim(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(2, 10);
     let sites = [site(space, 0), site(space, 1)];
+    world.write(1, sites[1], 11);
     join([
         world.spawn(move |world| {
             world.migrate(&sites, 1);

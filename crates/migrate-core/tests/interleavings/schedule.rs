@@ -11,6 +11,7 @@ use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 thread_local! {
     static CHOSEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     static ALONE: Cell<bool> = const { Cell::new(false) };
+    static DRAWN: Cell<u64> = const { Cell::new(0) };
 }
 
 /// Which thread ran, step by step: (thread, steps in a row).
@@ -63,9 +64,16 @@ impl FromStr for Choices {
             let (thread, steps) = run.split_once('x')?;
             Some((thread.parse().ok()?, steps.parse().ok()?))
         };
-        let runs = text.split(',').map(|text| run(text).ok_or_else(|| format!("'{text}' is not THREADxSTEPS")));
+        let runs = text
+            .split(',')
+            .map(|text| run(text).ok_or_else(|| format!("'{text}' is not THREADxSTEPS")));
         runs.collect::<Result<_, _>>().map(Self)
     }
+}
+
+/// Returns how many schedules this thread has drawn since it was asked last.
+pub(crate) fn drawn() -> u64 {
+    DRAWN.take()
 }
 
 /// Runs `f` without letting another thread run, unless `f` blocks.
@@ -83,7 +91,7 @@ impl<S: Scheduler> Scheduler for Recorded<S> {
     fn new_execution(&mut self) -> Option<Schedule> {
         CHOSEN.with_borrow_mut(Vec::clear);
         ALONE.set(false);
-        self.0.new_execution()
+        self.0.new_execution().inspect(|_| DRAWN.set(DRAWN.get() + 1))
     }
 
     fn next_task(&mut self, runnable: &[&Task], current: Option<TaskId>, yields: bool) -> Option<TaskId> {
@@ -128,7 +136,12 @@ impl Scheduler for Again {
     }
 
     fn next_task(&mut self, runnable: &[&Task], current: Option<TaskId>, yields: bool) -> Option<TaskId> {
-        let can = |thread: usize| runnable.iter().map(|task| task.id()).find(|id| usize::from(*id) == thread);
+        let can = |thread: usize| {
+            runnable
+                .iter()
+                .map(|task| task.id())
+                .find(|id| usize::from(*id) == thread)
+        };
         while let Some((thread, steps)) = self.choices.0.get(self.at) {
             match can(usize::from(*thread)).filter(|_| self.steps < *steps) {
                 Some(task) => {

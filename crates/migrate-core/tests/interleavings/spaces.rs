@@ -13,6 +13,8 @@ use crate::world::{World, join, site};
 pub(crate) fn fork_against_restore(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(2, 10);
+    // The CPU that stores has the translation already: only a flush stops it.
+    world.write(1, site(space, 0), 10);
     // Core's own: telling of a store is no step of the schedule.
     let written = Arc::new(AtomicU64::new(10));
     let stores = Arc::clone(&written);
@@ -37,7 +39,11 @@ pub(crate) fn fork_against_restore(rules: Rules) {
                 (before.max(10)..=after).contains(&seen),
                 "I9: the child sees {seen}; the parent had stored {before} and went on to {after}"
             );
-            assert_eq!(world.read(2, site(child, 0)), seen, "I15: the parent's store is seen by the child");
+            assert_eq!(
+                world.read(2, site(child, 0)),
+                seen,
+                "I15: the parent's store is seen by the child"
+            );
             world.write(2, site(child, 0), 1000);
             assert_eq!(world.read(2, site(child, 0)), 1000, "I9: the child's own store");
             assert_eq!(world.read(2, site(child, 1)), 11, "I8: the child's other page");
@@ -52,6 +58,7 @@ pub(crate) fn fork_against_restore(rules: Rules) {
 pub(crate) fn mremap_against_restore(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(2, 20);
+    world.write(1, site(space, 0), 20);
     join([
         world.spawn(move |world| {
             world.migrate(&[site(space, 0), site(space, 1)], 1);
@@ -62,7 +69,11 @@ pub(crate) fn mremap_against_restore(rules: Rules) {
                 let moved = world.model.mremap(site(space, from), 2, Vpn::new(to), world.watch());
                 assert!(moved, "the new place is empty");
                 world.count_up(1, site(space, to), 100 + to, 2);
-                assert_eq!(world.access(1, site(space, from), Op::Read), Access::Segv, "the old place");
+                assert_eq!(
+                    world.access(1, site(space, from), Op::Read),
+                    Access::Segv,
+                    "the old place"
+                );
                 assert_eq!(world.read(1, site(space, to + 1)), 21, "I8: the second page");
             }
         }),
@@ -76,6 +87,8 @@ pub(crate) fn zap_against_entry(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(2, 30);
     let child = world.model.fork(space, world.watch());
+    world.write(1, site(space, 1), 31);
+    world.read(2, site(child, 0));
     join([
         world.spawn(move |world| {
             world.migrate(&[site(space, 0), site(space, 1)], 1);
@@ -88,11 +101,19 @@ pub(crate) fn zap_against_entry(rules: Rules) {
         world.spawn(move |world| {
             assert_eq!(world.read(2, site(child, 0)), 30, "I8: the child's mapping");
             world.model.exit(child, world.watch());
-            assert_eq!(world.access(2, site(child, 1), Op::Read), Access::Segv, "the child is gone");
+            assert_eq!(
+                world.access(2, site(child, 1), Op::Read),
+                Access::Segv,
+                "the child is gone"
+            );
         }),
     ]);
     assert_eq!(world.read(3, site(space, 1)), 301, "I9: the last store");
-    assert_eq!((world.model.rss(space), world.model.rss(child)), ((1, 0), (0, 0)), "I27");
+    assert_eq!(
+        (world.model.rss(space), world.model.rss(child)),
+        ((1, 0), (0, 0)),
+        "I27"
+    );
     world.finish();
 }
 
@@ -101,6 +122,7 @@ pub(crate) fn mprotect_against_entry(rules: Rules) {
     let world = World::new(rules);
     let space = world.anon(1, 40);
     let at = site(space, 0);
+    world.write(1, at, 40);
     let last = Arc::new(AtomicU64::new(40));
     let stored = Arc::clone(&last);
     join([

@@ -60,7 +60,13 @@ impl World {
 
     /// Checks what always holds, if nobody is in the middle of something.
     fn look(&self) {
-        let found = alone(|| if self.model.is_at_rest() { self.model.check_always() } else { Ok(()) });
+        let found = alone(|| {
+            if self.model.is_at_rest() {
+                self.model.check_always()
+            } else {
+                Ok(())
+            }
+        });
         assert!(found.is_ok(), "{}", found.expect_err("not ok"));
     }
 
@@ -102,7 +108,11 @@ impl World {
     pub(crate) fn count_up(&self, cpu: u32, at: Site, first: u64, rounds: u64) {
         for word in first..first + rounds {
             self.write(cpu, at, word);
-            assert_eq!(self.read(cpu, at), word, "I9: a load at {at:?} after the store of {word}");
+            assert_eq!(
+                self.read(cpu, at),
+                word,
+                "I9: a load at {at:?} after the store of {word}"
+            );
         }
     }
 
@@ -191,4 +201,3 @@ pub(crate) fn join(threads: impl IntoIterator<Item = JoinHandle<()>>) {
         thread.join().expect("the thread returned");
     }
 }
-
