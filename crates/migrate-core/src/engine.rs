@@ -125,12 +125,14 @@ where
         for round in rounds {
             for n in 0..round.passes {
                 let number = self.tally.passes;
+                let waits = |round: &Round| round.writeback_from.is_some_and(|from| n >= from);
+                let in_a_batch = museum::has(Bug::B53) && rounds.iter().any(waits);
                 self.pass = PassNow {
                     number,
                     last: number.saturating_add(1) == passes,
                     tries: if round.batch > 1 { round.passes } else { 1 },
                     may_lock: W::MAY && round.lock_from.is_some_and(|from| n >= from),
-                    may_wait_writeback: W::MAY && round.writeback_from.is_some_and(|from| n >= from),
+                    may_wait_writeback: W::MAY && (waits(&round) || in_a_batch),
                     uptodate_only: round.uptodate_only,
                 };
                 self.tally.passes = number.saturating_add(1);
@@ -335,8 +337,8 @@ impl<B: Backend> Slot<B> {
             return Err(Refusal::Poisoned);
         }
         if flags.contains(PageFlags::WRITEBACK) {
-            let in_a_batch = W::MAY && museum::has(Bug::B53);
-            if !((alone && pass.may_wait_writeback) || in_a_batch) {
+            let alone = alone || museum::has(Bug::B53);
+            if !(alone && pass.may_wait_writeback) {
                 return Err(Refusal::Writeback);
             }
             cx.observer.note(|| Event::WaitWriteback(pfn));

@@ -115,7 +115,7 @@ museum! {
     B26 = "B26", "5.0, cc4f11e69fd0", "I31", &[AnyOrder],
         "Buffers were locked after the switch, when there was no way back from one that was under I/O.";
     B28 = "B28", "6.11, 060913999d7a", "I36", &[AnyOrder],
-        "That the contents could not be read was noticed when the mapping pointed to the new page already.";
+        "The contents could not be read, and the mapping pointed to the new page all the same.";
     B30 = "B30", "2.6.27, e286781d5f", "I19", &[AnyOrder],
         "A lookup without a lock gained a reference between the check of the count and the store into the slot.";
     B31 = "B31", "5.0, 9a1ea439b16b; 5.17", "I24", &[AnyOrder],

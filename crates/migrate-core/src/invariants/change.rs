@@ -83,8 +83,8 @@ fn entry(
             was.site, was.pte
         )
     };
+    let nonlinear = was.area.is_some_and(|area| area.contains(VmaFlags::NONLINEAR));
     let Pte::Present { pfn: at, flags } = now else {
-        let nonlinear = was.area.is_some_and(|area| area.contains(VmaFlags::NONLINEAR));
         let cached = before
             .frame(pfn)
             .is_some_and(|page| page.flags.contains(PageFlags::SWAPCACHE));
@@ -125,6 +125,8 @@ fn entry(
     let good = flags.contains(old & kept) && (old | sure).contains(flags & marks);
     hold(I::MarksKept, good, said)?;
     let young = match (profile.entries, stayed) {
+        // It was aged, and was to go in a later pass.
+        (_, true) if nonlinear => !gained(PteFlags::YOUNG),
         (EntryStyle::Lossless, _) => flags.contains(PteFlags::YOUNG) == old.contains(PteFlags::YOUNG),
         (EntryStyle::Lossy, true) => !gained(PteFlags::YOUNG),
         (EntryStyle::Lossy, false) => !flags.contains(PteFlags::YOUNG),

@@ -146,10 +146,7 @@ impl World {
                 self.note(format!("nonlinear {} page {index}", site_name(site)));
                 model.remap_file(site, index as u64, observer);
                 let mut reference = self.reference.borrow_mut();
-                reference.change(site, 1, |page| {
-                    page.nonlinear = true;
-                    page.stands_for = Some(index);
-                });
+                reference.change(site, 1, |page| page.stands_for = Some(index));
             }
             Step::Truncate { file, pages } => {
                 let file = pick(&self.held().files.clone(), file)?;

@@ -26,8 +26,6 @@ pub(crate) struct Page {
     pub(crate) what: What,
     pub(crate) writable: bool,
     pub(crate) locked: bool,
-    /// Its area's pages are in no order (`remap_file_pages`): its entry comes back by a fault.
-    pub(crate) nonlinear: bool,
     /// Which page of the file it is, where that is not its place's.
     pub(crate) stands_for: Option<usize>,
     /// What this space alone has stored here.
@@ -82,7 +80,6 @@ impl Reference {
                 what,
                 writable: true,
                 locked: false,
-                nonlinear: false,
                 stands_for: None,
                 own: None,
             };
