@@ -17,7 +17,6 @@ mod scenario;
 
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
 use mm_types::Mode;
-use explore::bound;
 use scenario::Actor::{Faulter, Fork, Lookup, Mutator, Pin, Protect, Remap, Truncate, Unmap};
 use scenario::{Actor, Scenario};
 
@@ -88,10 +87,10 @@ searches! {
     three_file_mutator_truncate: |name| file(name, &[Mutator(0), Truncate], None);
     three_file_mutator_lookup: |name| file(name, &[Mutator(0), Lookup], None);
     three_file_truncate_faulter: |name| file(name, &[Faulter, Truncate], None);
-    five_unmap: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], bound(2));
-    five_fork: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], bound(2));
-    five_pin: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Pin], bound(2));
-    five_two_pages_unmap: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], bound(2)));
+    five_unmap: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], Some(2));
+    five_fork: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], Some(2));
+    five_pin: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Pin], Some(2));
+    five_two_pages_unmap: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], Some(2)));
     three_2006_mutator_mutator: |name| of_2006(anon(name, &[Mutator(0), Mutator(1)], None));
     three_2006_file_mutator_lookup: |name| of_2006(file(name, &[Mutator(0), Lookup], None));
 }

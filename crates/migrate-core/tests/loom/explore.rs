@@ -25,13 +25,12 @@ thread_local! {
     static CURRENT: RefCell<Option<Current>> = const { RefCell::new(None) };
 }
 
-/// The preemption bound that a search for which `usual` is affordable runs with: `LOOM_PROOF_BOUND` asks for another, and for
-/// `none`.
-pub(crate) fn bound(usual: usize) -> Option<usize> {
+/// The preemption bound to search with: `usual`, unless `LOOM_PROOF_BOUND` asks for another, or for `none`.
+fn bound(usual: Option<usize>) -> Option<usize> {
     match std::env::var("LOOM_PROOF_BOUND") {
         Ok(none) if none == "none" => None,
         Ok(number) => Some(number.parse().expect("LOOM_PROOF_BOUND is a number of preemptions, or none")),
-        Err(_) => Some(usual),
+        Err(_) => usual,
     }
 }
 
@@ -39,14 +38,15 @@ fn words(bound: Option<usize>) -> String {
     bound.map_or_else(|| "none".to_owned(), |bound| bound.to_string())
 }
 
-/// Runs `body` in every interleaving of its threads with at most `bound` preemptions, and prints one line.
+/// Runs `body` in every interleaving of its threads with at most `usual` preemptions, or any number of them, and prints one line.
 pub(crate) fn explore(
     name: &'static str,
     actors: usize,
-    bound: Option<usize>,
+    usual: Option<usize>,
     body: impl Fn(&Arc<Recorder>) + Send + Sync + 'static,
 ) {
     tell_what_fails();
+    let bound = bound(usual);
     let current = Current {
         name,
         bound,
@@ -67,7 +67,7 @@ pub(crate) fn explore(
     let (executions, trace) = (Arc::clone(&current.executions), Arc::clone(&current.trace));
     builder.check(move || {
         executions.fetch_add(1, Ordering::Relaxed);
-        trace.take();
+        drop(trace.take());
         body(&trace);
     });
     CURRENT.set(None);

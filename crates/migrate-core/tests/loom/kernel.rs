@@ -16,7 +16,7 @@ use loom::sync::{Mutex, MutexGuard, RwLock};
 use loom::thread::Thread;
 use migrate_core::{
     Cache, CopyError, Edited, Entry, EntryVma, Faults, Frames, LockedPage, Pair, Profile, Rmap, SlotChanged,
-    UsesPageMap, Visit, free_unused, get_for_ledger, put_for_ledger,
+    PageRef, UsesPageMap, Visit, get_for_ledger,
 };
 use mm_types::sync::{AtomicU32, Ordering};
 use mm_types::trace::Recorder;
@@ -258,7 +258,8 @@ impl Sleep for Kernel {
 #[must_use = "translations that are gathered and not flushed stay stale"]
 pub(crate) struct Gather {
     sites: Vec<Site>,
-    unused: Vec<Pfn>,
+    /// Pages that lost a mapping.
+    pages: Vec<Pfn>,
 }
 
 /// An entry under its table's lock.
@@ -285,7 +286,12 @@ impl Entry for Held<'_, '_> {
         get_for_ledger(map, &counts);
         self.table.borrow_mut().entries[at(self.site).1] = after;
         let mut gather = self.gather.borrow_mut();
-        gather.unused.extend(put_for_ledger(map, &counts));
+        // The mapping goes now, its reference with the flush: a CPU may still use the frame through its TLB, and whoever else holds
+        // the page may drop the last reference at any time (Linux: `mmu_gather`).
+        if let Some(pfn) = counts.put {
+            self.kernel.page_of(pfn).remove_mapping();
+            gather.pages.push(pfn);
+        }
         if before.is_present() {
             gather.sites.push(self.site);
         }
@@ -327,7 +333,7 @@ impl Rmap for Kernel {
         if !gather.sites.is_empty() {
             self.interrupt(|tlb| gather.sites.iter().for_each(|site| *tlb.slot(*site) = None));
         }
-        gather.unused.iter().for_each(|pfn| free_unused(self, *pfn));
+        gather.pages.iter().for_each(|pfn| self.put(PageRef::counted(*pfn)));
     }
 
     fn flush_pending(&self, space: SpaceId) {
@@ -380,6 +386,6 @@ impl Faults for Kernel {
 }
 
 /// A reference that the caller counts (Linux: `get_page` under the entry lock).
-pub(crate) fn hold(kernel: &Kernel, pfn: Pfn) -> migrate_core::PageRef {
+pub(crate) fn hold(kernel: &Kernel, pfn: Pfn) -> PageRef {
     kernel.get(pfn).expect("an entry that maps the page keeps it alive")
 }

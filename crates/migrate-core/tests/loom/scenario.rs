@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use loom::cell::Cell;
 use migrate_core::{
-    Args, Frames, Isolated, PageRef, Profile, Slot, Target, UsesPageMap, isolate_lru_page, migrate_pages,
-    migrate_pages_nowait, migrate_prep, putback_lru_pages,
+    Args, Frames, Isolated, PageRef, Profile, Slot, Target, UsesPageMap, Lru, migrate_pages,
+    migrate_pages_nowait,
 };
 use mm_types::sync::Ordering;
 use mm_types::trace::Recorder;
@@ -213,8 +213,8 @@ impl World {
                 desc.add_mapping();
                 kernel.table(site.space).entries[at(site).1] = Pte::present(page.pfn(), flags);
             }
-            let added = kernel.with_lru(|lru| lru.add_new(kernel.page_map(), page.pfn(), |_| {}));
-            assert_eq!(added, Ok(()));
+            // As its isolation would; the LRU's own steps are a search of their own.
+            desc.get();
             if scenario.file {
                 // The caller's reference is the slot's from now on.
                 kernel.slot.store(Kernel::slot_word(page.pfn()), Ordering::Release);
@@ -222,7 +222,6 @@ impl World {
                 kernel.put(page);
             }
         }
-        migrate_prep(&kernel);
         for (cpu, actor) in scenario.actors.iter().enumerate() {
             if let Actor::Mutator(word) = actor {
                 let site = scenario.home(*word);
@@ -246,8 +245,7 @@ impl World {
         let mut lists = Lists::default();
         for n in 0..self.scenario.pages {
             let page = PageRef::counted(Pfn::new(n as u64));
-            let isolated = isolate_lru_page(&self.kernel, &page, self.obs()).expect("on the LRU");
-            lists.from.push_back(isolated);
+            lists.from.push_back(Isolated::from_isolated(page));
         }
         let news = (0..self.scenario.pages).map(|n| allocate(&self.kernel, self.scenario.pages + n));
         let mut budget = Budget {
@@ -263,9 +261,9 @@ impl World {
         let saw = others.into_iter().map(|other| other.join().expect("its panic is the model's"));
         let saw: Vec<Saw> = saw.collect();
         for list in [&mut lists.from, &mut lists.moved, &mut lists.failed] {
-            putback_lru_pages(&self.kernel, list, self.obs());
+            list.drain(..).for_each(|page| self.kernel.put(page.into_page()));
         }
-        migrate_prep(&self.kernel);
+        self.kernel.drain();
         budget.pages.drain(..).for_each(|page| self.kernel.put(page));
         self.check(&moved, &saw);
     }
