@@ -75,6 +75,15 @@ macro_rules! searches {
 }
 
 searches! {
+    two_mutator: |name| anon(name, &[Mutator(0)], None);
+    two_faulter: |name| anon(name, &[Faulter], None);
+    two_unmap: |name| anon(name, &[Unmap], None);
+    two_lookup: |name| file(name, &[Lookup], None);
+    two_truncate: |name| file(name, &[Truncate], None);
+    two_file_faulter: |name| file(name, &[Faulter], None);
+    two_pin: |name| anon(name, &[Pin], None);
+    two_fork: |name| anon(name, &[Fork], None);
+    two_2006_mutator: |name| of_2006(anon(name, &[Mutator(0)], None));
     three_mutator_mutator: |name| anon(name, &[Mutator(0), Mutator(1)], None);
     three_mutator_faulter: |name| anon(name, &[Mutator(0), Faulter], None);
     three_mutator_unmap: |name| anon(name, &[Mutator(0), Unmap], None);

@@ -5,7 +5,6 @@
 //! flush of what a migration left pending.
 
 use migrate_core::{Entry, Frames, LockedPage, PageRef, Readers, Rmap, Wait, migration_entry_wait};
-use mm_types::sync::Ordering;
 use mm_types::trace::Recorder;
 use mm_types::{ActorId, PageFlags, Pfn, Pte, Site, SpaceId};
 
@@ -118,8 +117,7 @@ impl Kernel {
         areas.iter().for_each(|area| self.zap(*area, false));
         while let Some(pfn) = self.cached() {
             let Some(page) = self.get(pfn) else {
-                // Frozen: it is being switched.
-                mm_types::spin_loop();
+                self.wait_frozen(pfn);
                 continue;
             };
             let page = self.lock(page);
@@ -129,7 +127,7 @@ impl Kernel {
                     // Faulted in between the two (2.6.23).
                     areas.iter().for_each(|area| self.zap(*area, false));
                 }
-                self.slot.store(0, Ordering::Release);
+                *lock(&self.slot) = None;
                 self.disown(&page);
             }
             self.put(self.unlock(page));
@@ -162,17 +160,18 @@ impl Kernel {
         self.put(page);
     }
 
-    /// Looks the file's page up without a lock (Linux: `find_get_page`): get-unless-zero, and the slot still holds it.
+    /// Looks the file's page up (Linux: `find_get_page`): get-unless-zero, and the slot still holds it. The page lock is not taken.
     pub(crate) fn find_get_page(&self) -> Option<PageRef> {
         loop {
             let pfn = self.cached()?;
-            if let Some(page) = self.get(pfn) {
-                if self.cached() == Some(pfn) {
-                    return Some(page);
-                }
-                self.put(page);
+            let Some(page) = self.get(pfn) else {
+                self.wait_frozen(pfn);
+                continue;
+            };
+            if self.cached() == Some(pfn) {
+                return Some(page);
             }
-            mm_types::spin_loop();
+            self.put(page);
         }
     }
 

@@ -142,8 +142,7 @@ impl Cpu<'_> {
         }
         let Some(pfn) = kernel.cached() else { return false };
         let Some(page) = kernel.get(pfn) else {
-            // Frozen: it is being switched.
-            mm_types::spin_loop();
+            kernel.wait_frozen(pfn);
             return true;
         };
         let page = kernel.lock(page);

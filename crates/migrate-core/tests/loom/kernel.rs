@@ -89,8 +89,8 @@ pub(crate) struct Kernel {
     pub(crate) tlbs: Vec<Mutex<Tlb>>,
     /// In the order in which walks visit them.
     pub(crate) areas: Mutex<Vec<Area>>,
-    /// The page cache: the one slot, 0 where it is empty.
-    pub(crate) slot: AtomicU32,
+    /// The page cache: the one slot, behind the tree lock.
+    pub(crate) slot: Mutex<Option<Pfn>>,
     pub(crate) file: bool,
     lru: Mutex<Lru>,
     sleepers: Mutex<Vec<(usize, Thread)>>,
@@ -126,7 +126,7 @@ impl Kernel {
             spaces: [space(), space()],
             tlbs: (0..cpus).map(|_| Mutex::new(Tlb::default())).collect(),
             areas: Mutex::new(Vec::new()),
-            slot: AtomicU32::new(0),
+            slot: Mutex::new(None),
             file,
             lru: Mutex::new(Lru::new(NodeId::new(0))),
             sleepers: Mutex::new(Vec::new()),
@@ -186,15 +186,20 @@ impl Kernel {
         }
     }
 
-    /// The slot's word for a frame.
-    pub(crate) fn slot_word(pfn: Pfn) -> u32 {
-        u32::try_from(pfn.raw()).expect("a small machine") + 1
+    /// Sleeps while a page that a lookup found frozen is: a migration freezes it under the page lock. No reference is needed, for a
+    /// descriptor is never unmapped, and none can be had.
+    pub(crate) fn wait_frozen(&self, pfn: Pfn) {
+        let flags = self.page_of(pfn).flags();
+        match flags.announce_wait(PageFlags::LOCKED) {
+            Some(seen) => Sleep::wait(self, flags.word(), seen),
+            // What it saw is older than what is there.
+            None => mm_types::spin_loop(),
+        }
     }
 
     /// What the slot holds at this moment.
     pub(crate) fn cached(&self) -> Option<Pfn> {
-        let word = self.slot.load(Ordering::Acquire).checked_sub(1)?;
-        Some(Pfn::new(word.into()))
+        *lock(&self.slot)
     }
 }
 
@@ -356,17 +361,13 @@ impl Cache for Kernel {
             return Ok(0);
         }
         let (old, new) = (pair.old().pfn(), pair.new_page().pfn());
+        let mut slot = lock(&self.slot);
+        if *slot != Some(old) {
+            return Err(SlotChanged);
+        }
         self.page_of(new).get();
-        let switched = self.slot.compare_exchange(
-            Self::slot_word(old),
-            Self::slot_word(new),
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
-        switched.map(|_| 1).map_err(|_| {
-            let _ = self.page_of(new).put();
-            SlotChanged
-        })
+        *slot = Some(new);
+        Ok(1)
     }
 }
 
@@ -385,7 +386,8 @@ impl Faults for Kernel {
     }
 }
 
-/// A reference that the caller counts (Linux: `get_page` under the entry lock).
+/// Takes a reference to what a present entry maps, under its lock (Linux: `get_page`).
 pub(crate) fn hold(kernel: &Kernel, pfn: Pfn) -> PageRef {
-    kernel.get(pfn).expect("an entry that maps the page keeps it alive")
+    kernel.page_of(pfn).get();
+    PageRef::counted(pfn)
 }

@@ -9,7 +9,6 @@ use migrate_core::{
     Args, Frames, Isolated, PageRef, Profile, Slot, Target, UsesPageMap, Lru, migrate_pages,
     migrate_pages_nowait,
 };
-use mm_types::sync::Ordering;
 use mm_types::trace::Recorder;
 use mm_types::{
     AnonVmaId, EntryStyle, Mapping, MappingId, Mode, Outcome, PageFlags, Pfn, Pte, PteFlags, Reason, Refusal, Site, SpaceId, Vpn,
@@ -217,7 +216,7 @@ impl World {
             desc.get();
             if scenario.file {
                 // The caller's reference is the slot's from now on.
-                kernel.slot.store(Kernel::slot_word(page.pfn()), Ordering::Release);
+                *lock(&kernel.slot) = Some(page.pfn());
             } else {
                 kernel.put(page);
             }
