@@ -8,15 +8,18 @@
 mod calls;
 #[path = "loom/cpu.rs"]
 mod cpu;
-#[path = "loom/explore.rs"]
+#[path = "../../mm-types/tests/loom/explore.rs"]
 mod explore;
 #[path = "loom/kernel.rs"]
 mod kernel;
 #[path = "loom/scenario.rs"]
 mod scenario;
+#[path = "../../mm-types/tests/loom/sleepers.rs"]
+mod sleepers;
 
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
 use mm_types::Mode;
+use explore::Memory;
 use scenario::Actor::{Faulter, Fork, Lookup, Mutator, Pin, Protect, Remap, Truncate, Unmap};
 use scenario::{Actor, Scenario};
 
@@ -35,6 +38,7 @@ const fn anon(name: &'static str, actors: &'static [Actor], bound: Option<usize>
         file: false,
         actors,
         bound,
+        memory: Memory::InOrder,
     }
 }
 
@@ -43,6 +47,14 @@ const fn file(name: &'static str, actors: &'static [Actor], bound: Option<usize>
     Scenario {
         file: true,
         ..anon(name, actors, bound)
+    }
+}
+
+/// With every value that the orderings, as they are written, let a load return.
+const fn as_written(scenario: Scenario) -> Scenario {
+    Scenario {
+        memory: Memory::AsWritten,
+        ..scenario
     }
 }
 
@@ -74,32 +86,44 @@ macro_rules! searches {
     )*};
 }
 
+const ALONE: Option<usize> = None;
+const THREE: Option<usize> = Some(3);
+const FOUR: Option<usize> = Some(3);
+const FIVE: Option<usize> = Some(2);
+
 searches! {
-    two_mutator: |name| anon(name, &[Mutator(0)], None);
-    two_faulter: |name| anon(name, &[Faulter], None);
-    two_unmap: |name| anon(name, &[Unmap], None);
-    two_lookup: |name| file(name, &[Lookup], None);
-    two_truncate: |name| file(name, &[Truncate], None);
-    two_file_faulter: |name| file(name, &[Faulter], None);
-    two_pin: |name| anon(name, &[Pin], None);
-    two_fork: |name| anon(name, &[Fork], None);
-    two_2006_mutator: |name| of_2006(anon(name, &[Mutator(0)], None));
-    three_mutator_mutator: |name| anon(name, &[Mutator(0), Mutator(1)], None);
-    three_mutator_faulter: |name| anon(name, &[Mutator(0), Faulter], None);
-    three_mutator_unmap: |name| anon(name, &[Mutator(0), Unmap], None);
-    three_mutator_fork: |name| anon(name, &[Mutator(0), Fork], None);
-    three_mutator_protect: |name| anon(name, &[Mutator(0), Protect], None);
-    three_mutator_remap: |name| anon(name, &[Mutator(0), Remap], None);
-    three_mutator_pin: |name| anon(name, &[Mutator(0), Pin], None);
-    three_file_mutators: |name| file(name, &[Mutator(0), Mutator(1)], None);
-    three_file_mutator_faulter: |name| file(name, &[Mutator(0), Faulter], None);
-    three_file_mutator_truncate: |name| file(name, &[Mutator(0), Truncate], None);
-    three_file_mutator_lookup: |name| file(name, &[Mutator(0), Lookup], None);
-    three_file_truncate_faulter: |name| file(name, &[Faulter, Truncate], None);
-    five_unmap: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], Some(2));
-    five_fork: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], Some(2));
-    five_pin: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Pin], Some(2));
-    five_two_pages_unmap: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], Some(2)));
-    three_2006_mutator_mutator: |name| of_2006(anon(name, &[Mutator(0), Mutator(1)], None));
-    three_2006_file_mutator_lookup: |name| of_2006(file(name, &[Mutator(0), Lookup], None));
+    mutator_as_written: |name| as_written(anon(name, &[Mutator(0)], ALONE));
+    faulter_as_written: |name| as_written(anon(name, &[Faulter], ALONE));
+    unmap_as_written: |name| as_written(anon(name, &[Unmap], ALONE));
+    protect_as_written: |name| as_written(anon(name, &[Protect], ALONE));
+    mutator_mutator: |name| anon(name, &[Mutator(0), Mutator(1)], THREE);
+    mutator_faulter: |name| anon(name, &[Mutator(0), Faulter], THREE);
+    mutator_unmap: |name| anon(name, &[Mutator(0), Unmap], THREE);
+    mutator_fork: |name| anon(name, &[Mutator(0), Fork], THREE);
+    mutator_protect: |name| anon(name, &[Mutator(0), Protect], THREE);
+    mutator_remap: |name| anon(name, &[Mutator(0), Remap], THREE);
+    mutator_pin: |name| anon(name, &[Mutator(0), Pin], THREE);
+    file_mutator_mutator: |name| file(name, &[Mutator(0), Mutator(1)], THREE);
+    file_mutator_faulter: |name| file(name, &[Mutator(0), Faulter], THREE);
+    file_mutator_truncate: |name| file(name, &[Mutator(0), Truncate], THREE);
+    file_mutator_lookup: |name| file(name, &[Mutator(0), Lookup], THREE);
+    file_faulter_truncate: |name| file(name, &[Faulter, Truncate], THREE);
+    of_2006_mutator_mutator: |name| of_2006(anon(name, &[Mutator(0), Mutator(1)], THREE));
+    of_2006_mutator_fork: |name| of_2006(anon(name, &[Mutator(0), Fork], THREE));
+    of_2006_file_mutator_lookup: |name| of_2006(file(name, &[Mutator(0), Lookup], THREE));
+    two_pages_mutator_mutator: |name| batch(anon(name, &[Mutator(0), Mutator(1)], THREE));
+    mutators_unmap: |name| anon(name, &[Mutator(0), Mutator(1), Unmap], FOUR);
+    mutators_fork: |name| anon(name, &[Mutator(0), Mutator(1), Fork], FOUR);
+    mutators_protect: |name| anon(name, &[Mutator(0), Mutator(1), Protect], FOUR);
+    mutators_pin: |name| anon(name, &[Mutator(0), Mutator(1), Pin], FOUR);
+    file_mutators_truncate: |name| file(name, &[Mutator(0), Mutator(1), Truncate], FOUR);
+    file_mutators_lookup: |name| file(name, &[Mutator(0), Mutator(1), Lookup], FOUR);
+    five_unmap: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], FIVE);
+    five_fork: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], FIVE);
+    five_protect: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Protect], FIVE);
+    five_pin: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Pin], FIVE);
+    file_five_truncate: |name| file(name, &[Mutator(0), Mutator(1), Faulter, Truncate], FIVE);
+    file_five_lookup: |name| file(name, &[Mutator(0), Mutator(1), Faulter, Lookup], FIVE);
+    two_pages_five_unmap: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], FIVE));
+    two_pages_five_fork: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], FIVE));
 }

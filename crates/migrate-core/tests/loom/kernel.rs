@@ -13,16 +13,16 @@ use std::sync::Arc;
 
 use loom::cell::Cell;
 use loom::sync::{Mutex, MutexGuard, RwLock};
-use loom::thread::Thread;
 use migrate_core::{
     Cache, CopyError, Edited, Entry, EntryVma, Faults, Frames, LockedPage, Pair, Profile, Rmap, SlotChanged,
     PageRef, UsesPageMap, Visit, get_for_ledger,
 };
-use mm_types::sync::{AtomicU32, Ordering};
 use mm_types::trace::Recorder;
 use mm_types::{
     Lru, Mapping, NodeId, Page, PageFlags, PageMap, Pfn, Pte, Site, Sleep, SpaceId, Vpn, ledger,
 };
+
+use crate::sleepers::Sleepers;
 
 /// Pages of a space.
 pub(crate) const PAGES: usize = 3;
@@ -93,7 +93,7 @@ pub(crate) struct Kernel {
     pub(crate) slot: Mutex<Option<Pfn>>,
     pub(crate) file: bool,
     lru: Mutex<Lru>,
-    sleepers: Mutex<Vec<(usize, Thread)>>,
+    sleepers: Sleepers,
     pub(crate) trace: Arc<Recorder>,
 }
 
@@ -129,7 +129,7 @@ impl Kernel {
             slot: Mutex::new(None),
             file,
             lru: Mutex::new(Lru::new(NodeId::new(0))),
-            sleepers: Mutex::new(Vec::new()),
+            sleepers: Sleepers::new(),
             trace,
         }
     }
@@ -191,7 +191,7 @@ impl Kernel {
     pub(crate) fn wait_frozen(&self, pfn: Pfn) {
         let flags = self.page_of(pfn).flags();
         match flags.announce_wait(PageFlags::LOCKED) {
-            Some(seen) => Sleep::wait(self, flags.word(), seen),
+            Some(seen) => self.sleepers.wait(flags.word(), seen),
             // What it saw is older than what is there.
             None => mm_types::spin_loop(),
         }
@@ -204,14 +204,14 @@ impl Kernel {
 }
 
 impl UsesPageMap for Kernel {
-    type Sleep = Self;
+    type Sleep = Sleepers;
 
     fn page_map(&self) -> PageMap<'_> {
         PageMap::new(Pfn::new(0), &self.pages)
     }
 
-    fn sleeper(&self) -> &Self {
-        self
+    fn sleeper(&self) -> &Sleepers {
+        &self.sleepers
     }
 
     fn with_lru<R>(&self, f: impl FnOnce(&mut Lru) -> R) -> R {
@@ -231,30 +231,6 @@ impl UsesPageMap for Kernel {
         for word in 0..WORDS {
             self.word(pfn, word).set(POISON);
         }
-    }
-}
-
-impl Sleep for Kernel {
-    fn wait(&self, word: &AtomicU32, seen: u32) {
-        {
-            let mut sleepers = lock(&self.sleepers);
-            // Whoever clears the word's bit wakes under this lock afterwards, so the look and the queueing are one step to it.
-            if word.load(Ordering::Acquire) != seen {
-                return;
-            }
-            sleepers.push((std::ptr::from_ref(word).addr(), loom::thread::current()));
-        }
-        loom::thread::park();
-    }
-
-    fn wake_all(&self, word: &AtomicU32) {
-        let word = std::ptr::from_ref(word).addr();
-        lock(&self.sleepers).retain(|(on, thread)| {
-            if *on == word {
-                thread.unpark();
-            }
-            *on != word
-        });
     }
 }
 
@@ -381,7 +357,7 @@ impl Faults for Kernel {
             })
         };
         if let Some((pfn, seen)) = sleep {
-            Sleep::wait(self, self.page_of(pfn).flags().word(), seen);
+            self.sleepers.wait(self.page_of(pfn).flags().word(), seen);
         }
     }
 }

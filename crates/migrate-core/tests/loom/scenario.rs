@@ -15,7 +15,7 @@ use mm_types::{
 };
 
 use crate::cpu::{Cpu, Op, Reserve};
-use crate::explore::explore;
+use crate::explore::{Memory, explore};
 use crate::calls::mapped;
 use crate::kernel::{Area, Kernel, PAGES, SPACES, Translation, WORDS, at, lock, site};
 
@@ -28,8 +28,6 @@ const FAULTER: usize = 2;
 const OTHER: usize = 3;
 /// Where a file's late faulter has its area; nothing is mapped there at first.
 const COLD: Site = Site::new(SpaceId::new(1), Vpn::new(1));
-/// Attempts a page gets.
-const ATTEMPTS: usize = 2;
 
 /// Somebody who acts while the migrator does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +69,8 @@ pub(crate) struct Scenario {
     /// All but the migrator.
     pub(crate) actors: &'static [Actor],
     pub(crate) bound: Option<usize>,
+    /// The orderings of atomics as they are written, or sequential consistency.
+    pub(crate) memory: Memory,
 }
 
 impl Scenario {
@@ -87,6 +87,11 @@ impl Scenario {
             _ => false,
         };
         self.lossless() && self.actors.iter().all(harmless)
+    }
+
+    /// Attempts that a page gets: a second one where that is affordable.
+    fn attempts(&self) -> usize {
+        if self.actors.len() < 3 { 2 } else { 1 }
     }
 
     fn lossless(&self) -> bool {
@@ -130,7 +135,7 @@ impl Scenario {
 
     /// Explores.
     pub(crate) fn run(self) {
-        explore(self.name, self.actors.len() + 1, self.bound, move |trace| {
+        explore(self.name, self.actors.len() + 1, self.bound, self.memory, move |trace| {
             Rc::new(World::new(self, trace)).run();
         });
     }
@@ -249,7 +254,7 @@ impl World {
         let news = (0..self.scenario.pages).map(|n| allocate(&self.kernel, self.scenario.pages + n));
         let mut budget = Budget {
             pages: news.collect(),
-            attempts: ATTEMPTS * self.scenario.pages,
+            attempts: self.scenario.attempts() * self.scenario.pages,
         };
         let start = |(cpu, actor): (usize, &'static Actor)| {
             let world = Rc::clone(&self);

@@ -12,6 +12,24 @@ use mm_types::trace::Recorder;
 /// Scheduling points an execution may have; more is a thread that spins for ever.
 const MAX_BRANCHES: usize = 4_000;
 
+/// What an atomic load may return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Whatever the orderings that are written allow.
+    AsWritten,
+    /// The newest value.
+    InOrder,
+}
+
+impl Memory {
+    fn word(self) -> &'static str {
+        match self {
+            Self::AsWritten => "as-written",
+            Self::InOrder => "in-order",
+        }
+    }
+}
+
 /// What is being explored on this thread of the test harness.
 #[derive(Clone)]
 struct Current {
@@ -43,6 +61,7 @@ pub(crate) fn explore(
     name: &'static str,
     actors: usize,
     usual: Option<usize>,
+    memory: Memory,
     body: impl Fn(&Arc<Recorder>) + Send + Sync + 'static,
 ) {
     tell_what_fails();
@@ -63,6 +82,7 @@ pub(crate) fn explore(
         file.push(format!(".{name}"));
         PathBuf::from(file)
     });
+    mm_types::sync::sequentially_consistent(memory == Memory::InOrder);
     let started = Instant::now();
     let (executions, trace) = (Arc::clone(&current.executions), Arc::clone(&current.trace));
     builder.check(move || {
@@ -72,8 +92,9 @@ pub(crate) fn explore(
     });
     CURRENT.set(None);
     println!(
-        "loom: scenario={name} actors={actors} bound={} executions={} seconds={:.1}",
+        "loom: scenario={name} actors={actors} bound={} memory={} executions={} seconds={:.1}",
         words(bound),
+        memory.word(),
         current.executions.load(Ordering::Relaxed),
         started.elapsed().as_secs_f64(),
     );
