@@ -86,44 +86,51 @@ macro_rules! searches {
     )*};
 }
 
-const ALONE: Option<usize> = None;
-const THREE: Option<usize> = Some(3);
-const FOUR: Option<usize> = Some(3);
-const FIVE: Option<usize> = Some(2);
-
 searches! {
-    mutator_as_written: |name| as_written(anon(name, &[Mutator(0)], ALONE));
-    faulter_as_written: |name| as_written(anon(name, &[Faulter], ALONE));
-    unmap_as_written: |name| as_written(anon(name, &[Unmap], ALONE));
-    protect_as_written: |name| as_written(anon(name, &[Protect], ALONE));
-    mutator_mutator: |name| anon(name, &[Mutator(0), Mutator(1)], THREE);
-    mutator_faulter: |name| anon(name, &[Mutator(0), Faulter], THREE);
-    mutator_unmap: |name| anon(name, &[Mutator(0), Unmap], THREE);
-    mutator_fork: |name| anon(name, &[Mutator(0), Fork], THREE);
-    mutator_protect: |name| anon(name, &[Mutator(0), Protect], THREE);
-    mutator_remap: |name| anon(name, &[Mutator(0), Remap], THREE);
-    mutator_pin: |name| anon(name, &[Mutator(0), Pin], THREE);
-    file_mutator_mutator: |name| file(name, &[Mutator(0), Mutator(1)], THREE);
-    file_mutator_faulter: |name| file(name, &[Mutator(0), Faulter], THREE);
-    file_mutator_truncate: |name| file(name, &[Mutator(0), Truncate], THREE);
-    file_mutator_lookup: |name| file(name, &[Mutator(0), Lookup], THREE);
-    file_faulter_truncate: |name| file(name, &[Faulter, Truncate], THREE);
-    of_2006_mutator_mutator: |name| of_2006(anon(name, &[Mutator(0), Mutator(1)], THREE));
-    of_2006_mutator_fork: |name| of_2006(anon(name, &[Mutator(0), Fork], THREE));
-    of_2006_file_mutator_lookup: |name| of_2006(file(name, &[Mutator(0), Lookup], THREE));
-    two_pages_mutator_mutator: |name| batch(anon(name, &[Mutator(0), Mutator(1)], THREE));
-    mutators_unmap: |name| anon(name, &[Mutator(0), Mutator(1), Unmap], FOUR);
-    mutators_fork: |name| anon(name, &[Mutator(0), Mutator(1), Fork], FOUR);
-    mutators_protect: |name| anon(name, &[Mutator(0), Mutator(1), Protect], FOUR);
-    mutators_pin: |name| anon(name, &[Mutator(0), Mutator(1), Pin], FOUR);
-    file_mutators_truncate: |name| file(name, &[Mutator(0), Mutator(1), Truncate], FOUR);
-    file_mutators_lookup: |name| file(name, &[Mutator(0), Mutator(1), Lookup], FOUR);
-    five_unmap: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], FIVE);
-    five_fork: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], FIVE);
-    five_protect: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Protect], FIVE);
-    five_pin: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Pin], FIVE);
-    file_five_truncate: |name| file(name, &[Mutator(0), Mutator(1), Faulter, Truncate], FIVE);
-    file_five_lookup: |name| file(name, &[Mutator(0), Mutator(1), Faulter, Lookup], FIVE);
-    two_pages_five_unmap: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], FIVE));
-    two_pages_five_fork: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], FIVE));
+    mutator_as_written: |name| as_written(anon(name, &[Mutator(0)], None));
+    faulter_as_written: |name| as_written(anon(name, &[Faulter], None));
+    unmap_as_written: |name| as_written(anon(name, &[Unmap], None));
+    protect_as_written: |name| as_written(anon(name, &[Protect], Some(4)));
+    lookup_as_written: |name| as_written(file(name, &[Lookup], Some(3)));
+
+    mutator: |name| anon(name, &[Mutator(0)], None);
+    faulter: |name| anon(name, &[Faulter], None);
+    unmap: |name| anon(name, &[Unmap], None);
+    pin: |name| anon(name, &[Pin], None);
+
+    mutator_mutator: |name| anon(name, &[Mutator(0), Mutator(1)], Some(4));
+    mutator_faulter: |name| anon(name, &[Mutator(0), Faulter], Some(4));
+    mutator_unmap: |name| anon(name, &[Mutator(0), Unmap], Some(4));
+    mutator_pin: |name| anon(name, &[Mutator(0), Pin], Some(4));
+    mutator_fork: |name| anon(name, &[Mutator(0), Fork], Some(3));
+    mutator_protect: |name| anon(name, &[Mutator(0), Protect], Some(3));
+    mutator_remap: |name| anon(name, &[Mutator(0), Remap], Some(3));
+    two_pages_mutator_mutator: |name| batch(anon(name, &[Mutator(0), Mutator(1)], Some(4)));
+    file_mutator_mutator: |name| file(name, &[Mutator(0), Mutator(1)], Some(4));
+    file_mutator_lookup: |name| file(name, &[Mutator(0), Lookup], Some(3));
+    file_mutator_faulter: |name| file(name, &[Mutator(0), Faulter], Some(2));
+    file_mutator_truncate: |name| file(name, &[Mutator(0), Truncate], Some(2));
+    file_faulter_truncate: |name| file(name, &[Faulter, Truncate], Some(2));
+    of_2006_mutator_mutator: |name| of_2006(anon(name, &[Mutator(0), Mutator(1)], Some(3)));
+    of_2006_mutator_fork: |name| of_2006(anon(name, &[Mutator(0), Fork], Some(2)));
+    of_2006_mutator_unmap: |name| of_2006(anon(name, &[Mutator(0), Unmap], Some(2)));
+    of_2006_file_mutator_lookup: |name| of_2006(file(name, &[Mutator(0), Lookup], Some(3)));
+
+    mutators_unmap: |name| anon(name, &[Mutator(0), Mutator(1), Unmap], Some(3));
+    mutators_fork: |name| anon(name, &[Mutator(0), Mutator(1), Fork], Some(2));
+    mutators_protect: |name| anon(name, &[Mutator(0), Mutator(1), Protect], Some(3));
+    mutators_pin: |name| anon(name, &[Mutator(0), Mutator(1), Pin], Some(3));
+    file_mutators_truncate: |name| file(name, &[Mutator(0), Mutator(1), Truncate], Some(2));
+    file_mutators_lookup: |name| file(name, &[Mutator(0), Mutator(1), Lookup], Some(3));
+
+    five_unmap: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], Some(2));
+    five_fork: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], Some(2));
+    five_protect: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Protect], Some(2));
+    five_pin: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Pin], Some(2));
+    five_remap: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Remap], Some(2));
+    file_five_truncate: |name| file(name, &[Mutator(0), Mutator(1), Faulter, Truncate], Some(1));
+    file_five_lookup: |name| file(name, &[Mutator(0), Mutator(1), Faulter, Lookup], Some(2));
+    two_pages_five_unmap: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], Some(2)));
+    two_pages_five_fork: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], Some(2)));
+    two_pages_five_protect: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Protect], Some(2)));
 }

@@ -43,6 +43,8 @@ impl Kernel {
         }
         self.flush(gather);
         readers.finish();
+        // Copies on write in the parent wait for `mmap_sem`.
+        self.assert_flushed(from, |held| held.write);
     }
 
     /// Takes write permission away (Linux: `mprotect`).
@@ -59,6 +61,7 @@ impl Kernel {
         }
         self.flush(gather);
         readers.finish();
+        self.assert_flushed(area, |held| held.write);
     }
 
     /// Unmaps an area (Linux: `munmap`).
@@ -110,6 +113,7 @@ impl Kernel {
         lock(&self.areas).retain(|area| area.site != from.site);
         self.flush(gather);
         readers.finish();
+        self.assert_flushed(from, |_| true);
     }
 
     /// Cuts the file off before its one page (Linux: `vmtruncate`): entries first, then, under its lock, the page.

@@ -186,6 +186,17 @@ impl Kernel {
         }
     }
 
+    /// No CPU holds a translation of `area` that `forbidden` names (I33). For calls that take something away to say when they are
+    /// done: what a batch in progress left pending is theirs to flush (B22).
+    pub(crate) fn assert_flushed(&self, area: Area, forbidden: impl Fn(Translation) -> bool) {
+        let (space, first) = at(area.site);
+        for (cpu, tlb) in self.tlbs.iter().enumerate() {
+            for held in lock(tlb).0[space][first..first + area.pages].iter().flatten() {
+                assert!(!forbidden(*held), "I33: CPU {cpu} still holds {held:?} of {area:?}");
+            }
+        }
+    }
+
     /// Sleeps while a page that a lookup found frozen is: a migration freezes it under the page lock. No reference is needed, for a
     /// descriptor is never unmapped, and none can be had.
     pub(crate) fn wait_frozen(&self, pfn: Pfn) {

@@ -393,6 +393,7 @@ impl World {
             for page in first..first + area.pages {
                 assert_eq!(entries[page], Pte::None, "m{space}+{page} after the call returned");
             }
+            self.kernel.assert_flushed(*area, |_| true);
         }
     }
 
