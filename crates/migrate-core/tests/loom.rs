@@ -4,8 +4,12 @@
 //! that the memory model lets an atomic load return. Built only with `--cfg loom`; `ci/loom` runs it.
 #![cfg(loom)]
 
+#[path = "loom/act.rs"]
+mod act;
 #[path = "loom/calls.rs"]
 mod calls;
+#[path = "loom/check.rs"]
+mod check;
 #[path = "loom/cpu.rs"]
 mod cpu;
 #[path = "../../mm-types/tests/loom/explore.rs"]
@@ -16,11 +20,13 @@ mod kernel;
 mod scenario;
 #[path = "../../mm-types/tests/loom/sleepers.rs"]
 mod sleepers;
+#[path = "loom/world.rs"]
+mod world;
 
+use explore::Memory;
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
 use mm_types::Mode;
-use explore::Memory;
-use scenario::Actor::{Faulter, Fork, Lookup, Mutator, Pin, Protect, Remap, Truncate, Unmap};
+use scenario::Actor::{Faulter, Fork, Isolate, Lookup, Mutator, Pin, Protect, Remap, Truncate, Unmap};
 use scenario::{Actor, Scenario};
 
 /// Today's rules, one page at a time.
@@ -36,6 +42,7 @@ const fn anon(name: &'static str, actors: &'static [Actor], bound: Option<usize>
         mode: Mode::Async,
         pages: 1,
         file: false,
+        lru: false,
         actors,
         bound,
         memory: Memory::InOrder,
@@ -56,6 +63,11 @@ const fn as_written(scenario: Scenario) -> Scenario {
         memory: Memory::AsWritten,
         ..scenario
     }
+}
+
+/// The page comes from the LRU.
+const fn from_lru(scenario: Scenario) -> Scenario {
+    Scenario { lru: true, ..scenario }
 }
 
 /// Under the rules of 2006.
@@ -97,6 +109,11 @@ searches! {
     faulter: |name| anon(name, &[Faulter], None);
     unmap: |name| anon(name, &[Unmap], None);
     pin: |name| anon(name, &[Pin], None);
+
+    isolate: |name| from_lru(anon(name, &[Isolate], Some(4)));
+    isolate_unmap: |name| from_lru(anon(name, &[Unmap, Isolate], Some(2)));
+    mutator_isolate: |name| from_lru(anon(name, &[Mutator(0), Isolate], Some(3)));
+    of_2006_isolate_unmap: |name| of_2006(from_lru(anon(name, &[Unmap, Isolate], Some(2))));
 
     mutator_mutator: |name| anon(name, &[Mutator(0), Mutator(1)], Some(4));
     mutator_faulter: |name| anon(name, &[Mutator(0), Faulter], Some(4));

@@ -138,16 +138,12 @@ fn a_frozen_page_is_its_freezers_alone() {
     search(
         "freeze_get_get",
         |guarded| assert!(guarded.page.allocate()),
-        &[
-            look,
-            look,
-            |guarded| {
-                if guarded.page.freeze(1).is_ok() {
-                    guarded.contents.set(1);
-                    guarded.page.unfreeze(1);
-                }
-            },
-        ],
+        &[look, look, |guarded| {
+            if guarded.page.freeze(1).is_ok() {
+                guarded.contents.set(1);
+                guarded.page.unfreeze(1);
+            }
+        }],
         |guarded| assert_eq!(guarded.page.count(), 1),
     );
 }

@@ -68,7 +68,9 @@ impl Cpu<'_> {
             None => {
                 let mut table = kernel.table(site.space);
                 let entry = &mut table.entries[at(site).1];
-                let Pte::Present { pfn, flags } = *entry else { return Err(*entry) };
+                let Pte::Present { pfn, flags } = *entry else {
+                    return Err(*entry);
+                };
                 if write && !entry.writable() {
                     return Err(*entry);
                 }

@@ -14,13 +14,11 @@ use std::sync::Arc;
 use loom::cell::Cell;
 use loom::sync::{Mutex, MutexGuard, RwLock};
 use migrate_core::{
-    Cache, CopyError, Edited, Entry, EntryVma, Faults, Frames, LockedPage, Pair, Profile, Rmap, SlotChanged,
-    PageRef, UsesPageMap, Visit, get_for_ledger,
+    Cache, CopyError, Edited, Entry, EntryVma, Faults, Frames, LockedPage, PageRef, Pair, Profile, Rmap, SlotChanged,
+    UsesPageMap, Visit, get_for_ledger,
 };
 use mm_types::trace::Recorder;
-use mm_types::{
-    Lru, Mapping, NodeId, Page, PageFlags, PageMap, Pfn, Pte, Site, Sleep, SpaceId, Vpn, ledger,
-};
+use mm_types::{Lru, Mapping, NodeId, Page, PageFlags, PageMap, Pfn, Pte, Site, Sleep, SpaceId, Vpn, ledger};
 
 use crate::sleepers::Sleepers;
 
@@ -173,10 +171,7 @@ impl Kernel {
             gather: &gather,
             site,
         };
-        f(
-            &mut held(from, &table),
-            &mut held(to, other.as_ref().unwrap_or(&table)),
-        );
+        f(&mut held(from, &table), &mut held(to, other.as_ref().unwrap_or(&table)));
     }
 
     /// Interrupts each CPU in turn; what `stale` says is forgotten.

@@ -80,7 +80,8 @@ macro_rules! explored {
                 success: Ordering,
                 failure: Ordering,
             ) -> Result<$raw, $raw> {
-                self.0.compare_exchange(current, new, strong(success), strong(failure))
+                self.0
+                    .compare_exchange(current, new, strong(success), strong(failure))
             }
 
             /// As `compare_exchange`; loom never lets it fail for no reason.

@@ -47,7 +47,11 @@ thread_local! {
 fn bound(usual: Option<usize>) -> Option<usize> {
     match std::env::var("LOOM_PROOF_BOUND") {
         Ok(none) if none == "none" => None,
-        Ok(number) => Some(number.parse().expect("LOOM_PROOF_BOUND is a number of preemptions, or none")),
+        Ok(number) => Some(
+            number
+                .parse()
+                .expect("LOOM_PROOF_BOUND is a number of preemptions, or none"),
+        ),
         Err(_) => usual,
     }
 }
