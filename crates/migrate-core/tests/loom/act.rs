@@ -108,8 +108,8 @@ impl World {
         for area in areas {
             let (space, first) = at(area.site);
             let entries = self.kernel.table(area.site.space).entries;
-            for page in first..first + area.pages {
-                assert_eq!(entries[page], Pte::None, "m{space}+{page} after the call returned");
+            for (page, pte) in entries.iter().enumerate().skip(first).take(area.pages) {
+                assert_eq!(*pte, Pte::None, "m{space}+{page} after the call returned");
             }
             self.kernel.assert_flushed(*area, |_| true);
         }

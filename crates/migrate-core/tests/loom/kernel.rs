@@ -8,7 +8,7 @@
 //! A CPU's TLB is behind a lock that stands for "between two instructions": an access holds it, and a flush takes each in turn, as
 //! an interrupt that the CPU takes at the next boundary.
 
-use std::cell::RefCell;
+use core::cell::RefCell;
 use std::sync::Arc;
 
 use loom::cell::Cell;

@@ -1,9 +1,9 @@
 //! The search: counts executions, and says of one that fails what happened in it and how to see it again.
 
-use std::cell::RefCell;
+use core::cell::RefCell;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::panic;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 use std::time::Instant;
 
@@ -88,6 +88,7 @@ pub(crate) fn explore(
     });
     mm_types::sync::sequentially_consistent(memory == Memory::InOrder);
     let started = Instant::now();
+    let (time, most) = (builder.max_duration, builder.max_permutations);
     let (executions, trace) = (Arc::clone(&current.executions), Arc::clone(&current.trace));
     builder.check(move || {
         executions.fetch_add(1, Ordering::Relaxed);
@@ -95,12 +96,15 @@ pub(crate) fn explore(
         body(&trace);
     });
     CURRENT.set(None);
+    let (executions, elapsed) = (current.executions.load(Ordering::Relaxed), started.elapsed());
+    // loom's own options can end a search early; such a one proves nothing.
+    let cut = time.is_some_and(|time| elapsed >= time) || most.is_some_and(|most| executions + 1 >= most as u64);
     println!(
-        "loom: scenario={name} actors={actors} bound={} memory={} executions={} seconds={:.1}",
+        "loom: scenario={name} actors={actors} bound={} memory={} exhaustive={} executions={executions} seconds={:.1}",
         words(bound),
         memory.word(),
-        current.executions.load(Ordering::Relaxed),
-        started.elapsed().as_secs_f64(),
+        if cut { "no" } else { "yes" },
+        elapsed.as_secs_f64(),
     );
 }
 
