@@ -141,13 +141,13 @@ searches! {
     file_mutators_lookup: |name| file(name, &[Mutator(0), Mutator(1), Lookup], Some(3));
 
     five_unmap: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], Some(2));
-    five_fork: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], Some(2));
+    five_fork: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], Some(1));
     five_protect: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Protect], Some(2));
     five_pin: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Pin], Some(2));
     five_remap: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Remap], Some(2));
     file_five_truncate: |name| file(name, &[Mutator(0), Mutator(1), Faulter, Truncate], Some(1));
     file_five_lookup: |name| file(name, &[Mutator(0), Mutator(1), Faulter, Lookup], Some(2));
     two_pages_five_unmap: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], Some(2)));
-    two_pages_five_fork: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], Some(2)));
+    two_pages_five_fork: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], Some(1)));
     two_pages_five_protect: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Protect], Some(2)));
 }

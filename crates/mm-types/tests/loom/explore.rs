@@ -88,6 +88,7 @@ pub(crate) fn explore(
     });
     mm_types::sync::sequentially_consistent(memory == Memory::InOrder);
     let started = Instant::now();
+    let resumed = builder.checkpoint_file.as_ref().is_some_and(|file| file.exists());
     let (time, most) = (builder.max_duration, builder.max_permutations);
     let (executions, trace) = (Arc::clone(&current.executions), Arc::clone(&current.trace));
     builder.check(move || {
@@ -97,8 +98,9 @@ pub(crate) fn explore(
     });
     CURRENT.set(None);
     let (executions, elapsed) = (current.executions.load(Ordering::Relaxed), started.elapsed());
-    // loom's own options can end a search early; such a one proves nothing.
-    let cut = time.is_some_and(|time| elapsed >= time) || most.is_some_and(|most| executions + 1 >= most as u64);
+    // loom's own options can end a search early, or begin it late; such a one proves nothing.
+    let cut =
+        resumed || time.is_some_and(|time| elapsed >= time) || most.is_some_and(|most| executions + 1 >= most as u64);
     println!(
         "loom: scenario={name} actors={actors} bound={} memory={} exhaustive={} executions={executions} seconds={:.1}",
         words(bound),
