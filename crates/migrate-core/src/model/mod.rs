@@ -25,6 +25,7 @@
 //! | `access.rs` | what a CPU does: TLB, table, fault |
 //! | `vmas.rs`, `ops.rs` | what programs ask for: map, fork, mprotect, munmap, mremap, truncate |
 //! | `check.rs` | the invariants, recounted |
+//! | `look.rs` | the same, of one entry or one frame |
 //! | `fixture.rs` | what scenarios ask for |
 #![expect(
     clippy::expect_used,
@@ -52,6 +53,7 @@ mod cache;
 mod check;
 mod fixture;
 mod lock;
+mod look;
 mod memory;
 mod ops;
 mod rmap;

@@ -4,7 +4,8 @@
 //! who stayed and why, the trace.
 
 use core::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 
 use migrate_core::fixture::Recording;
 use migrate_core::model::Model;
@@ -13,11 +14,15 @@ use migrate_core::{
     PageRef, Profile, Slot, SwapCacheEntries, Tally, Target, Verdict, isolate_lru_page, migrate_pages,
     migrate_pages_nowait, migrate_prep, putback_lru_pages,
 };
-use mm_types::trace::{Event, check_events, text_of};
+use mm_types::trace::{Event, Observer, check_events};
 use mm_types::{EntryStyle, Mapping, Mode, Outcome, PageFlags, Pfn, Pte, PteFlags, Reason, Refusal, Rules, Site};
 
-use super::step::Migrate;
-use super::world::{World, site_name};
+use crate::counts::Kind;
+use crate::step::Migrate;
+use crate::world::{World, site_name};
+
+/// The word for a page that moved.
+pub const MOVED: &str = "moved";
 
 type Pages = VecDeque<Isolated<PageRef>>;
 
@@ -28,7 +33,7 @@ struct Ran {
     targets: Option<usize>,
     /// Nobody did anything in the middle and nothing was made to fail.
     alone: bool,
-    before: BTreeMap<Site, Pte>,
+    before: Vec<(Site, Pte)>,
     flags: BTreeMap<Pfn, PageFlags>,
     bound: BTreeMap<Pfn, Bound>,
     outcomes: Vec<(Pfn, Outcome)>,
@@ -36,6 +41,30 @@ struct Ran {
     /// How often the run made others go on, because it would have slept.
     slept: usize,
     may_sleep: bool,
+}
+
+/// Where a run's events go, when anybody wants them.
+#[derive(Clone, Copy)]
+struct Trace<'r>(Option<&'r Recording>);
+
+impl Observer for Trace<'_> {
+    const ENABLED: bool = true;
+
+    fn event(self, event: Event) {
+        if let Some(recording) = self.0 {
+            recording.push(event);
+        }
+    }
+}
+
+/// Whose pages are in use, and how, before a run.
+struct InUse {
+    /// Dirty by an entry that maps them.
+    dirty: BTreeSet<Pfn>,
+    /// Mapped by a locked area.
+    mlocked: BTreeSet<Pfn>,
+    /// Few enough hold something for whoever sleeps long enough to get it.
+    few_holders: bool,
 }
 
 /// What the world says of a page before a run, as long as nobody acts meanwhile.
@@ -58,15 +87,27 @@ fn pfns(list: &Pages) -> Vec<Pfn> {
 }
 
 impl World {
+    fn in_use(&self, before: &[(Site, Pte)]) -> InUse {
+        let reference = self.reference.borrow();
+        let is_locked = |site: &Site| reference.pages.get(site).is_some_and(|page| page.locked);
+        let present = || before.iter().filter(|(_, pte)| pte.is_present());
+        let pfns = |(_, pte): &(Site, Pte)| pte.pfn();
+        let held = self.held();
+        InUse {
+            dirty: present().filter(|(_, pte)| pte.dirty()).filter_map(pfns).collect(),
+            mlocked: present().filter(|(site, _)| is_locked(site)).filter_map(pfns).collect(),
+            few_holders: held.locks.len() + held.busy.len() + held.written(&self.model).len() < 4,
+        }
+    }
+
     /// Whose page it is decides what must become of it.
-    fn bound(&self, pfn: Pfn, profile: &Profile, mode: Mode) -> Bound {
+    fn bound(&self, pfn: Pfn, in_use: &InUse, profile: &Profile, mode: Mode) -> Bound {
         let (page, flags) = (self.model.page(pfn), self.flags(pfn));
         let held = self.held();
         let locked = held.locks.iter().any(|page| page.pfn() == pfn);
         let written = flags.contains(PageFlags::WRITEBACK);
         // Who sleeps for a page long enough gets it: holders go on one by one.
         let waits = profile.rules == Rules::Linux2617 || mode == Mode::Sync;
-        let few = held.locks.len() + held.busy.len() + held.written(&self.model).len() < 4;
         if held.pins.contains(&pfn) {
             return if locked || written {
                 Bound::ToStay
@@ -77,17 +118,16 @@ impl World {
         if held.refs.iter().any(|page| page.pfn() == pfn) {
             return Bound::ToStay;
         }
-        if (locked || written || held.busy.contains(&pfn)) && !(waits && few) {
+        if (locked || written || held.busy.contains(&pfn)) && !(waits && in_use.few_holders) {
             return Bound::Either;
         }
-        drop(held);
         if page.count() == 1 {
             return Bound::ToBeFreed;
         }
-        if profile.mlocked_stays && self.is_mlocked(pfn) {
+        if profile.mlocked_stays && in_use.mlocked.contains(&pfn) {
             return Bound::ToStay;
         }
-        let dirty = flags.contains(PageFlags::DIRTY) || self.entries().values().any(|pte| pte.maps(pfn) && pte.dirty());
+        let dirty = flags.contains(PageFlags::DIRTY) || in_use.dirty.contains(&pfn);
         match page.mapping() {
             // Only its private data keep it.
             Mapping::None => Bound::Either,
@@ -110,55 +150,55 @@ impl World {
             (Rules::Modern, false) | (Rules::Linux2617, true) => &MODERN,
             _ => &LINUX_2_6_17,
         };
-        let recording = Recording::with_capacity(1 << 13);
+        let run = self.runs.replace(self.runs.get().wrapping_add(1));
+        let traced = run % self.care.traces == 0;
+        let recording = traced.then(|| Rc::new(Recording::with_capacity(self.size.events)));
+        // Kept from now on, so that it is there when the run panics.
+        self.recording.borrow_mut().clone_from(&recording);
+        let trace = Trace(recording.as_deref());
         migrate_prep(model);
         // The trace begins where the first of them was isolated.
         for page in &self.held().isolated {
-            recording.push(Event::Isolate(page.page().pfn()));
+            trace.note(|| Event::Isolate(page.page().pfn()));
         }
         let mut from = if migrate.isolated {
             core::mem::take(&mut self.held().isolated)
         } else {
             Pages::new()
         };
-        let frames = self.frames();
-        let first = usize::from(migrate.at).checked_rem(frames.len()).unwrap_or(0);
-        for pfn in frames
-            .iter()
-            .cycle()
-            .skip(first)
-            .take(usize::from(migrate.pages).min(frames.len()))
-        {
-            let Some(page) = model.get(*pfn) else { continue };
-            if let Ok(isolated) = isolate_lru_page(model, &page, &recording) {
+        for pfn in self.frames(migrate.at, migrate.pages.into()) {
+            let Some(page) = model.get(pfn) else { continue };
+            if let Ok(isolated) = isolate_lru_page(model, &page, trace) {
                 from.push_back(isolated);
             }
             model.put(page);
         }
         let listed = pfns(&from);
-        self.note(format!(
-            "migrate {} mode={} {} batch={} targets={:?} moved={}",
-            listed
-                .iter()
-                .map(|pfn| format!("f{:x}", pfn.raw()))
-                .collect::<Vec<_>>()
-                .join(","),
-            migrate.mode,
-            profile.rules,
-            migrate.batch,
-            migrate.targets,
-            migrate.moved,
-        ));
+        self.note("migrate", || {
+            format!(
+                "{} mode={} {} batch={} targets={:?} moved={}",
+                listed
+                    .iter()
+                    .map(|pfn| format!("f{:x}", pfn.raw()))
+                    .collect::<Vec<_>>()
+                    .join(","),
+                migrate.mode,
+                profile.rules,
+                migrate.batch,
+                migrate.targets,
+                migrate.moved,
+            )
+        });
+        let before = self.entries();
+        let in_use = self.in_use(&before);
+        let bound = |pfn: &Pfn| (*pfn, self.bound(*pfn, &in_use, profile, migrate.mode));
         let mut ran = Ran {
             profile,
             targets: migrate.targets.map(usize::from),
             alone: migrate.middle.is_empty() && migrate.fails.is_empty(),
-            before: self.entries(),
             flags: listed.iter().map(|pfn| (*pfn, self.flags(*pfn))).collect(),
-            bound: listed
-                .iter()
-                .map(|pfn| (*pfn, self.bound(*pfn, profile, migrate.mode)))
-                .collect(),
+            bound: listed.iter().map(bound).collect(),
+            before,
             from: listed,
             outcomes: Vec::new(),
             tally: Tally::default(),
@@ -167,7 +207,7 @@ impl World {
         };
         let (mut moved, mut failed) = (Pages::new(), Pages::new());
         let (edges, trouble) = (Cell::new(0usize), RefCell::new(None));
-        let hook = |edge: Edge| self.before(migrate, profile, edge, &edges, &trouble, &recording);
+        let hook = |edge: Edge| self.before(migrate, profile, edge, &edges, &trouble, trace);
         let woken = self.held().woken;
         self.in_run.set(true);
         let lists = (&mut from, &mut moved, &mut failed);
@@ -178,7 +218,7 @@ impl World {
                     .first()
                     .map_or(mm_types::NodeId::new(1), |pfn| self.other_node(*pfn));
                 let mut news: VecDeque<PageRef> = (0..targets).filter_map(|_| model.allocate(node)).collect();
-                self.run(migrate, &mut ran, &hook, NewPages(&mut news), lists, &recording);
+                self.run(migrate, &mut ran, &hook, NewPages(&mut news), lists, trace);
                 let used = ran.used();
                 let left = news.len();
                 news.into_iter().for_each(|page| model.put(page));
@@ -200,7 +240,7 @@ impl World {
                         model.put(page);
                     },
                 };
-                self.run(migrate, &mut ran, &hook, target, lists, &recording);
+                self.run(migrate, &mut ran, &hook, target, lists, trace);
                 let (given, used) = (given.get(), ran.used());
                 if given != used {
                     let what = format!("{given} new pages not given back, {used} used");
@@ -212,16 +252,22 @@ impl World {
         ran.slept = self.held().woken - woken;
         let lists = [pfns(&from), pfns(&moved), pfns(&failed)];
         for list in [&mut from, &mut moved, &mut failed] {
-            putback_lru_pages(model, list, &recording);
+            putback_lru_pages(model, list, trace);
         }
-        let events: Vec<_> = recording.events().collect();
-        *self.trace.borrow_mut() = text_of(events.iter().copied());
         if let Some(trouble) = trouble.into_inner() {
             return Err(trouble);
         }
-        if recording.dropped() == 0 {
+        if let Some(recording) = recording.filter(|recording| recording.dropped() == 0) {
+            self.counts.add(Kind::Check, "traces replayed");
+            let events: Vec<_> = recording.events().collect();
             check_events(&events).map_err(|error| format!("the trace: {error}"))?;
         }
+        self.touched
+            .borrow_mut()
+            .extend(ran.before.iter().filter_map(|(site, pte)| {
+                let of_run = pte.pfn().is_some_and(|pfn| ran.flags.contains_key(&pfn));
+                of_run.then_some(*site)
+            }));
         ran.check(self, &lists, migrate.moved)
     }
 
@@ -232,7 +278,7 @@ impl World {
         hook: &H,
         target: T,
         (from, moved, failed): (&mut Pages, &mut Pages, &mut Pages),
-        recording: &Recording,
+        trace: Trace<'_>,
     ) {
         let hooked = Hooked::new(&self.model, hook);
         let mut slots: Vec<Slot<_>> = (0..migrate.batch).map(|_| Slot::new()).collect();
@@ -247,7 +293,7 @@ impl World {
             mode: migrate.mode,
             reason: Reason::SyscallOrCpuset,
             outcome: &mut |page: &PageRef, outcome| outcomes.push((page.pfn(), outcome)),
-            observer: recording,
+            observer: trace,
         };
         let tally = if ran.profile.blocks(migrate.mode) || migrate.batch % 2 == 0 {
             migrate_pages(&hooked, args)
@@ -265,15 +311,16 @@ impl World {
         edge: Edge,
         edges: &Cell<usize>,
         trouble: &RefCell<Option<String>>,
-        recording: &Recording,
+        trace: Trace<'_>,
     ) -> Verdict {
         let now = edges.replace(edges.get() + 1);
-        let due = |n: u8| usize::from(n) == now;
-        let mut done = self.check_always();
+        let due = |n: u16| usize::from(n) == now;
+        self.touched.borrow_mut().clear();
+        let mut done = self.look_in_run();
         for (_, step) in migrate.middle.iter().filter(|(n, _)| due(*n)) {
             done = done
-                .and_then(|()| self.act(step, recording))
-                .and_then(|()| self.check_always());
+                .and_then(|()| self.act(step, trace))
+                .and_then(|()| self.look_in_run());
         }
         if let Err(what) = done {
             trouble.borrow_mut().get_or_insert(format!("before {edge:?}: {what}"));
@@ -281,16 +328,35 @@ impl World {
         // Contents that cannot be read after the switch of 2006 are lost, and the reference has no word for that.
         let lost = matches!(edge, Edge::Copy { .. }) && profile.order == MoveOrder::SwitchThenCopy;
         if migrate.fails.iter().any(|n| due(*n)) && edge.can_fail() && !lost {
-            self.note(format!("fails {edge:?}"));
+            self.counts.add(Kind::Fault, word_of(edge));
+            self.log(|| format!("fails {edge:?}"));
             Verdict::Fail
         } else {
             Verdict::Go
         }
     }
+}
 
-    fn check_always(&self) -> Result<(), String> {
-        self.model.check_always().map_err(|violation| violation.to_string())?;
-        self.check_entries()
+const fn word_of(edge: Edge) -> &'static str {
+    match edge {
+        Edge::TryLock(_) => "try_lock",
+        Edge::Lock(_) => "lock",
+        Edge::WaitWriteback(_) => "wait_writeback",
+        Edge::WaitBuffers(_) => "wait_buffers",
+        Edge::Take(_) => "take",
+        Edge::Reserve(_) => "reserve",
+        Edge::Walk(_) => "walk",
+        Edge::IsMapped(_) => "is_mapped",
+        Edge::Flush => "flush",
+        Edge::Copy { .. } => "copy",
+        Edge::Freeze(_) => "freeze",
+        Edge::Switch { .. } => "switch",
+        Edge::TryLockBuffers(_) => "try_lock_buffers",
+        Edge::ReleaseBuffers(_) => "release_buffers",
+        Edge::Writeout(_) => "writeout",
+        Edge::Unlock(_) => "unlock",
+        Edge::Isolate(_) => "isolate",
+        Edge::Putback(_) => "putback",
     }
 }
 
@@ -308,11 +374,12 @@ impl Ran {
     fn check(&self, world: &World, [from, moved, failed]: &[Vec<Pfn>; 3], wanted: bool) -> Result<(), String> {
         let mut last: BTreeMap<Pfn, Outcome> = BTreeMap::new();
         for (pfn, outcome) in self.outcomes.iter().filter(|(_, outcome)| outcome.is_final()) {
-            world.count(match outcome {
-                Outcome::Moved { .. } => "outcome: moved".to_owned(),
-                Outcome::Freed => "outcome: freed".to_owned(),
-                Outcome::Retry(refusal) | Outcome::Refused(refusal) => format!("outcome: {}", refusal.word()),
-            });
+            let word = match outcome {
+                Outcome::Moved { .. } => MOVED,
+                Outcome::Freed => "freed",
+                Outcome::Retry(refusal) | Outcome::Refused(refusal) => refusal.word(),
+            };
+            world.counts.add(Kind::Outcome, word);
             if last.insert(*pfn, *outcome).is_some() {
                 return Err(format!("f{:x} has two outcomes (I29)", pfn.raw()));
             }
@@ -382,6 +449,14 @@ impl Ran {
 
     /// Every entry maps its page where it is now, and allows what it allowed (I7, I8, I14, I16, I17, I21).
     fn check_entries(&self, world: &World, last: &BTreeMap<Pfn, Outcome>) -> Result<(), String> {
+        let now = world.entries();
+        let added = now
+            .iter()
+            .map(|(site, _)| site)
+            .filter(|site| self.entry_before(**site).is_none());
+        if let Some(site) = added.into_iter().next() {
+            return Err(format!("{} had no entry and has one", site_name(*site)));
+        }
         for (site, before) in &self.before {
             let now = world.model.pte(*site);
             let unexpected = || Err(format!("{} was {before} and is {now}", site_name(*site)));
@@ -412,6 +487,11 @@ impl Ran {
             }
         }
         Ok(())
+    }
+
+    fn entry_before(&self, site: Site) -> Option<Pte> {
+        let at = self.before.binary_search_by_key(&site, |(site, _)| *site).ok()?;
+        self.before.get(at).map(|(_, pte)| *pte)
     }
 
     fn same_permission(&self, before: PteFlags, now: PteFlags) -> bool {
