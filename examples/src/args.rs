@@ -157,7 +157,7 @@ pub fn job(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Job, Ar
 }
 
 /// Makes one line of what clap says in many: the first paragraph is what is wrong, the rest is how to ask for help.
-fn from_clap(error: &clap::Error) -> ArgsError {
+pub(crate) fn from_clap(error: &clap::Error) -> ArgsError {
     let text = error.to_string();
     if !error.use_stderr() {
         return ArgsError::Asked(text);
@@ -212,7 +212,7 @@ fn positive_size(size: u64) -> Result<usize, ArgsError> {
     usize::try_from(pages).map_err(|_| format!("--size {}: larger than any memory", Bytes(size)).into())
 }
 
-fn within(option: &str, value: usize, most: usize) -> Result<(), ArgsError> {
+pub(crate) fn within(option: &str, value: usize, most: usize) -> Result<(), ArgsError> {
     if value == 0 {
         Err(format!("{option} 0: at least 1").into())
     } else if value > most {
@@ -226,13 +226,14 @@ fn until(seconds: Option<f64>, rounds: Option<u32>) -> Result<Until, ArgsError> 
     match (seconds, rounds) {
         (None, Some(0)) => Err("--rounds 0: at least 1".into()),
         (None, Some(rounds)) => Ok(Until::Rounds(rounds)),
-        (seconds, _) => {
-            let seconds = seconds.unwrap_or(DEFAULT_SECONDS);
-            match Duration::try_from_secs_f64(seconds) {
-                Ok(time) if !time.is_zero() => Ok(Until::Elapsed(time)),
-                _ => Err(format!("--seconds {seconds}: more than 0, and a time one can wait for").into()),
-            }
-        }
+        (seconds, _) => time(seconds.unwrap_or(DEFAULT_SECONDS)).map(Until::Elapsed),
+    }
+}
+
+pub(crate) fn time(seconds: f64) -> Result<Duration, ArgsError> {
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err(format!("--seconds {seconds}: more than 0, and a time one can wait for").into()),
     }
 }
 

@@ -14,6 +14,9 @@ use crate::world::{World, site_name};
 /// Frames that are looked at after each call, in turn, whether somebody touched them or not.
 const IN_TURN: u64 = 4;
 
+/// The word for a look at everything, between two calls.
+pub const EVERYTHING: &str = "everything";
+
 impl World {
     /// Looks at what the last call touched, and a little more; and at everything, when it is time for that.
     ///
@@ -70,7 +73,7 @@ impl World {
     /// # Errors
     /// The first thing that does not hold.
     pub(crate) fn check(&self) -> Result<(), String> {
-        self.counts.add(Kind::Check, "everything");
+        self.counts.add(Kind::Check, EVERYTHING);
         let frames = self.held().frames();
         self.model.check(&frames).map_err(|violation| violation.to_string())?;
         self.check_entries()?;

@@ -29,6 +29,7 @@ mod size;
 mod step;
 mod world;
 
+pub use check::EVERYTHING;
 pub use counts::{Counts, Kind};
 pub use draw::{Calls, any_case, case_in_flight, rng};
 pub use run::MOVED;
