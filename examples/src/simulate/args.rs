@@ -7,6 +7,7 @@ use simulation::Care;
 
 use super::play::Calls;
 use crate::args::{ArgsError, MAX_THREADS, from_clap, time, within};
+use crate::size::{count, number};
 
 /// Pages that move when nobody says how many.
 const PAGES: u64 = 10_000_000;
@@ -148,29 +149,6 @@ impl Cli {
             quiet: self.quiet,
         })
     }
-}
-
-fn number(text: &str) -> Result<u64, core::num::ParseIntError> {
-    match text.strip_prefix("0x") {
-        Some(hex) => u64::from_str_radix(hex, 16),
-        None => text.parse(),
-    }
-}
-
-/// Reads a whole number, also one that is written with an exponent.
-fn count(text: &str) -> Result<u64, String> {
-    let wrong = || "a whole number, such as 10000000 or 1e7".to_owned();
-    let Some((digits, exponent)) = text.split_once(['e', 'E']) else {
-        return text.parse().map_err(|_| wrong());
-    };
-    let (digits, exponent): (u64, u32) = (
-        digits.parse().map_err(|_| wrong())?,
-        exponent.parse().map_err(|_| wrong())?,
-    );
-    let power = 10u64.checked_pow(exponent);
-    power
-        .and_then(|power| digits.checked_mul(power))
-        .ok_or_else(|| "more than can be counted".to_owned())
 }
 
 #[cfg(test)]

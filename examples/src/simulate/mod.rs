@@ -11,15 +11,15 @@
 //! | what came of it all? | [`report`] |
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use simulation::{Counts, Kind, MOVED};
 
 use crate::console;
-use crate::progress::{Style, style};
+use crate::progress::Gauge;
 use crate::random::Random;
 use args::{Goal, Simulation};
 use play::{Failure, Plan};
@@ -29,9 +29,6 @@ pub mod args;
 pub mod play;
 pub mod report;
 pub mod shrink;
-
-const LINE_EVERY: Duration = Duration::from_secs(5);
-const BAR_EVERY: Duration = Duration::from_millis(200);
 
 /// What all threads have done so far.
 #[derive(Debug, Default)]
@@ -74,32 +71,23 @@ pub fn run(simulation: &Simulation, stop: &AtomicBool) -> Report {
                 ended.notify_all();
             });
         }
-        let style = style(simulation.quiet);
-        let bar = (style == Style::Picture).then(bar);
-        let every = if bar.is_some() { BAR_EVERY } else { LINE_EVERY };
+        let gauge = Gauge::new(simulation.quiet);
         let mut now = lock(&done);
         while now.working > 0 {
-            let (woken, timeout) = ended.wait_timeout(now, every).unwrap_or_else(PoisonError::into_inner);
+            let woken = ended.wait_timeout(now, gauge.every());
+            let (woken, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
             now = woken;
-            if timeout.timed_out() && style != Style::Nothing {
-                let line = progress(&now, begun.elapsed());
-                match &bar {
-                    Some(bar) => {
-                        bar.set_message(line);
-                        bar.set_position(simulation.goal.share(moved(&now), begun.elapsed()));
-                    }
-                    None => console::remark(line),
-                }
+            if timeout.timed_out() {
+                let share = simulation.goal.share(moved(&now), begun.elapsed());
+                gauge.show(progress(&now, begun.elapsed()), share);
             }
         }
-        if let Some(bar) = bar {
-            bar.finish_and_clear();
-        }
+        gauge.finish();
     });
     let elapsed = begun.elapsed();
     let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     let failure = done.failure.map(|(plan, failure)| {
-        if style(simulation.quiet) != Style::Nothing {
+        if !simulation.quiet {
             console::remark("one went wrong: looking for the calls that it takes");
         }
         shrink::shrink(plan, failure, stop)
@@ -133,18 +121,6 @@ fn progress(done: &Done, elapsed: Duration) -> String {
     )
 }
 
-/// What the bar counts.
-const STEPS: u64 = 1000;
-
-fn bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr());
-    // A constant of ours: were it wrong, the default style would do.
-    if let Ok(style) = ProgressStyle::with_template("{msg}\n{wide_bar} {percent:>3}%") {
-        bar.set_style(style);
-    }
-    bar
-}
-
 impl Simulation {
     /// Returns what is played as the `n`th world.
     fn plan(&self, n: u64) -> Plan {
@@ -167,13 +143,12 @@ impl Goal {
         }
     }
 
-    /// How far it is, in [`STEPS`].
-    fn share(self, moved: u64, elapsed: Duration) -> u64 {
-        let part = match self {
+    /// How far it is, from 0 to 1.
+    fn share(self, moved: u64, elapsed: Duration) -> f64 {
+        match self {
             Self::Pages(pages) => moved as f64 / pages.max(1) as f64,
             Self::Elapsed(time) => elapsed.as_secs_f64() / time.as_secs_f64().max(1e-6),
             Self::OneWorld => 0.0,
-        };
-        (part.min(1.0) * STEPS as f64) as u64
+        }
     }
 }
