@@ -253,9 +253,10 @@ fn migrate(storm: &Storm, mapped: &Mapped, stop: &AtomicBool, moves: &mut Moves)
     let mut shown = Instant::now();
     let mut to = 1;
     while !stop.load(Ordering::Relaxed) && storm.share(moves.all(), begun.elapsed()) < 1.0 {
-        let profile = random.below(2);
+        // By the rules of 2006 a page moves alone, and so takes longer.
+        let profile = usize::from(random.below(4) > 0);
         let mode = [Mode::Async, Mode::SyncLight, Mode::Sync][random.below(3)];
-        let batch = [1, 7, 64, 512][random.below(4)];
+        let batch = [1, 16, 512, 512][random.below(4)];
         let nodes = [NodeId::new(1 - to), NodeId::new(to)];
         // The node's pages come in the order of frames, an area's in the order of addresses.
         let pages = match random.below(4) {
