@@ -18,7 +18,7 @@ fn number(variable: &str, unset: u64) -> u64 {
 #[test]
 fn nothing_is_lost_when_everything_happens_while_everything_moves() {
     let storm = Storm {
-        pages: Some(number("STORM_PAGES", 50_000)),
+        pages: Some(number("STORM_PAGES", 100_000)),
         time: None,
         threads: 3,
         seed: number("STORM_SEED", 1),

@@ -14,8 +14,8 @@ use crate::world::{World, site_name};
 /// Frames that are looked at after each call, in turn, whether somebody touched them or not.
 const IN_TURN: u64 = 4;
 
-/// The word for a look at everything, between two calls.
-pub const EVERYTHING: &str = "everything";
+/// The words for a look at everything: between two calls, and between two steps of a run.
+pub const EVERYTHING: [&str; 2] = ["everything", "everything, in the middle of a run"];
 
 impl World {
     /// Looks at what the last call touched, and a little more; and at everything, when it is time for that.
@@ -34,7 +34,7 @@ impl World {
         if !self.is_time_for_all() {
             return self.look_at_some();
         }
-        self.counts.add(Kind::Check, "everything, in the middle of a run");
+        self.counts.add(Kind::Check, EVERYTHING[1]);
         self.model.check_always().map_err(|violation| violation.to_string())?;
         self.check_entries()
     }
@@ -73,7 +73,7 @@ impl World {
     /// # Errors
     /// The first thing that does not hold.
     pub(crate) fn check(&self) -> Result<(), String> {
-        self.counts.add(Kind::Check, EVERYTHING);
+        self.counts.add(Kind::Check, EVERYTHING[0]);
         let frames = self.held().frames();
         self.model.check(&frames).map_err(|violation| violation.to_string())?;
         self.check_entries()?;

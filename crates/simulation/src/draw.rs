@@ -120,11 +120,11 @@ fn any_step(size: Size) -> BoxedStrategy<Step> {
     let at_once = at_once(size, prop_oneof![0..10u16, 0..size.edges]);
     let middle = prop_oneof![
         1 => Just(Vec::new()),
-        1 => vec(at_once, 1..3).prop_map(|calls| calls.concat()),
+        1 => vec(at_once, 1..3 + usize::from(size.edges / 200)).prop_map(|calls| calls.concat()),
     ];
     let fails = prop_oneof![
-        4 => Just(Vec::new()),
-        1 => vec(0..size.edges, 1..3 + usize::from(size.edges / 100)),
+        5 - size.failing => Just(Vec::new()),
+        size.failing => vec(0..size.edges, 1..2 + usize::from(size.edges / 25)),
     ];
     prop_oneof![4 => call(size), 1 => migrate(size, middle, fails)].boxed()
 }

@@ -27,6 +27,8 @@ pub struct Size {
     pub run: u8,
     /// Steps of a run, roughly: where others act and failures happen.
     pub edges: u16,
+    /// Of five runs, in how many steps fail; at most one step in 25 of each.
+    pub failing: u32,
     /// References, pins, page locks and isolated pages that somebody has meanwhile, of each the most.
     pub held: usize,
     /// Events of a run's trace that are kept.
@@ -48,6 +50,7 @@ impl Size {
         file_pages: 4,
         run: 8,
         edges: 40,
+        failing: 1,
         held: 16,
         events: 1 << 13,
     };
@@ -66,6 +69,7 @@ impl Size {
         file_pages: 48,
         run: 64,
         edges: 700,
+        failing: 3,
         held: 12,
         events: 1 << 13,
     };

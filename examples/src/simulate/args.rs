@@ -16,9 +16,9 @@ pub const CALLS: usize = 3000;
 /// The most calls of a world.
 const MAX_CALLS: usize = 1_000_000;
 /// All of the state is looked at after so many calls and steps of runs.
-const EVERY: u32 = 512;
+const EVERY: u32 = 256;
 /// The checker replays the trace of one run in so many.
-const TRACES: u32 = 8;
+const TRACES: u32 = 4;
 
 /// Simulates kernels whose pages move: everything that programs and kernels do, in any order, with failures, against a plain
 /// reference.

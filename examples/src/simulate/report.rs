@@ -3,7 +3,7 @@
 use core::fmt::{self, Write as _};
 use core::time::Duration;
 
-use simulation::{Care, Counts, Kind, MOVED};
+use simulation::{Care, Counts, EVERYTHING, Kind, MOVED, Size};
 
 use super::shrink::Shrunk;
 
@@ -60,7 +60,7 @@ impl Report {
             total(Kind::Middle),
             total(Kind::Fault),
             total(Kind::Check),
-            self.counts.of(Kind::Check, simulation::EVERYTHING),
+            EVERYTHING.map(|word| self.counts.of(Kind::Check, word)).iter().sum::<u64>(),
             self.care.every,
             self.seed,
             self.worlds,
@@ -95,6 +95,21 @@ impl fmt::Display for Report {
             "what was touched was looked at after each call and before each step of a run, everything at each {}th of these; \
              one trace in {} was replayed",
             self.care.every, self.care.traces,
+        )?;
+        let Size {
+            cpus,
+            nodes,
+            frames,
+            alive,
+            span,
+            files,
+            file_pages,
+            ..
+        } = Size::LARGE;
+        writeln!(
+            f,
+            "each world: {cpus} CPUs, up to {alive} spaces of {span} pages and {files} files of {file_pages}, {nodes} nodes of \
+             {frames} frames"
         )?;
         if self.interrupted {
             writeln!(f, "interrupted: the worlds in progress were not played to their end")?;
