@@ -1,6 +1,6 @@
 //! Everything happens at once, and nothing is lost.
 //!
-//! A million pages move in `ci/storm`, which is optimised; here, where nothing is, they are fewer. `STORM_PAGES` says how many, and
+//! A million pages move in `ci/storms`, which is optimised; here, where nothing is, they are fewer. `STORM_PAGES` says how many, and
 //! `STORM_SEED` what is done; how threads meet is the machine's affair.
 
 use core::sync::atomic::AtomicBool;

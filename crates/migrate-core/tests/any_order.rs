@@ -25,7 +25,7 @@ use std::sync::Once;
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
 use proptest::strategy::BoxedStrategy;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
-use simulation::{Case, Counts, Kind, World, any_case, case_in_flight, rng};
+use simulation::{Case, Counts, Kind, MOVED, World, any_case, case_in_flight, rng};
 
 fn number(variable: &str, unset: u64) -> u64 {
     let Ok(text) = std::env::var(variable) else {
@@ -124,12 +124,22 @@ fn in_any_order(profile: &'static Profile, draw: fn(usize) -> BoxedStrategy<Case
         failed.expect("cases are drawn");
     }
     println!("seeds {seed:#x} and the {cases} from there on, {}", profile.rules);
+    let total = |kind| counts.borrow().total(kind);
     for kind in Kind::ALL {
         println!("{}", kind.heading());
         for (word, n) in counts.borrow().words(kind) {
             println!("{n:>8} {word}");
         }
     }
+    let moved = counts.borrow().of(Kind::Outcome, MOVED);
+    println!(
+        "proof: any-order test={test} rules={} cases={cases} seed={seed:#x} calls={} middle={} failures={} moved={moved} checks={}",
+        profile.rules,
+        total(Kind::Call),
+        total(Kind::Middle),
+        total(Kind::Fault),
+        total(Kind::Check),
+    );
 }
 
 #[test]

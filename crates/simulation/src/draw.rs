@@ -130,7 +130,6 @@ fn any_step(size: Size) -> BoxedStrategy<Step> {
 }
 
 /// A small case of any length up to `steps`.
-#[must_use]
 pub fn any_case(steps: usize) -> BoxedStrategy<Case> {
     let size = Size::SMALL;
     (0..6u8, vec(map(size), 1..4), vec(any_step(size), 1..steps))
@@ -139,7 +138,6 @@ pub fn any_case(steps: usize) -> BoxedStrategy<Case> {
 }
 
 /// A small case in which every page is in use by several CPUs when it moves, and somebody changes it while it is in flight.
-#[must_use]
 pub fn case_in_flight(steps: usize) -> BoxedStrategy<Case> {
     let size = Size::SMALL;
     let use_it = (any::<u32>(), 0..size.cpus, any::<bool>()).prop_map(|(at, cpu, write)| match write {

@@ -60,7 +60,10 @@ impl Report {
             total(Kind::Middle),
             total(Kind::Fault),
             total(Kind::Check),
-            EVERYTHING.map(|word| self.counts.of(Kind::Check, word)).iter().sum::<u64>(),
+            EVERYTHING
+                .map(|word| self.counts.of(Kind::Check, word))
+                .iter()
+                .sum::<u64>(),
             self.care.every,
             self.seed,
             self.worlds,

@@ -108,7 +108,7 @@ impl fmt::Display for Report {
         let seconds = self.elapsed.as_secs_f64();
         write!(
             f,
-            "proof: storm pages={} linux={linux} modern={modern} operations={} words_written={} words_read={} blocked={} \
+            "proof: storms pages={} linux={linux} modern={modern} operations={} words_written={} words_read={} blocked={} \
              peak_mappings={} seed={:#x} threads={} seconds={seconds:.1} rate={:.0} lost={} wrong={} failed={}",
             self.pages(),
             self.times.values().sum::<u64>(),
