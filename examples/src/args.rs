@@ -2,16 +2,20 @@
 //!
 //! Everything that can be wrong with the input is found here, before a thread runs: each mistake is one line.
 
+use core::sync::atomic::AtomicBool;
 use core::time::Duration;
 use std::fs::File;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 use mm_types::{Mode, PAGE_SIZE, Rules};
 
+use crate::console;
 use crate::input::{open_file, open_trace, plain, read_file};
 use crate::memory;
 use crate::size::{self, Bytes};
+use crate::stop;
 
 /// The most threads that can be asked for.
 pub const MAX_THREADS: usize = 256;
@@ -145,6 +149,25 @@ pub enum ArgsError {
 impl<S: Into<String>> From<S> for ArgsError {
     fn from(line: S) -> Self {
         Self::Mistake(line.into())
+    }
+}
+
+/// Makes a program ready to start: what was asked for, and the flag that SIGINT and SIGTERM set.
+///
+/// # Errors
+/// What the program ends with instead; all there is to say has been said.
+pub fn ready<T>(program: &str, asked: Result<T, ArgsError>) -> Result<(T, &'static AtomicBool), ExitCode> {
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(ArgsError::Asked(text)) => {
+            console::result(text.trim_end());
+            return Err(ExitCode::SUCCESS);
+        }
+        Err(ArgsError::Mistake(line)) => return Err(console::refuse(program, line)),
+    };
+    match stop::on_interrupt() {
+        Ok(stop) => Ok((asked, stop)),
+        Err(error) => Err(console::refuse(program, format_args!("signals: {error}"))),
     }
 }
 
@@ -325,7 +348,7 @@ mod tests {
         ] {
             let line = try_job(args).unwrap_err();
             assert!(line.contains(word), "{args:?}: {line}");
-            let line = crate::console::one_line(&line);
+            let line = console::one_line(&line);
             assert_eq!(line.lines().count(), 1, "{args:?}: {line}");
             assert!(!line.is_empty() && !line.contains("Usage"), "{args:?}: {line}");
         }

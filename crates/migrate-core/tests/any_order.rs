@@ -17,15 +17,12 @@
 
 #![cfg(feature = "model")]
 
-use core::cell::{Cell, RefCell};
-use core::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
-use std::sync::Once;
+use core::cell::RefCell;
 
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
 use proptest::strategy::BoxedStrategy;
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
-use simulation::{Case, Counts, Kind, MOVED, World, any_case, case_in_flight, rng};
+use simulation::{Case, Counts, Kind, MOVED, World, any_case, case_in_flight, quietly, rng};
 
 fn number(variable: &str, unset: u64) -> u64 {
     let Ok(text) = std::env::var(variable) else {
@@ -38,36 +35,10 @@ fn number(variable: &str, unset: u64) -> u64 {
     parsed.unwrap_or_else(|error| panic!("{variable}={text}: {error}"))
 }
 
-thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Panics of cases that are being made shorter are told once, at the end.
-fn quietly<R>(f: impl FnOnce() -> R) -> R {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
-                before(info);
-            }
-        }));
-    });
-    let before = QUIET.replace(true);
-    let done = f();
-    QUIET.set(before);
-    done
-}
-
 /// Plays a case; an error or a panic is what went wrong.
 fn play(profile: &'static Profile, case: &Case) -> (World, Result<(), String>) {
     let world = World::new(profile, case);
-    let done = quietly(|| catch_unwind(AssertUnwindSafe(|| world.play(case))));
-    let done = done.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(format!("panicked: {}", text.unwrap_or_default()))
-    });
+    let done = quietly(|| world.play(case));
     (world, done)
 }
 

@@ -4,22 +4,14 @@
 
 use std::process::ExitCode;
 
-use examples::args::ArgsError;
+use examples::args::ready;
+use examples::console;
 use examples::simulate::{args, run};
-use examples::{console, stop};
 
 fn main() -> ExitCode {
-    let simulation = match args::simulation(std::env::args_os()) {
-        Ok(simulation) => simulation,
-        Err(ArgsError::Asked(text)) => {
-            console::result(text.trim_end());
-            return ExitCode::SUCCESS;
-        }
-        Err(ArgsError::Mistake(line)) => return console::refuse("simulate", line),
-    };
-    let stop = match stop::on_interrupt() {
-        Ok(stop) => stop,
-        Err(error) => return console::refuse("simulate", format_args!("signals: {error}")),
+    let (simulation, stop) = match ready("simulate", args::simulation(std::env::args_os())) {
+        Ok(ready) => ready,
+        Err(end) => return end,
     };
     let report = run(&simulation, stop);
     console::result(&report);

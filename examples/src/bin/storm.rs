@@ -4,22 +4,14 @@
 
 use std::process::ExitCode;
 
-use examples::args::ArgsError;
+use examples::args::ready;
+use examples::console;
 use examples::storm::{self, args};
-use examples::{console, stop};
 
 fn main() -> ExitCode {
-    let storm = match args::storm(std::env::args_os()) {
-        Ok(storm) => storm,
-        Err(ArgsError::Asked(text)) => {
-            console::result(text.trim_end());
-            return ExitCode::SUCCESS;
-        }
-        Err(ArgsError::Mistake(line)) => return console::refuse("storm", line),
-    };
-    let stop = match stop::on_interrupt() {
-        Ok(stop) => stop,
-        Err(error) => return console::refuse("storm", format_args!("signals: {error}")),
+    let (storm, stop) = match ready("storm", args::storm(std::env::args_os())) {
+        Ok(ready) => ready,
+        Err(end) => return end,
     };
     match storm::run(&storm, stop) {
         Ok(report) => {

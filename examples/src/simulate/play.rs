@@ -1,13 +1,10 @@
 //! One world, played.
 
 use core::cell::Cell;
-use core::panic::AssertUnwindSafe;
 use core::sync::atomic::{AtomicBool, Ordering};
-use std::panic::catch_unwind;
-use std::sync::Once;
 
 use migrate_core::{LINUX_2_6_17, MODERN};
-use simulation::{Care, Counts, Size, Step, World};
+use simulation::{Care, Counts, Size, Step, World, quietly};
 
 use super::args::CALLS;
 use crate::random::Random;
@@ -132,12 +129,7 @@ pub fn play_steps(plan: &Plan, steps: &[(usize, Step)], stop: &AtomicBool) -> Pl
         now.set(plan.calls.last() + 1);
         world.end()
     };
-    let done = quietly(|| catch_unwind(AssertUnwindSafe(all)));
-    let done = done.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(format!("panicked: {}", text.unwrap_or("without a word")))
-    });
+    let done = quietly(all);
     let failure = done.err().map(|what| Failure {
         call: now.get(),
         what,
@@ -148,25 +140,4 @@ pub fn play_steps(plan: &Plan, steps: &[(usize, Step)], stop: &AtomicBool) -> Pl
         counts: world.take_counts(),
         failure,
     }
-}
-
-thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Panics of worlds are told once, in the report.
-fn quietly<R>(f: impl FnOnce() -> R) -> R {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
-                before(info);
-            }
-        }));
-    });
-    let before = QUIET.replace(true);
-    let done = f();
-    QUIET.set(before);
-    done
 }
