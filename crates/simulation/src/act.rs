@@ -38,7 +38,11 @@ impl World {
             | Step::Move { .. }
             | Step::Mlock { .. }
             | Step::Remap { .. }
-            | Step::Truncate { .. } => self.change_mappings(step, observer),
+            | Step::Truncate { .. } => {
+                let answer = self.change_mappings(step, observer);
+                self.changed.borrow_mut().clone_from(&self.touched.borrow());
+                answer
+            }
             Step::SwapOut { .. }
             | Step::SwapCache { .. }
             | Step::Dirty { .. }

@@ -78,7 +78,7 @@ fn call(size: Size) -> impl Strategy<Value = Step> {
 }
 
 fn again() -> impl Strategy<Value = Step> {
-    (0..4u32, any::<bool>()).prop_map(|(nth, write)| Step::Again { nth, write })
+    (0..16u32, any::<bool>()).prop_map(|(nth, write)| Step::Again { nth, write })
 }
 
 /// Several calls at one edge, so that what one of them changed is used by the next before the run goes on.

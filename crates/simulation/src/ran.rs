@@ -109,6 +109,13 @@ impl World {
 }
 
 impl Ran {
+    /// Where the run's pages were mapped.
+    pub(crate) fn sites(&self) -> Vec<Site> {
+        let of_run = |pte: &Pte| pte.pfn().is_some_and(|pfn| self.flags.contains_key(&pfn));
+        let sites = self.before.iter().filter(|(_, pte)| of_run(pte));
+        sites.map(|(site, _)| *site).collect()
+    }
+
     pub(crate) fn used(&self) -> usize {
         let used = |outcome: &Outcome| {
             matches!(

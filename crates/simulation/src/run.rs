@@ -112,6 +112,7 @@ impl World {
         let (edges, trouble) = (Cell::new(0usize), RefCell::new(None));
         let hook = |edge: Edge| self.before(migrate, profile, edge, &edges, &trouble, trace);
         let woken = self.held().woken;
+        self.run_sites.replace(ran.sites());
         self.in_run.set(true);
         let lists = (&mut from, &mut moved, &mut failed);
         match migrate.targets {
@@ -165,12 +166,7 @@ impl World {
             let events: Vec<_> = recording.events().collect();
             check_events(&events).map_err(|error| format!("the trace: {error}"))?;
         }
-        self.touched
-            .borrow_mut()
-            .extend(ran.before.iter().filter_map(|(site, pte)| {
-                let of_run = pte.pfn().is_some_and(|pfn| ran.flags.contains_key(&pfn));
-                of_run.then_some(*site)
-            }));
+        self.touched.replace(ran.sites());
         ran.check(self, &lists, migrate.moved)
     }
 

@@ -1,7 +1,7 @@
 //! The model beside the reference: every call is made of both, and what they show is compared after each.
 
 use core::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::MutexGuard;
 
@@ -58,6 +58,12 @@ pub struct World {
     pub(crate) spaces_ever: Cell<usize>,
     /// The newest accesses, and the CPU that made each.
     recent: RefCell<std::collections::VecDeque<(Site, u8)>>,
+    /// The CPU that used a place last: it may remember a translation.
+    last_cpu: RefCell<BTreeMap<Site, u8>>,
+    /// What the last call changed that changed mappings.
+    pub(crate) changed: RefCell<Vec<Site>>,
+    /// Where the pages are mapped that the run in progress is about.
+    pub(crate) run_sites: RefCell<Vec<Site>>,
     /// What the call that is being made is about.
     pub(crate) touched: RefCell<Vec<Site>>,
     /// Calls and steps of runs so far, and runs.
@@ -126,6 +132,9 @@ impl World {
             words: Cell::new(0),
             spaces_ever: Cell::new(1),
             recent: RefCell::default(),
+            last_cpu: RefCell::default(),
+            changed: RefCell::default(),
+            run_sites: RefCell::default(),
             touched: RefCell::default(),
             looks: Cell::new(0),
             runs: Cell::new(0),
@@ -197,7 +206,13 @@ impl World {
 
     /// The mapped page that a pick means: somewhere in some space, or the next one after it.
     pub(crate) fn site(&self, at: u32) -> Option<Site> {
-        self.find_site(at, |_, _| true)
+        // In the middle of a run, most of what is done is done to its pages.
+        let of_run = (self.in_run.get() && at % 4 != 0).then(|| pick(&self.run_sites.borrow(), at / 4));
+        let mapped = |site: &Site| self.reference.borrow().pages.contains_key(site);
+        of_run
+            .flatten()
+            .filter(mapped)
+            .or_else(|| self.find_site(at, |_, _| true))
     }
 
     /// The first mapped page from where a pick points that is as wanted, if there is one near.
@@ -217,11 +232,16 @@ impl World {
         let mut recent = self.recent.borrow_mut();
         recent.push_front((site, cpu));
         recent.truncate(8);
+        self.last_cpu.borrow_mut().insert(site, cpu);
     }
 
-    /// The so-many-th access before now.
+    /// An access to be repeated: of a place that was changed just now, or one of the last ones.
     pub(crate) fn recent(&self, nth: u32) -> Option<(Site, u8)> {
-        self.recent.borrow().get(nth as usize).copied()
+        let (changed, last_cpu) = (self.changed.borrow(), self.last_cpu.borrow());
+        let known = |site: &Site| Some((*site, *last_cpu.get(site)?));
+        let changed: Vec<_> = changed.iter().filter_map(known).collect();
+        let of_changed = (nth % 2 == 1).then(|| pick(&changed, nth / 2)).flatten();
+        of_changed.or_else(|| pick(self.recent.borrow_mut().make_contiguous(), nth / 2))
     }
 
     /// The frames that are mapped or in a file's cache from where a pick points, each once and `most` of them.
