@@ -163,19 +163,21 @@ impl UserFixture {
         sites
     }
 
-    /// The word of a site, as a program reaches it; refused where the access would sleep, or end the process.
-    fn word(&self, site: Site, write: bool) -> Result<(Space, *const AtomicU64), FixtureError> {
+    /// A word of a page, as a program reaches it; refused where the access would sleep, or end the process.
+    fn word(&self, site: Site, word: usize, write: bool) -> Result<(Space, *const AtomicU64), FixtureError> {
         let space = self.handle(site.space)?;
         let needs = if write { VmaFlags::WRITE } else { VmaFlags::READ };
         if !self.vma(site)?.flags.contains(needs) {
             return Err(FixtureError::Killed(site));
         }
-        let at = space.mm().range.as_ptr().wrapping_add(page_of(site)? * PAGE_SIZE);
+        let offset = word.checked_mul(size_of::<u64>()).filter(|offset| *offset < PAGE_SIZE);
+        let offset = page_of(site)? * PAGE_SIZE + offset.ok_or(FixtureError::BadSite(site))?;
+        let at = space.mm().range.as_ptr().wrapping_add(offset);
         Ok((space, at.cast_const().cast()))
     }
 
-    fn access(&self, site: Site, store: Option<u64>) -> Result<u64, FixtureError> {
-        let (_space, at) = self.word(site, store.is_some())?;
+    fn access(&self, site: Site, word: usize, store: Option<u64>) -> Result<u64, FixtureError> {
+        let (_space, at) = self.word(site, word, store.is_some())?;
         if self.entry(site).is_migration() {
             return Err(other("the access would sleep"));
         }
@@ -262,6 +264,7 @@ impl Fixture for UserFixture {
             | Capabilities::LOCK_BY_OTHER
             | Capabilities::FAULT_THREAD
             | Capabilities::MIDDLE
+            | Capabilities::WHOLE_PAGES
     }
 
     fn begin(&mut self, profile: &'static Profile, recording: Arc<Recording>) {
@@ -283,11 +286,19 @@ impl Fixture for UserFixture {
     }
 
     fn read(&self, site: Site) -> Result<u64, FixtureError> {
-        self.access(site, None)
+        self.access(site, 0, None)
     }
 
     fn write(&self, site: Site, value: u64) -> Result<(), FixtureError> {
-        self.access(site, Some(value)).map(drop)
+        self.access(site, 0, Some(value)).map(drop)
+    }
+
+    fn read_word(&self, site: Site, word: usize) -> Result<u64, FixtureError> {
+        self.access(site, word, None)
+    }
+
+    fn write_word(&self, site: Site, word: usize, value: u64) -> Result<(), FixtureError> {
+        self.access(site, word, Some(value)).map(drop)
     }
 
     fn entry(&self, site: Site) -> Pte {
@@ -483,7 +494,7 @@ impl Fixture for UserFixture {
     }
 
     fn fault(&self, actor: ActorId, site: Site, store: Option<u64>) -> Result<Access, FixtureError> {
-        let (space, at) = self.word(site, store.is_some())?;
+        let (space, at) = self.word(site, 0, store.is_some())?;
         let sleepers = &self.kernel().sleepers;
         let before = sleepers.load(Ordering::SeqCst);
         let at = at.expose_provenance();

@@ -42,6 +42,14 @@ impl FreeFrames {
         self.free
     }
 
+    /// Visits every free frame.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Pfn> + '_ {
+        let numbers = (0..self.frames).zip(self.first..);
+        numbers
+            .filter(|(slot, _)| self.is_free(*slot))
+            .map(|(_, pfn)| Pfn::new(pfn))
+    }
+
     fn slot(&self, pfn: Pfn) -> Option<usize> {
         let slot = usize::try_from(pfn.raw().checked_sub(self.first)?).ok()?;
         (slot < self.frames).then_some(slot)

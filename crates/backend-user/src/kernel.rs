@@ -215,6 +215,13 @@ impl Kernel {
             .map_or(0, |free| lock(free).len())
     }
 
+    /// Visits every free frame, with its node's free frames locked.
+    pub(crate) fn each_free(&self, see: &mut dyn FnMut(Pfn)) {
+        for free in &self.free {
+            lock(free).iter().for_each(&mut *see);
+        }
+    }
+
     /// True where the frame is on the node that demand faults prefer.
     pub(crate) fn prefers(&self, pfn: Pfn) -> bool {
         usize::from(self.node_of(pfn).raw()) == self.preferred.load(Ordering::Relaxed)

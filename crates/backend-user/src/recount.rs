@@ -1,86 +1,94 @@
-//! Counting everything anew, at a moment when no migration is in progress: the invariants that a kernel can check by itself.
+//! What the machine shows to the checks of the invariants ([`migrate_core::invariants`]), at a moment when no migration is in
+//! progress.
 
-use std::collections::HashMap;
+use core::ops::Range;
 
 use migrate_core::UsesPageMap;
-use mm_types::{LruList, PageFlags, Pfn};
+use migrate_core::invariants::{CacheSlotState, EntryState, FrameState, Held, Inspect, SpaceState, check_at_rest};
+use mm_types::{Pfn, Site, SpaceId, Vma};
 
 use crate::kernel::{Kernel, lock};
 
-/// What tables and caches say of one frame.
-#[derive(Default)]
-struct Seen {
-    mapped: u32,
-    cached: u32,
+impl Kernel {
+    /// Recounts references, mappings, residence, lists, free frames and slots, and compares every range with its table; the first
+    /// difference, in words.
+    pub(crate) fn recount(&self) -> Result<(), String> {
+        check_at_rest(self, &Held::default()).map_err(|violation| violation.to_string())?;
+        let areas = self.areas();
+        areas.spaces().try_for_each(|mm| mm.lock().check(mm))
+    }
+
+    /// True where the reverse map of `pfn` leads to `site`.
+    fn reaches(&self, pfn: Pfn, site: Site) -> bool {
+        let mut reached = false;
+        self.areas().sites(self.page_map(), pfn, |mm, _, page| {
+            reached |= mm.site(page) == site;
+            !reached
+        });
+        reached
+    }
 }
 
-impl Kernel {
-    /// Recounts references, mappings, residence, lists, free frames and the ranges; the first difference, in words.
-    pub(crate) fn recount(&self) -> Result<(), String> {
-        let mut seen: HashMap<Pfn, Seen> = HashMap::new();
-        let areas = self.areas();
-        for mm in areas.spaces() {
-            let state = mm.lock();
-            let mut resident = 0;
-            for page in 0..mm.pages() {
-                let pte = mm.read(page);
-                if pte.is_migration() {
-                    return Err(format!("I6: a migration entry is left at {:?}", mm.site(page)));
-                }
-                if let Some(pfn) = pte.pfn().filter(|_| pte.is_present()) {
-                    seen.entry(pfn).or_default().mapped += 1;
-                    resident += 1;
-                }
-            }
-            if state.resident != resident {
-                return Err(format!(
-                    "I27: {:?} counts {} pages, has {resident}",
-                    mm.id, state.resident
-                ));
-            }
-            state.check(mm)?;
+impl Inspect for Kernel {
+    fn frame_numbers(&self) -> Range<u64> {
+        0..self.page_map().len() as u64
+    }
+
+    fn frame(&self, pfn: Pfn) -> Option<FrameState> {
+        FrameState::of(self, pfn)
+    }
+
+    fn spaces(&self, see: &mut dyn FnMut(SpaceState)) {
+        let spaces: Vec<_> = self.areas().spaces().cloned().collect();
+        for mm in spaces {
+            let rss = i64::try_from(mm.lock().resident).unwrap_or(i64::MAX);
+            see(SpaceState {
+                space: mm.id,
+                rss,
+                swapents: 0,
+            });
         }
-        let files: Vec<_> = areas.files.iter().flatten().map(|file| file.id).collect();
-        drop(areas);
-        let cache = lock(&self.cache);
-        for file in files {
-            for (_, pfn, _) in cache.iter_from(file, 0) {
-                seen.entry(pfn).or_default().cached += 1;
+    }
+
+    fn entries(&self, space: SpaceId, see: &mut dyn FnMut(EntryState)) {
+        let Some(mm) = self.areas().space(space).cloned() else {
+            return;
+        };
+        for page in 0..mm.pages() {
+            let (site, pte) = (mm.site(page), mm.read(page));
+            if pte.is_none() {
+                continue;
             }
+            let area = self.areas().vmas.find(site).map(|vma: &Vma| vma.flags);
+            see(EntryState {
+                site,
+                pte,
+                area,
+                reached: pte.pfn().is_none_or(|pfn| self.reaches(pfn, site)),
+            });
         }
-        drop(cache);
-        let map = self.page_map();
-        let mut used = 0;
-        for pfn in (0..map.len() as u64).map(Pfn::new) {
-            let Some(page) = map.page(pfn) else { continue };
-            let found = seen.remove(&pfn).unwrap_or_default();
-            let (count, flags) = (page.count(), page.flags().load());
-            used += usize::from(count != 0);
-            if flags.contains(PageFlags::LOCKED) || page.entries_out(0) != 0 {
-                return Err(format!("I3: {pfn:?} is locked, or in flight"));
-            }
-            if page.mapcount() != found.mapped {
-                return Err(format!(
-                    "I4: {pfn:?} counts {} mappings, has {}",
-                    page.mapcount(),
-                    found.mapped
-                ));
-            }
-            let list = self.with_lru(|lru| lru.list_of(map, pfn));
-            let staged = u32::from(list.is_some_and(|list| !list.is_lru()));
-            if count != found.mapped + found.cached + page.pins() + staged {
-                return Err(format!("I5: {pfn:?} has {count} references"));
-            }
-            if flags.contains(PageFlags::LRU) != list.is_some_and(LruList::is_lru) {
-                return Err(format!("I1: {pfn:?} is on {list:?}, flags {flags}"));
-            }
-        }
-        let nodes = u16::try_from(self.nodes.len()).unwrap_or(u16::MAX);
-        let free: usize = (0..nodes).map(|node| self.free_on(mm_types::NodeId::new(node))).sum();
-        if free + used == map.len() {
-            Ok(())
-        } else {
-            Err(format!("I20: {used} frames in use, {free} free, of {}", map.len()))
+    }
+
+    fn free_frames(&self, see: &mut dyn FnMut(Pfn)) {
+        self.each_free(see);
+    }
+
+    fn cache_slots(&self, see: &mut dyn FnMut(CacheSlotState)) {
+        let files: Vec<_> = self.areas().files.iter().flatten().map(|file| file.id).collect();
+        let slots: Vec<_> = {
+            let cache = lock(&self.cache);
+            let of_file = |file| cache.iter_from(file, 0).map(move |slot| (file, slot));
+            files.into_iter().flat_map(of_file).collect()
+        };
+        for (file, (index, pfn, _)) in slots {
+            see(CacheSlotState {
+                file,
+                index,
+                pfn,
+                // Nobody here looks for dirty pages by tag, and what a real file has is the system's business.
+                tags: None,
+                stored: None,
+            });
         }
     }
 }

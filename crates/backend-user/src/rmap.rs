@@ -4,6 +4,7 @@ use core::ops::ControlFlow;
 use core::sync::atomic::Ordering;
 
 use migrate_core::{Edited, Entry, EntryVma, LockedPage, Rmap, UsesPageMap, Visit, get_for_ledger, put_for_ledger};
+use mm_types::museum::{self, Bug};
 use mm_types::{Page, Pfn, Pte, PteFlags, Refusal, Site, SpaceId, Vma, VmaFlags, ledger};
 
 use crate::areas::Areas;
@@ -118,7 +119,7 @@ impl<'s> Slot<'s> {
             return false;
         }
         let sites = kernel.page(pfn).map_or(u32::MAX, Page::mapcount);
-        let alone = sites.saturating_add(self.walked.replaced) <= 1;
+        let alone = sites.saturating_add(self.walked.replaced) <= 1 || museum::has(Bug::ProtRead);
         match kernel.options.readable {
             Readable::Never => false,
             Readable::NobodyWrites => self.walked.read_only || (alone && !writable),

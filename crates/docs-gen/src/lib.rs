@@ -17,6 +17,7 @@
 
 pub mod blocks;
 mod book;
+pub mod checks;
 mod diff;
 mod marks;
 mod source;

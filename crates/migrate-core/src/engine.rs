@@ -3,6 +3,7 @@
 //! One engine for every profile. A batch is one page in 2006, and in every round that may sleep: while the locks of several
 //! pages are held only try-locks are used (I32).
 
+use mm_types::museum::{self, Bug};
 use mm_types::trace::{Event, Observer};
 use mm_types::{Mapping, Outcome, PageFlags, Refusal};
 
@@ -124,16 +125,20 @@ where
         for round in rounds {
             for n in 0..round.passes {
                 let number = self.tally.passes;
+                let waits = |round: &Round| round.writeback_from.is_some_and(|from| n >= from);
+                let in_a_batch = museum::has(Bug::B53) && rounds.iter().any(waits);
                 self.pass = PassNow {
                     number,
                     last: number.saturating_add(1) == passes,
                     tries: if round.batch > 1 { round.passes } else { 1 },
                     may_lock: W::MAY && round.lock_from.is_some_and(|from| n >= from),
-                    may_wait_writeback: W::MAY && round.writeback_from.is_some_and(|from| n >= from),
+                    may_wait_writeback: W::MAY && (waits(&round) || in_a_batch),
                     uptodate_only: round.uptodate_only,
                 };
                 self.tally.passes = number.saturating_add(1);
-                self.tally.retry = 0;
+                if !museum::has(Bug::B69) {
+                    self.tally.retry = 0;
+                }
                 self.cx.observer.note(|| Event::Pass { number });
                 let end = self.one_pass::<W>(round.batch);
                 if let PassEnd::Exhausted(unreached) = end {
@@ -308,7 +313,7 @@ impl<B: Backend> Slot<B> {
         let Held::Page(page) = self.old.take() else {
             return Ok(());
         };
-        let uptodate = cx.backend.flags(&page).contains(PageFlags::UPTODATE);
+        let uptodate = cx.backend.flags(&page).contains(PageFlags::UPTODATE) || museum::has(Bug::B56);
         // While locks of several pages are held only try-locks exist; a light run does not wait for a page being read.
         let locked = match cx.backend.try_lock(page) {
             Err(page) if alone && pass.may_lock && (uptodate || !pass.uptodate_only) => W::lock(cx.backend, page),
@@ -332,6 +337,7 @@ impl<B: Backend> Slot<B> {
             return Err(Refusal::Poisoned);
         }
         if flags.contains(PageFlags::WRITEBACK) {
+            let alone = alone || museum::has(Bug::B53);
             if !(alone && pass.may_wait_writeback) {
                 return Err(Refusal::Writeback);
             }
@@ -346,13 +352,16 @@ impl<B: Backend> Slot<B> {
         if cx.profile.new_page_first {
             self.lock_new(cx)?;
             let truncated = mapping == Mapping::None && flags.contains(PageFlags::PRIVATE);
-            if truncated {
+            if truncated && !museum::has(Bug::B37) {
                 // 6.x: an orphaned page with buffers; they are freed if they can be, and the page then frees itself.
                 if let Some(old) = self.old.locked() {
                     cx.backend.release_buffers(old);
                 }
                 return Err(Refusal::Truncated);
             }
+        }
+        if museum::has(Bug::B17) {
+            self.refuse_dirty_early(cx)?;
         }
         self.unmap(cx, pending)
     }

@@ -3,7 +3,7 @@
 use mm_types::trace::{Event, Observer};
 use mm_types::{ActorId, Site};
 
-use crate::{Faults, Profile, WaiterRef};
+use crate::{Faults, Profile};
 
 /// Waits until the migration entry at `site`, if there still is one, may be gone (2.6.17 `migration_entry_wait`).
 ///
@@ -23,7 +23,7 @@ pub fn migration_entry_wait<B: Faults, O: Observer>(
     let mut slept = false;
     backend.wait_on(site, &mut |pte| {
         let pfn = pte.migration()?.pfn();
-        if profile.waiter == WaiterRef::Take {
+        if profile.waiter_holds_a_reference() {
             // Get-unless-zero: the entry holds no reference, and the page may be frozen at this moment.
             held = backend.get(pfn);
         }

@@ -25,15 +25,21 @@ use mm_types::{ActorId, MappingId, Pfn, Pte, Site, SpaceId};
 use crate::{Backend, Faults, Frames, Profile, Wait};
 
 mod act;
+pub(crate) mod call;
 mod capability;
 mod drive;
-mod middle;
+pub(crate) mod middle;
 mod needs;
-mod report;
+pub(crate) mod report;
 
 pub use capability::Capabilities;
 pub use drive::run_scenario;
 pub use report::{Replay, Report, RunReport, ScenarioError};
+
+/// A reference of the backend under test.
+pub(crate) type PageOf<F> = <<F as Fixture>::Backend as Frames>::Page;
+/// A reference and the page lock of the backend under test.
+pub(crate) type LockedOf<F> = <<F as Fixture>::Backend as Frames>::Locked;
 
 /// Where all events of a scenario go, in order: the run's, and those of the fixture's methods and threads.
 pub type Recording = Ring<Box<[RingSlot]>>;
@@ -116,6 +122,30 @@ pub trait Fixture {
     /// # Errors
     /// As all methods.
     fn write(&self, site: Site, value: u64) -> Result<(), FixtureError>;
+
+    /// Loads word `word` of the page at `site`, as [`Fixture::read`] does the first ([`Capabilities::WHOLE_PAGES`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn read_word(&self, site: Site, word: usize) -> Result<u64, FixtureError> {
+        if word == 0 {
+            self.read(site)
+        } else {
+            lacks(Capabilities::WHOLE_PAGES)
+        }
+    }
+
+    /// Stores word `word` of the page at `site`, as [`Fixture::write`] does the first ([`Capabilities::WHOLE_PAGES`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn write_word(&self, site: Site, word: usize, value: u64) -> Result<(), FixtureError> {
+        if word == 0 {
+            self.write(site, value)
+        } else {
+            lacks(Capabilities::WHOLE_PAGES)
+        }
+    }
 
     /// Returns the entry at `site`, without waiting or faulting.
     fn entry(&self, site: Site) -> Pte;

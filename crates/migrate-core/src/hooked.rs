@@ -1,111 +1,17 @@
 //! A backend with somebody looking over its shoulder: before each step of the protocol a [`Hook`] may act, or make the step fail.
 //!
 //! [`Hooked`] delegates everything to the backend it wraps; guards and gathers are the backend's own. Scenarios do their steps in the
-//! middle through it, failures are injected through it. A hook is called with the run's page locks held, but never under an entry
-//! lock, so that it may do whatever another thread could do at that moment, short of waiting for the run.
+//! middle through it, failures are injected through it ([`FaultInjector`](crate::FaultInjector)). A hook is called with the
+//! run's page locks held, but never under an entry lock, so that it may do whatever another thread could do at that moment,
+//! short of waiting for the run.
 
-use mm_types::{CountMismatch, Mapping, PageFlags, Pfn, Refusal, SpaceId, SwapEntry};
+use mm_types::errno;
+use mm_types::{CountMismatch, Mapping, PageFlags, Pfn, Pte, Refusal, Site, SpaceId, SwapEntry};
 
-use crate::{Cache, CopyError, Frames, Lru, Mover, Pair, Rmap, SlotChanged, Target, Visit, Wait, WriteError, Written};
-
-/// A step of the protocol that is about to happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Edge {
-    /// A page lock is tried for. May fail: it is busy.
-    TryLock(Pfn),
-    /// The run sleeps for a page lock.
-    Lock(Pfn),
-    /// The run sleeps for the end of writeback.
-    WaitWriteback(Pfn),
-    /// The run sleeps for a buffer.
-    WaitBuffers(Pfn),
-    /// A new page is taken for this one. May fail: there is none.
-    Take(Pfn),
-    /// The first entry of the page will be replaced; what that needs is reserved. May fail: the mapping limit.
-    Reserve(Pfn),
-    /// Entries of the page are visited: the old page's, to be replaced or restored to it; the new page's, to be restored.
-    Walk(Pfn),
-    /// The run asks whether the page is mapped still. May fail: it is.
-    IsMapped(Pfn),
-    /// A barrier.
-    Flush,
-    /// Contents are copied. May fail: they cannot be read.
-    Copy {
-        /// The source.
-        old: Pfn,
-        /// The destination.
-        new: Pfn,
-    },
-    /// The reference count is frozen. May fail: somebody holds one reference more.
-    Freeze(Pfn),
-    /// Cache slots are switched. May fail: a slot has changed.
-    Switch {
-        /// The source.
-        old: Pfn,
-        /// The destination.
-        new: Pfn,
-    },
-    /// Buffers are tried for. May fail: one is busy.
-    TryLockBuffers(Pfn),
-    /// Private data are to be freed. May fail: they stay.
-    ReleaseBuffers(Pfn),
-    /// The page is written out. May fail: an error, and it is locked still.
-    Writeout(Pfn),
-    /// A page lock opens.
-    Unlock(Pfn),
-    /// The page is isolated. May fail: it is on no list.
-    Isolate(Pfn),
-    /// The page goes to the LRU.
-    Putback(Pfn),
-}
-
-impl Edge {
-    /// True where [`Verdict::Fail`] is heeded.
-    #[must_use]
-    pub const fn can_fail(self) -> bool {
-        match self {
-            Self::TryLock(_)
-            | Self::Take(_)
-            | Self::Reserve(_)
-            | Self::IsMapped(_)
-            | Self::Copy { .. }
-            | Self::Freeze(_)
-            | Self::Switch { .. }
-            | Self::TryLockBuffers(_)
-            | Self::ReleaseBuffers(_)
-            | Self::Writeout(_)
-            | Self::Isolate(_) => true,
-            Self::Lock(_)
-            | Self::WaitWriteback(_)
-            | Self::WaitBuffers(_)
-            | Self::Walk(_)
-            | Self::Flush
-            | Self::Unlock(_)
-            | Self::Putback(_) => false,
-        }
-    }
-}
-
-/// What a hook lets happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verdict {
-    /// The step is the backend's.
-    Go,
-    /// The step fails without reaching the backend, where it can fail; else it is the backend's.
-    Fail,
-}
-
-/// Who looks over the backend's shoulder.
-pub trait Hook {
-    /// Called before each step. The caller may hold page locks, and no other lock.
-    fn before(&self, edge: Edge) -> Verdict;
-}
-
-impl<F: Fn(Edge) -> Verdict> Hook for F {
-    fn before(&self, edge: Edge) -> Verdict {
-        self(edge)
-    }
-}
+use crate::{
+    Cache, CopyError, Edge, Failure, Faults, Frames, Hook, Lru, Mover, Pair, Rmap, SlotChanged, Target, Visit, Wait,
+    WriteError, Written,
+};
 
 /// A backend whose steps a hook sees first.
 #[derive(Clone, Copy, Debug)]
@@ -126,8 +32,24 @@ impl<'b, B: Frames, H: Hook> Hooked<'b, B, H> {
         self.backend
     }
 
+    /// Tells the hook of the step, and returns how it fails, if it does.
+    fn failure(&self, edge: Edge) -> Option<Failure> {
+        self.hook.before(edge).failure(edge.kind())
+    }
+
     fn fails(&self, edge: Edge) -> bool {
-        self.hook.before(edge) == Verdict::Fail
+        self.failure(edge).is_some()
+    }
+
+    /// True for a new page of the run: nobody else knows it, and it belongs to nothing yet. An old page of which only the
+    /// isolation is left is not locked at all.
+    fn is_new(&self, page: &B::Page) -> bool {
+        self.backend.count(page) == 1 && self.backend.mapping(page) == Mapping::None
+    }
+
+    /// True where somebody holds the page lock: in a step of a run, the run.
+    fn is_locked(&self, page: &B::Page) -> bool {
+        self.backend.flags(page).contains(PageFlags::LOCKED)
     }
 
     fn locked_pfn(&self, locked: &B::Locked) -> Pfn {
@@ -152,7 +74,15 @@ impl<B: Frames, H: Hook> Frames for Hooked<'_, B, H> {
     }
 
     fn count(&self, page: &B::Page) -> u32 {
-        self.backend.count(page)
+        let failure = self.is_locked(page).then(|| self.failure(Edge::Count(self.pfn(page))));
+        let found = self.backend.count(page);
+        match failure.flatten() {
+            Some(Failure::ExtraReference) => found.saturating_add(1),
+            // Not 1, which would say that its users have freed the page.
+            Some(Failure::FewerReferences) if found == 2 => 0,
+            Some(Failure::FewerReferences) => found.saturating_sub(1),
+            _ => found,
+        }
     }
 
     fn get(&self, pfn: Pfn) -> Option<B::Page> {
@@ -164,7 +94,9 @@ impl<B: Frames, H: Hook> Frames for Hooked<'_, B, H> {
     }
 
     fn try_lock(&self, page: B::Page) -> Result<B::Locked, B::Page> {
-        if self.fails(Edge::TryLock(self.backend.pfn(&page))) {
+        let pfn = self.backend.pfn(&page);
+        let new = self.is_new(&page);
+        if self.fails(if new { Edge::TryLockNew(pfn) } else { Edge::TryLock(pfn) }) {
             Err(page)
         } else {
             self.backend.try_lock(page)
@@ -177,7 +109,13 @@ impl<B: Frames, H: Hook> Frames for Hooked<'_, B, H> {
     }
 
     fn flags(&self, page: &B::Page) -> PageFlags {
-        self.backend.flags(page)
+        let failure = self.is_locked(page).then(|| self.failure(Edge::Flags(self.pfn(page))));
+        let seen = match failure.flatten() {
+            Some(Failure::Writeback) => PageFlags::WRITEBACK,
+            Some(Failure::Poisoned) => PageFlags::HWPOISON,
+            _ => PageFlags::empty(),
+        };
+        self.backend.flags(page).union(seen)
     }
 
     fn edit_flags(&self, locked: &B::Locked, set: PageFlags, clear: PageFlags) -> PageFlags {
@@ -197,13 +135,12 @@ impl<B: Frames, H: Hook> Frames for Hooked<'_, B, H> {
     }
 
     fn freeze(&self, locked: &B::Locked, expected: u32) -> Result<(), CountMismatch> {
-        if self.fails(Edge::Freeze(self.locked_pfn(locked))) {
-            return Err(CountMismatch {
-                expected,
-                found: expected.saturating_add(1),
-            });
-        }
-        self.backend.freeze(locked, expected)
+        let found = match self.failure(Edge::Freeze(self.locked_pfn(locked))) {
+            None => return self.backend.freeze(locked, expected),
+            Some(Failure::FewerReferences) => expected.saturating_sub(1),
+            Some(_) => expected.saturating_add(1),
+        };
+        Err(CountMismatch { expected, found })
     }
 
     fn unfreeze(&self, locked: &B::Locked, count: u32) {
@@ -220,7 +157,8 @@ impl<B: Frames, H: Hook> Frames for Hooked<'_, B, H> {
     }
 
     fn pins(&self, page: &B::Page) -> u32 {
-        self.backend.pins(page)
+        let more = u32::from(self.fails(Edge::Pins(self.pfn(page))));
+        self.backend.pins(page).saturating_add(more)
     }
 
     fn entries_out(&self, pfn: Pfn, change: i32) -> Option<u32> {
@@ -254,10 +192,11 @@ impl<B: Rmap, H: Hook> Rmap for Hooked<'_, B, H> {
     }
 
     fn reserve(&self, page: &B::Locked, new: Option<&B::Locked>, gather: &mut B::Gather) -> Result<(), Refusal> {
-        if self.fails(Edge::Reserve(self.locked_pfn(page))) {
-            return Err(Refusal::MappingLimit);
+        match self.failure(Edge::Reserve(self.locked_pfn(page))) {
+            None => self.backend.reserve(page, new, gather),
+            Some(Failure::Backend) => Err(Refusal::Backend { code: errno::EIO }),
+            Some(_) => Err(Refusal::MappingLimit),
         }
-        self.backend.reserve(page, new, gather)
     }
 
     fn is_mapped(&self, page: &B::Locked) -> bool {
@@ -279,7 +218,11 @@ impl<B: Cache, H: Hook> Cache for Hooked<'_, B, H> {
     }
 
     fn mover(&self, page: &B::Locked) -> Mover {
-        self.backend.mover(page)
+        if self.fails(Edge::Mover(self.locked_pfn(page))) {
+            Mover::Never
+        } else {
+            self.backend.mover(page)
+        }
     }
 
     fn switch(&self, pair: Pair<'_, B::Locked>) -> Result<u32, SlotChanged> {
@@ -296,7 +239,9 @@ impl<B: Cache, H: Hook> Cache for Hooked<'_, B, H> {
     }
 
     fn clear_dirty_for_io(&self, page: &B::Locked) -> bool {
-        self.backend.clear_dirty_for_io(page)
+        // Once it has switched the old page is in no slot, and nobody else can have cleaned it: no step that could fail.
+        let reachable = self.backend.slots(page) > 0;
+        !(reachable && self.fails(Edge::ClearDirty(self.locked_pfn(page)))) && self.backend.clear_dirty_for_io(page)
     }
 
     fn try_lock_buffers(&self, page: &B::Locked) -> Result<(), Refusal> {
@@ -319,15 +264,21 @@ impl<B: Cache, H: Hook> Cache for Hooked<'_, B, H> {
     }
 
     fn can_write(&self, page: &B::Locked) -> bool {
-        self.backend.can_write(page)
+        !self.fails(Edge::CanWrite(self.locked_pfn(page))) && self.backend.can_write(page)
     }
 
     fn writeout(&self, page: B::Locked) -> Written<B::Locked, B::Page> {
-        if self.fails(Edge::Writeout(self.locked_pfn(&page))) {
-            self.backend.set_dirty(&page);
-            return Written::Locked(page, Err(WriteError));
+        let Some(failure) = self.failure(Edge::Writeout(self.locked_pfn(&page))) else {
+            return self.backend.writeout(page);
+        };
+        // What was not written, or not for good, is dirty again when the file system says so (I11).
+        self.backend.set_dirty(&page);
+        match failure {
+            Failure::WriteFailedUnlocked => Written::Unlocked(self.backend.unlock(page), Err(WriteError)),
+            Failure::Redirtied => Written::Unlocked(self.backend.unlock(page), Ok(())),
+            Failure::Activate => Written::Locked(page, Ok(())),
+            _ => Written::Locked(page, Err(WriteError)),
         }
-        self.backend.writeout(page)
     }
 }
 
@@ -356,7 +307,13 @@ impl<B: Lru, H: Hook> Lru for Hooked<'_, B, H> {
 
 impl<B: Wait, H: Hook> Wait for Hooked<'_, B, H> {
     fn lock(&self, page: B::Page) -> B::Locked {
-        self.hook.before(Edge::Lock(self.backend.pfn(&page)));
+        let late = self.fails(Edge::Lock(self.backend.pfn(&page)));
+        let locked = self.backend.lock(page);
+        if !late {
+            return locked;
+        }
+        // This was somebody else's turn.
+        let page = self.backend.unlock(locked);
         self.backend.lock(page)
     }
 
@@ -366,8 +323,16 @@ impl<B: Wait, H: Hook> Wait for Hooked<'_, B, H> {
     }
 
     fn wait_buffers(&self, page: &B::Locked) {
-        self.hook.before(Edge::WaitBuffers(self.locked_pfn(page)));
-        self.backend.wait_buffers(page);
+        if !self.fails(Edge::WaitBuffers(self.locked_pfn(page))) {
+            self.backend.wait_buffers(page);
+        }
+    }
+}
+
+impl<B: Faults, H: Hook> Faults for Hooked<'_, B, H> {
+    fn wait_on(&self, site: Site, look: &mut dyn FnMut(Pte) -> Option<Pfn>) {
+        let early = self.fails(Edge::WaitOn(site));
+        self.backend.wait_on(site, &mut |pte| look(pte).filter(|_| !early));
     }
 }
 
@@ -381,10 +346,12 @@ impl<B: Frames, H: Hook, T: Target<B>> Target<Hooked<'_, B, H>> for HookedTarget
     }
 
     fn take(&mut self, backend: &Hooked<'_, B, H>, old: &B::Page) -> Result<B::Page, Refusal> {
-        if backend.fails(Edge::Take(backend.backend.pfn(old))) {
-            return Err(Refusal::NoTarget);
+        match backend.failure(Edge::Take(backend.backend.pfn(old))) {
+            None => self.0.take(backend.backend, old),
+            Some(Failure::StallBudget) => Err(Refusal::StallBudget),
+            Some(Failure::Backend) => Err(Refusal::Backend { code: errno::EIO }),
+            Some(_) => Err(Refusal::NoTarget),
         }
-        self.0.take(backend.backend, old)
     }
 
     fn give_back(&mut self, backend: &Hooked<'_, B, H>, page: B::Page) {

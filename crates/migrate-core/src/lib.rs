@@ -25,6 +25,7 @@
 //! | how is a run started? | [`migrate_pages`], [`migrate_pages_nowait`], [`migrate_page`] |
 //! | whose rules? | [`Profile`]: [`LINUX_2_6_17`], [`MODERN`] |
 //! | what must others do who meet an entry? | [`migration_entry_wait`], [`Readers`] |
+//! | does a backend keep its promises? | `conformance` (feature `alloc`): one line, hundreds of tests |
 //!
 //! Nothing here allocates, blocks without being allowed to, or trusts its caller. There is no unsafe code.
 
@@ -47,12 +48,19 @@ extern crate alloc;
 extern crate std;
 
 mod args;
+#[cfg(feature = "alloc")]
+pub mod conformance;
+mod edge;
 mod engine;
+mod failure;
 mod fault;
+mod fault_injector;
 #[cfg(feature = "alloc")]
 pub mod fixture;
 mod guard;
 mod hooked;
+#[cfg(feature = "alloc")]
+pub mod invariants;
 mod list;
 #[cfg(feature = "model")]
 pub mod model;
@@ -68,10 +76,13 @@ mod unmap;
 mod waiting;
 
 pub use args::{Args, ConfigError, MAX_PASSES, Slot, Tally};
+pub use edge::{Edge, EdgeKind, Hook, Verdict};
 pub use engine::{migrate_pages, migrate_pages_nowait};
+pub use failure::{Effect, Failure, Injection};
 pub use fault::migration_entry_wait;
+pub use fault_injector::{FailurePlan, FaultInjector};
 pub use guard::{Isolated, Pair, isolate_lru_page, migrate_prep, putback_lru_pages};
-pub use hooked::{Edge, Hook, Hooked, HookedTarget, Verdict};
+pub use hooked::{Hooked, HookedTarget};
 pub use list::{List, MapList};
 pub use one_page::{OnePage, migrate_page};
 pub use page_map::{LockedPage, PageRef, UsesPageMap, end_page_writeback, free_unused, get_for_ledger, put_for_ledger};

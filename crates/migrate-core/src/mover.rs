@@ -1,6 +1,7 @@
 //! Moving one unmapped page: contents, references, flags (2.6.17 `migrate_page`, `buffer_migrate_page`,
 //! `fallback_migrate_page`, `fail_migrate_page`; 6.x `move_to_new_folio`).
 
+use mm_types::museum::{self, Bug};
 use mm_types::trace::{Event, Observer};
 use mm_types::transfer::transfer;
 use mm_types::{PageFlags, Pfn, Refusal, expected_count};
@@ -64,6 +65,9 @@ impl<B: Backend> Slot<B> {
         let (Some(old), Some(new)) = (self.old.locked(), self.new.locked()) else {
             return Err(Refusal::LockBusy);
         };
+        if museum::has(Bug::B45) {
+            cx.backend.adopt(new, old);
+        }
         if cx.profile.settings_early {
             cx.backend.adopt(new, old);
             let (old, new) = (pfn_of(cx.backend, old), pfn_of(cx.backend, new));
@@ -79,7 +83,7 @@ impl<B: Backend> Slot<B> {
         let private = flags.contains(PageFlags::PRIVATE);
         match mover {
             Mover::Never => return Err(Refusal::NeverMoves),
-            Mover::Fallback if flags.contains(PageFlags::DIRTY) => {
+            Mover::Fallback if flags.contains(PageFlags::DIRTY) && !museum::has(Bug::B17) => {
                 return Err(if cx.profile.writes_out {
                     self.write_out(cx, pending)
                 } else {
@@ -97,7 +101,7 @@ impl<B: Backend> Slot<B> {
         }
         let private = cx.backend.flags(cx.backend.page(old)).contains(PageFlags::PRIVATE);
         let move_buffers = mover == Mover::Buffers && private;
-        if private && !move_buffers {
+        if private && !move_buffers && !museum::has(Bug::B37) {
             // Private data that no mover moves would be lost with the old page: of a page cut off its file, or of a mapping
             // whose mover says it has none.
             return Err(if slots == 0 {
@@ -110,6 +114,20 @@ impl<B: Backend> Slot<B> {
             expected: expected_count(slots, private),
             move_buffers,
         })
+    }
+
+    /// Refuses a dirty page that has no mover by what is known before it is unmapped (B17).
+    ///
+    /// # Errors
+    /// [`Refusal::Dirty`].
+    pub(crate) fn refuse_dirty_early<O: Observer>(&self, cx: Cx<'_, B, O>) -> Result<(), Refusal> {
+        let dirty = |old: &B::Locked| cx.backend.flags(cx.backend.page(old)).contains(PageFlags::DIRTY);
+        match self.old.locked() {
+            Some(old) if dirty(old) && cx.backend.slots(old) > 0 && cx.backend.mover(old) == Mover::Fallback => {
+                Err(Refusal::Dirty)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Moves the page in the order of 2006: switches references, then copies.
@@ -166,7 +184,7 @@ impl<B: Backend> Slot<B> {
                 found,
             });
         }
-        if plan.move_buffers {
+        if plan.move_buffers && !museum::has(Bug::B26) {
             lock_buffers::<B, W>(cx.backend, old, may_wait)?;
         }
         self.state.copied = Some(plan);
@@ -190,6 +208,10 @@ impl<B: Backend> Slot<B> {
         self.state.copied = None;
         self.state.stage = Stage::Switched;
         if plan.move_buffers {
+            if museum::has(Bug::B26) {
+                // A buffer under I/O is found out about now, and there is nothing left to do about it.
+                let _ = cx.backend.try_lock_buffers(old);
+            }
             cx.backend.move_buffers(pair);
         }
         finish_move(cx, pair, plan, false);
@@ -217,8 +239,10 @@ impl<B: Backend> Slot<B> {
             return Refusal::WrittenOut;
         }
         // The file system may unlock the page while it writes: nobody may find an entry that names an unlocked page (B50).
-        self.restore(cx, pending);
-        pending.barrier(cx);
+        if !museum::has(Bug::B50) {
+            self.restore(cx, pending);
+            pending.barrier(cx);
+        }
         let Held::Locked(old) = self.old.take() else {
             return Refusal::Dirty;
         };
@@ -268,7 +292,9 @@ fn pfns<B: Backend>(backend: &B, pair: Pair<'_, B::Locked>) -> (Pfn, Pfn) {
 }
 
 fn copy<B: Backend, O: Observer>(cx: Cx<'_, B, O>, pair: Pair<'_, B::Locked>) -> Result<(), Refusal> {
-    cx.backend.copy(pair).map_err(|_| Refusal::CopyFailed)?;
+    if cx.backend.copy(pair).is_err() && !museum::has(Bug::B28) {
+        return Err(Refusal::CopyFailed);
+    }
     let (old, new) = pfns(cx.backend, pair);
     cx.observer.note(|| Event::Copy { old, new });
     Ok(())
@@ -317,16 +343,20 @@ fn switch<B: Backend, O: Observer>(cx: Cx<'_, B, O>, pair: Pair<'_, B::Locked>, 
 fn hand_over<B: Backend, O: Observer>(cx: Cx<'_, B, O>, pair: Pair<'_, B::Locked>, unreadable: bool) {
     let (backend, old, new) = (cx.backend, pair.old(), pair.new_page());
     let plan = transfer(cx.profile.rules, backend.flags(backend.page(old)));
-    // The old page's dirty flag goes before the new page's comes, so that no moment counts one page as two dirty ones.
+    // The old page's dirty flag goes before the new page's comes, so that no moment counts one page as two dirty ones; both
+    // through the mapping, so that who counts dirty pages counts one less, and then one more.
+    if plan.set_on_new.contains(PageFlags::DIRTY) && !museum::has(Bug::B19) {
+        backend.clear_dirty_for_io(old);
+    }
     backend.edit_flags(old, PageFlags::empty(), plan.clear_on_old);
-    if unreadable {
-        let set = plan.set_on_new.union(PageFlags::ERROR).difference(PageFlags::UPTODATE);
-        backend.edit_flags(new, set, PageFlags::UPTODATE);
+    let (set, clear) = if unreadable {
+        (plan.set_on_new.union(PageFlags::ERROR), PageFlags::UPTODATE)
     } else {
-        backend.edit_flags(new, plan.set_on_new.difference(PageFlags::DIRTY), PageFlags::empty());
-        if plan.set_on_new.contains(PageFlags::DIRTY) {
-            backend.set_dirty(new);
-        }
+        (plan.set_on_new, PageFlags::empty())
+    };
+    backend.edit_flags(new, set.difference(PageFlags::DIRTY), clear);
+    if plan.set_on_new.contains(PageFlags::DIRTY) {
+        backend.set_dirty(new);
     }
     backend.disown(old);
     let flags = backend.flags(backend.page(new));

@@ -1,5 +1,6 @@
 //! Whose rules a run follows: two profiles, as data. One engine reads them; there is no second code path.
 
+use mm_types::museum::{self, Bug};
 use mm_types::{EntryStyle, Mode, Rules};
 
 /// Whether the contents are copied before the references are switched, or after.
@@ -177,6 +178,12 @@ impl Profile {
                 },
             ],
         }
+    }
+
+    /// True where a thread that waits on an entry holds a reference to the page meanwhile.
+    #[must_use]
+    pub fn waiter_holds_a_reference(&self) -> bool {
+        self.waiter == WaiterRef::Take || museum::has(Bug::B31)
     }
 
     /// True where a run in `mode` may sleep, and so needs a backend that can.

@@ -5,6 +5,7 @@
 //! space when the operation returns: between a batch's first edit and its flush another CPU may still write through an old
 //! translation, and a fork that copied the entry meanwhile would see half of that write (B22).
 
+use mm_types::museum::{self, Bug};
 use mm_types::trace::{Event, Observer};
 use mm_types::{EntryStyle, MigrationEntry, Pte, PteFlags, SpaceId, SwapEntry};
 
@@ -150,6 +151,9 @@ impl<'b, B: Rmap, O: Observer> Readers<'b, B, O> {
 
 impl<B: Rmap, O: Observer> Drop for Readers<'_, B, O> {
     fn drop(&mut self) {
+        if museum::has(Bug::B22) {
+            return;
+        }
         self.backend.flush_pending(self.space);
         let space = self.space;
         self.observer.note(|| Event::FlushPending(space));

@@ -278,7 +278,8 @@ pub trait Cache: Frames {
     }
 
     /// Marks the page dirty through its mapping, so that accounting and tags run (Linux: `set_page_dirty`). May be called
-    /// under an entry lock.
+    /// under an entry lock. Buffers that the migration holds ([`Cache::try_lock_buffers`]) stay as they are, dirty or clean: the
+    /// new page is as dirty as the old one was, and in the same parts (Linux: `__set_page_dirty_nobuffers`; I13).
     fn set_dirty(&self, page: &Self::Locked) {
         self.edit_flags(page, PageFlags::DIRTY, PageFlags::empty());
     }

@@ -2,6 +2,7 @@
 
 use core::ops::ControlFlow;
 
+use mm_types::museum::{self, Bug};
 use mm_types::trace::{Event, Observer};
 use mm_types::{PageFlags, Pfn, Pte, PteFlags, Refusal, Restore, Site};
 
@@ -43,7 +44,7 @@ impl<B: Backend> Slot<B> {
             });
             if let Some(edited) = edited {
                 // After this the page flag is the holder of dirtiness, whatever becomes of the entry (I11).
-                if edited.before.dirty() {
+                if edited.before.dirty() && !museum::has(Bug::B20) {
                     cx.backend.set_dirty(old);
                 }
                 if edited.after.is_migration() {

@@ -87,9 +87,10 @@ fn in_any_order(profile: &'static Profile, draw: fn(usize) -> BoxedStrategy<Case
             let (world, done) = play(profile, &case);
             let what = done.err().unwrap_or_else(|| "it does not fail again".to_owned());
             panic!(
-                "{}\nreplay: ANY_ORDER_SEED={seed:#x} ANY_ORDER_CASES=1 ANY_ORDER_STEPS={steps} \
+                "{}\nsteps: {}\nreplay: ANY_ORDER_SEED={seed:#x} ANY_ORDER_CASES=1 ANY_ORDER_STEPS={steps} \
                  cargo test -p migrate-core --test any_order {test}\n{case:?}",
-                report(&world, &what)
+                report(&world, &what),
+                case.count_steps()
             );
         }
         failed.expect("cases are drawn");

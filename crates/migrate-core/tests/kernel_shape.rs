@@ -6,7 +6,6 @@
 
 #[path = "kernel_shape/fixture.rs"]
 mod fixture;
-mod support;
 
 use core::cell::Cell;
 
@@ -30,6 +29,7 @@ struct Page {
 struct Toy<const FRAMES: usize, const SPACES: usize, const PAGES: usize> {
     pages: [Page; FRAMES],
     tables: [[Cell<Pte>; PAGES]; SPACES],
+    shared: [[Cell<bool>; PAGES]; SPACES],
 }
 
 /// A counted reference, and the same with the page lock.
@@ -79,10 +79,9 @@ impl<const F: usize, const S: usize, const P: usize> Frames for Toy<F, S, P> {
         count.set(count.get() - 1);
     }
     fn try_lock(&self, page: Ref) -> Result<Locked, Ref> {
-        match self.edit(page.0, PageFlags::LOCKED, PageFlags::empty()) & PageFlags::LOCKED {
-            PageFlags::LOCKED => Err(page),
-            _ => Ok(Locked(page)),
-        }
+        let before = self.edit(page.0, PageFlags::LOCKED, PageFlags::empty());
+        let busy = before.contains(PageFlags::LOCKED);
+        if busy { Err(page) } else { Ok(Locked(page)) }
     }
     fn unlock(&self, locked: Locked) -> Ref {
         self.edit(locked.0.0, PageFlags::empty(), PageFlags::LOCKED);
@@ -141,6 +140,11 @@ impl<const F: usize, const S: usize, const P: usize> mc::Entry for Slot<'_, F, S
         }
         Some(Edited { before, after })
     }
+    fn vma(&self) -> mc::EntryVma {
+        let mut vma = mc::EntryVma::PLAIN;
+        vma.shared = self.0.shared[self.1.space.raw() as usize][self.1.page.raw() as usize].get();
+        vma
+    }
 }
 
 impl<const F: usize, const S: usize, const P: usize> mc::Rmap for Toy<F, S, P> {
@@ -155,10 +159,8 @@ impl<const F: usize, const S: usize, const P: usize> mc::Rmap for Toy<F, S, P> {
     fn flush(&self, _gather: ()) {}
     fn flush_pending(&self, _space: SpaceId) {}
     fn is_mapped(&self, page: &Locked) -> bool {
-        let page = &page.0;
-        self.tables
-            .iter()
-            .any(|table| table[self.pages[page.0].index.get()].get().maps(self.pfn(page)))
+        let (pfn, index) = (self.pfn(&page.0), self.pages[page.0.0].index.get());
+        self.tables.iter().any(|table| table[index].get().maps(pfn))
     }
 }
 
@@ -214,8 +216,7 @@ impl List<Isolated<Ref>> for Chain<'_> {
 // kernel ends
 
 use fixture::{Board, Kernel, PAGES, SOURCE, TARGET};
-use mc::fixture::{Fixture, Replay, run_scenario};
-use mc::model::ModelFixture;
+use mc::fixture::Fixture;
 use mc::{Args, FromFn, LINUX_2_6_17, MODERN, Profile, Tally};
 use mm_types::{Mode, Outcome, Reason};
 
@@ -378,19 +379,4 @@ fn a_page_locked_by_another_is_refused_and_is_as_it_was() {
     board.check().unwrap();
 }
 
-#[test]
-fn scenarios_leave_the_same_trace_as_on_the_model_where_the_kernel_has_what_they_need() {
-    let mut ran = 0;
-    for case in support::cases() {
-        match run_scenario(&mut Board::new(), &case.text, Some(case.profile)) {
-            Ok(Replay::Ran(report)) => {
-                ran += 1;
-                let model = run_scenario(&mut ModelFixture::default(), &case.text, Some(case.profile)).unwrap();
-                assert_eq!(report.to_string(), model.report().unwrap().to_string(), "{}", case.name);
-            }
-            Ok(Replay::NotApplicable { lacks }) => println!("{}: not applicable, lacks: {lacks}", case.name),
-            Err(error) => panic!("{}: {error}", case.name),
-        }
-    }
-    assert!(ran >= 20, "{ran}");
-}
+migrate_core::conformance!(Board::new);

@@ -179,21 +179,27 @@ impl AtomicPageFlags {
     #[must_use = "sleepers on the lock must be woken"]
     #[inline]
     pub fn unlock(&self) -> bool {
-        self.clear_and_owe(PageFlags::LOCKED)
+        let before = self.clear_with_waiters(PageFlags::LOCKED);
+        debug_assert!(
+            before.contains(PageFlags::LOCKED),
+            "a page lock was opened that nobody held"
+        );
+        before.contains(PageFlags::WAITERS)
     }
 
     /// Ends writeback; returns true where somebody may sleep on it and the caller owes them a wake-up.
     #[must_use = "sleepers on writeback must be woken"]
     #[inline]
     pub fn end_writeback(&self) -> bool {
-        self.clear_and_owe(PageFlags::WRITEBACK)
+        self.clear_with_waiters(PageFlags::WRITEBACK)
+            .contains(PageFlags::WAITERS)
     }
 
     // The waiters bit goes with the bit that was waited for, in one step: a sleeper that arrives after it sees either
     // the bit it waits for gone, or sets the waiters bit again.
-    fn clear_and_owe(&self, flag: PageFlags) -> bool {
+    fn clear_with_waiters(&self, flag: PageFlags) -> PageFlags {
         let gone = flag | PageFlags::WAITERS;
-        self.0.fetch_and(!gone.bits(), Ordering::Release) & PageFlags::WAITERS.bits() != 0
+        PageFlags::from_bits_retain(self.0.fetch_and(!gone.bits(), Ordering::Release))
     }
 
     /// Announces a sleeper on `flag`; returns the word to sleep on, or `None` where the flag is clear already.

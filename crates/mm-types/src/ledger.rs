@@ -4,6 +4,7 @@
 //! the entry's lock, by whoever stores the entry. How many references must a page have for its migration to go on?
 //! [`expected_count`].
 
+use crate::museum::{self, Bug};
 use crate::{Pfn, Pte, SwapEntry};
 
 /// What one edit of an entry does to counts.
@@ -65,7 +66,7 @@ fn any_edit(before: Pte, after: Pte) -> Ledger {
             None
         }
     };
-    let resident = |pte: Pte| i8::from(pte.is_present() || pte.is_migration());
+    let resident = |pte: Pte| i8::from(pte.is_present() || (pte.is_migration() && !museum::has(Bug::Rss)));
     let swapped = |pte: Pte| i8::from(slot(pte).is_some());
     let (from, to) = (mapped(before), mapped(after));
     let (swap_from, swap_to) = (slot(before), slot(after));

@@ -20,7 +20,7 @@
 
 #[cfg(feature = "alloc")]
 extern crate alloc;
-#[cfg(any(test, feature = "std", loom, shuttle))]
+#[cfg(any(test, feature = "std", loom, shuttle, museum))]
 extern crate std;
 
 /// Tests that go through every short sequence take every so-manieth in Miri, where each step costs a thousand times as much.
@@ -33,11 +33,13 @@ mod anon_vma;
 mod counters;
 mod flags;
 mod format;
+mod invariant;
 mod ledger;
 mod list;
 mod lru;
 mod migration_entry;
 mod mode;
+pub mod museum;
 mod outcome;
 mod page;
 mod page_map;
@@ -61,6 +63,7 @@ pub use anon_vma::{AnonVma, AnonVmaError, AnonVmaLink, AnonVmas};
 pub use counters::{Counter, Counters};
 pub use flags::{AtomicPageFlags, PageFlags};
 pub use format::{EncodeError, EntryFormat, Lost, NonPresent};
+pub use invariant::{EXEMPTIONS, Exemption, Invariant, Scope};
 pub use ledger::{Ledger, expected_count, ledger};
 pub use list::{ListError, ListId, PageList};
 pub use lru::{Lru, LruList};

@@ -9,6 +9,7 @@
 //! gets each frame whose last reference was dropped: it is off every list, LRU and ACTIVE are clear, its count is 0. It
 //! runs under the lock, so it may not come back to this `Lru`, and may not sleep.
 
+use crate::museum::{self, Bug};
 use crate::{ListError, ListId, NodeId, Page, PageFlags, PageList, PageMap, Pfn, Refusal};
 
 /// One of the lists of an [`Lru`].
@@ -157,7 +158,9 @@ impl Lru {
             .filter(|list| list.is_lru())
             .ok_or(Refusal::NotOnLru)?;
         // Whoever dropped the last reference waits for our lock to take the page off the list; it is theirs to free.
-        if !page.get_unless_zero() {
+        if museum::has(Bug::B35) {
+            page.get();
+        } else if !page.get_unless_zero() {
             return Err(Refusal::NotOnLru);
         }
         page.flags().edit(PageFlags::empty(), PageFlags::LRU);

@@ -13,6 +13,7 @@
 //! count is 0 is free *or frozen*, and a lookup that meets it must look again. [`Page::freeze`] turns the expected count
 //! into 0 in one compare-exchange, so that no reference can be gained between the check and the switch.
 
+use crate::museum::{self, Bug};
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::{AnonVmaId, AtomicPageFlags, MappingId, PageFlags};
 
@@ -223,6 +224,14 @@ impl Page {
     /// [`CountMismatch`] with what was found; nothing changed.
     #[inline]
     pub fn freeze(&self, expected: u32) -> Result<(), CountMismatch> {
+        if museum::has(Bug::B30) {
+            let found = self.count();
+            return if found == expected {
+                Ok(())
+            } else {
+                Err(CountMismatch { expected, found })
+            };
+        }
         self.count
             .compare_exchange(expected, 0, Ordering::AcqRel, Ordering::Acquire)
             .map(drop)

@@ -7,6 +7,7 @@
 //! One rule stands above the rest: no edit ever adds write permission or exclusiveness that the
 //! entry did not have. What a fork or an mprotect took away while the page was in flight stays away.
 
+use crate::museum::{self, Bug};
 use crate::{EntryStyle, MigrationEntry, MigrationFlags, MigrationKind, Pfn, Pte, PteFlags, SwapEntry, SwapPteFlags};
 
 /// What a migration entry is replaced with when its page has arrived, or has stayed.
@@ -102,7 +103,8 @@ impl Pte {
         let entry = self.migration().filter(|entry| entry.pfn() == to.old)?;
         let watched = entry.flags().contains(MigrationFlags::UFFD_WP);
         let mut flags = PteFlags::empty();
-        flags.set(PteFlags::WRITE, entry.is_write() && to.vma_may_write && !watched);
+        let may_write = to.vma_may_write || museum::has(Bug::B16);
+        flags.set(PteFlags::WRITE, entry.is_write() && may_write && !watched);
         if to.style == EntryStyle::Lossless {
             let exclusive = to.anon && entry.kind() != MigrationKind::Read;
             flags.set(PteFlags::EXCLUSIVE, exclusive);
@@ -145,7 +147,14 @@ impl Pte {
                     Self::present(pfn, parent.difference(inherited)),
                 )
             }
-            Self::Migration(entry) if cow => (Self::Migration(entry.make_read()), Self::Migration(entry.make_read())),
+            Self::Migration(entry) if cow => {
+                let shared = if museum::has(Bug::B10) {
+                    MigrationEntry::writable(entry.pfn()).with_flags(entry.flags())
+                } else {
+                    entry.make_read()
+                };
+                (Self::Migration(shared), Self::Migration(shared))
+            }
             Self::Swap { entry, flags } => {
                 let shared = Self::Swap {
                     entry,
@@ -168,7 +177,7 @@ impl Pte {
     pub fn protect(self, allow_write: bool, anon: bool, style: EntryStyle) -> Self {
         match self {
             Self::Present { pfn, flags } if !allow_write => Self::present(pfn, flags.difference(PteFlags::WRITE)),
-            Self::Migration(entry) if entry.is_write() => Self::Migration(match style {
+            Self::Migration(entry) if entry.is_write() && !museum::has(Bug::B16) => Self::Migration(match style {
                 EntryStyle::Lossless if anon => entry.make_read_exclusive(),
                 EntryStyle::Lossless | EntryStyle::Lossy => entry.make_read(),
             }),
@@ -179,9 +188,13 @@ impl Pte {
 
 fn carried(flags: PteFlags) -> MigrationFlags {
     let mut kept = MigrationFlags::empty();
-    kept.set(MigrationFlags::YOUNG, flags.contains(PteFlags::YOUNG));
-    kept.set(MigrationFlags::DIRTY, flags.contains(PteFlags::DIRTY));
-    kept.set(MigrationFlags::SOFT_DIRTY, flags.contains(PteFlags::SOFT_DIRTY));
+    if !museum::has(Bug::B15) {
+        kept.set(MigrationFlags::YOUNG, flags.contains(PteFlags::YOUNG));
+        kept.set(MigrationFlags::DIRTY, flags.contains(PteFlags::DIRTY));
+    }
+    if !museum::has(Bug::B12) {
+        kept.set(MigrationFlags::SOFT_DIRTY, flags.contains(PteFlags::SOFT_DIRTY));
+    }
     kept.set(MigrationFlags::UFFD_WP, flags.contains(PteFlags::UFFD_WP));
     kept
 }

@@ -108,12 +108,7 @@ impl<'s> SwapCache<'s> {
     }
 
     fn check_type(&self, ty: SwapType) -> Result<(), SwapError> {
-        let swap_files = self.layout.swap_files();
-        if ty.raw() < swap_files {
-            Ok(())
-        } else {
-            Err(SwapTypeError { ty, swap_files }.into())
-        }
+        Ok(self.layout.activate(ty)?)
     }
 
     /// Adds a swap file of `pages` pages as type `ty` (Linux: `swapon`).

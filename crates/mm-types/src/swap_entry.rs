@@ -7,6 +7,8 @@
 
 use core::fmt;
 
+use crate::museum::{self, Bug};
+
 /// log2 of the number of swap types (Linux: `MAX_SWAPFILES_SHIFT`).
 pub const SWAP_TYPE_BITS: u32 = 5;
 
@@ -212,8 +214,8 @@ impl SwapLayout {
     /// # Errors
     ///
     /// [`SwapTypeError`] for every type that is not a swap file's.
-    pub const fn activate(&self, ty: SwapType) -> Result<(), SwapTypeError> {
-        if ty.raw() < self.swap_files {
+    pub fn activate(&self, ty: SwapType) -> Result<(), SwapTypeError> {
+        if ty.raw() < self.swap_files || museum::has(Bug::B11) {
             Ok(())
         } else {
             Err(SwapTypeError {

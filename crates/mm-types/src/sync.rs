@@ -6,7 +6,11 @@
 #[cfg(not(any(loom, shuttle)))]
 pub use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 #[cfg(loom)]
-pub use loom::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+mod explored;
+#[cfg(loom)]
+pub use core::sync::atomic::Ordering;
+#[cfg(loom)]
+pub use explored::{AtomicU32, AtomicUsize, sequentially_consistent};
 #[cfg(all(shuttle, not(loom)))]
 pub use shuttle::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 

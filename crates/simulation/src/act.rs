@@ -1,13 +1,16 @@
 //! The calls: each made of the model and of the reference, whose answers must be the same.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
+use migrate_core::fixture::Recording;
 use migrate_core::model::{Access, Op};
 use migrate_core::{Frames, LockedPage, PageRef, putback_lru_pages};
 use mm_types::trace::{Event, Observer};
-use mm_types::{ActorId, Mapping, PageFlags, Pfn, Pte, Site, SpaceId, Vpn};
+use mm_types::{ActorId, Mapping, MappingId, PageFlags, Pfn, Pte, Site, SpaceId, SwapType, TypeKind, Vpn};
 
 use crate::counts::Kind;
+use crate::held::open;
 use crate::reference::{What, after};
 use crate::step::Step;
 use crate::world::{World, pick, site_name};
@@ -28,7 +31,7 @@ impl World {
             Step::Migrate(ref migrate) if !self.in_run.get() => Some(self.migrate(migrate)),
             Step::Migrate(_) => None,
             Step::MapAnon { .. } | Step::MapFile { .. } => self.map(step),
-            Step::Read { .. } | Step::Write { .. } | Step::SwapIn { .. } | Step::Again { .. } => {
+            Step::Read { .. } | Step::Write { .. } | Step::SwapIn { .. } | Step::Again { .. } | Step::Wait { .. } => {
                 self.use_memory(step, observer)
             }
             Step::Fork { .. }
@@ -38,21 +41,28 @@ impl World {
             | Step::Move { .. }
             | Step::Mlock { .. }
             | Step::Remap { .. }
-            | Step::Truncate { .. } => {
+            | Step::SoftDirty { .. }
+            | Step::Truncate { .. }
+            | Step::CutOff { .. } => {
                 let answer = self.change_mappings(step, observer);
                 self.changed.borrow_mut().clone_from(&self.touched.borrow());
                 answer
             }
             Step::SwapOut { .. }
             | Step::SwapCache { .. }
+            | Step::SwapOn { .. }
             | Step::Dirty { .. }
+            | Step::DirtyBuffer { .. }
             | Step::WriteBack { .. }
             | Step::BeginWriteback { .. }
             | Step::EndWriteback { .. }
             | Step::Corrupt { .. } => self.keep_house(step, observer),
-            Step::Get { .. } | Step::Pin { .. } | Step::Lock { .. } | Step::Busy { .. } | Step::Isolate { .. } => {
-                self.hold(step, observer)
-            }
+            Step::Get { .. }
+            | Step::Pin { .. }
+            | Step::Lock { .. }
+            | Step::Reading { .. }
+            | Step::Busy { .. }
+            | Step::Isolate { .. } => self.hold(step, observer),
             Step::Put { nth }
             | Step::Unpin { nth }
             | Step::Unlock { nth }
@@ -62,7 +72,8 @@ impl World {
                 None
             }
         };
-        answer.unwrap_or(Ok(()))
+        answer.unwrap_or(Ok(()))?;
+        self.finish_waits()
     }
 
     /// Remembers what a call is about: it is looked at afterwards.
@@ -117,6 +128,13 @@ impl World {
             Step::SwapIn { at, write } => {
                 let swapped = |site, _: &_| matches!(self.model.pte(site), Pte::Swap { .. });
                 (self.find_site(at, swapped)?, 0, op(write))
+            }
+            Step::Wait { at, write } => {
+                let in_flight = |site: &Site| self.model.pte(*site).is_migration();
+                let of_run: Vec<Site> = self.run_sites.borrow().iter().copied().filter(in_flight).collect();
+                let elsewhere = || self.find_site(at, |site, _| in_flight(&site));
+                self.wait(pick(&of_run, at).or_else(elsewhere)?, op(write));
+                return DONE;
             }
             Step::Again { nth, write } => {
                 // The same CPU: what it remembers of the place must not be used where the place has changed.
@@ -186,15 +204,28 @@ impl World {
                 self.change(site, pages, |page| page.locked = locked);
             }
             Step::Remap { at, index } => {
-                let (site, index) = (self.find_site(at, |_, page| page.shared())?, usize::from(index));
+                let shared = |site: &Site| self.reference.borrow().pages[site].shared();
+                let near = || self.find_site(at, |_, page| page.shared());
+                let (site, index) = (self.site(at).filter(shared).or_else(near)?, usize::from(index));
                 self.note("nonlinear", || format!("{} page {index}", site_name(site)));
                 model.remap_file(site, index as u64, observer);
-                self.change(site, 1, |page| {
-                    page.nonlinear = true;
-                    page.stands_for = Some(index);
-                });
+                self.change(site, 1, |page| page.stands_for = Some(index));
             }
-            Step::Truncate { file, pages } => return self.truncate(file, pages, observer),
+            Step::SoftDirty { at } => {
+                let site = self.site(at)?;
+                self.note("soft_dirty", || site_name(site));
+                model.mark_soft_dirty(site);
+                self.touch([site]);
+            }
+            Step::Truncate { file, pages } => {
+                let file = pick(&self.held().files, file)?;
+                let size = self.reference.borrow().files[file.raw() as usize].len();
+                return self.truncate(file, pages as usize % (size + 1), observer);
+            }
+            Step::CutOff { at } => {
+                let (file, index) = self.reference.borrow().pages[&self.site(at)?].file()?;
+                return self.truncate(file, index, observer);
+            }
             _ => return None,
         }
         DONE
@@ -207,10 +238,7 @@ impl World {
     }
 
     /// Cuts a file off; one of which nothing is left has another one in its place from now on.
-    fn truncate<O: Observer>(&self, at: u32, pages: u32, observer: O) -> Answer {
-        let file = pick(&self.held().files, at)?;
-        let size = self.reference.borrow().files[file.raw() as usize].len();
-        let pages = pages as usize % (size + 1);
+    fn truncate<O: Observer>(&self, file: MappingId, pages: usize, observer: O) -> Answer {
         let beyond = self.model.cached_pages(file).into_iter();
         let mut beyond = beyond.filter(|(index, _)| *index >= pages);
         if beyond.any(|(_, pfn)| self.is_locked_by_a_run(pfn)) {
@@ -221,7 +249,7 @@ impl World {
         let mut reference = self.reference.borrow_mut();
         reference.truncate(file, pages);
         drop(reference);
-        if pages == 0 {
+        if pages == 0 && self.held().files.contains(&file) {
             let next = self.create_file();
             self.log(|| format!("file {} is made", next.raw()));
             let mut held = self.held();
@@ -261,6 +289,24 @@ impl World {
                 }
                 self.note("dirty", || self.name(pfn));
                 model.dirty_page(pfn);
+            }
+            Step::DirtyBuffer { at, nth } => {
+                let pfn = self.frame_with_buffers(at)?;
+                if self.is_locked_by_a_run(pfn) {
+                    return None;
+                }
+                self.note("dirty_buffer", || format!("{nth} of {}", self.name(pfn)));
+                model.dirty_buffer(pfn, nth.into());
+            }
+            Step::SwapOn { ty } => {
+                let ty = SwapType::new(ty)?;
+                self.note("swapon", || ty.to_string());
+                let (done, kind) = (model.swapon(ty), model.swap_layout().kind(ty));
+                if done.is_ok() != (kind == TypeKind::SwapFile) {
+                    return Some(Err(format!(
+                        "swapon said {done:?} of type {ty}, which is {kind:?} (I40)"
+                    )));
+                }
             }
             Step::WriteBack { at } => {
                 let pfn = self.frame(at).filter(|pfn| self.can_be_written(*pfn))?;
@@ -323,9 +369,19 @@ impl World {
                     self.held().locks.push(locked);
                 }
             }
+            Step::Reading { at } => {
+                // What is mapped has been read, and so has what a run has looked at.
+                let room = self.held().locks.len() < most && !self.in_run.get();
+                let unread = |pfn: &Pfn| room && model.page(*pfn).mapcount() == 0;
+                let page = model.get(self.frame(at).filter(unread)?)?;
+                if let Ok(locked) = self.try_lock(page) {
+                    self.note("begin_reading", || self.name(locked.pfn()));
+                    model.edit_flags(&locked, PageFlags::empty(), PageFlags::UPTODATE);
+                    self.held().locks.push(locked);
+                }
+            }
             Step::Busy { at } => {
-                let with_buffers = |pfn: &Pfn| self.flags(*pfn).contains(PageFlags::PRIVATE);
-                let pfn = self.frame(at).filter(with_buffers)?;
+                let pfn = self.frame_with_buffers(at)?;
                 if self.is_locked_by_a_run(pfn) || self.held().busy.contains(&pfn) {
                     return None;
                 }
@@ -371,8 +427,7 @@ impl World {
                 let locked = take(&mut self.held().locks, nth);
                 if let Some(locked) = locked {
                     self.note("unlock", || self.name(locked.pfn()));
-                    let page = model.unlock(locked);
-                    model.put(page);
+                    open(model, locked);
                 }
             }
             Step::Idle { .. } => {
@@ -432,6 +487,53 @@ impl World {
                 }
             }
             found => return Err(format!("{word} {}: {found:?}, and should be {expected:?}", what())),
+        }
+        Ok(())
+    }
+
+    /// A thread of its own touches a page in flight; what it comes to is looked at when it has.
+    fn wait(&self, site: Site, op: Op) {
+        // Threads that wait have numbers of their own; the CPUs come before.
+        let n = self.threads.replace(self.threads.get().wrapping_add(1));
+        let actor = ActorId::new(n.wrapping_add(2 * u32::from(self.size.cpus)));
+        self.note("wait", || {
+            format!("of thread {} for {}: {op:?}", actor.raw(), site_name(site))
+        });
+        self.waits.borrow_mut().insert(actor, op);
+        self.touch([site]);
+        let unheard = || Arc::new(Recording::with_capacity(0));
+        let recording = self.recording.borrow().clone().unwrap_or_else(unheard);
+        self.model.access_in_thread(actor, site, op, &recording);
+    }
+
+    /// What threads came to since the last look is what the reference says.
+    ///
+    /// # Errors
+    /// As [`World::access`].
+    pub(crate) fn finish_waits(&self) -> Result<(), String> {
+        for (actor, site, found) in self.model.take_finished() {
+            let Some(op) = self.waits.borrow_mut().remove(&actor) else {
+                continue;
+            };
+            self.touch([site]);
+            let expected = self.reference.borrow().access(site, op);
+            match found {
+                // Frozen at that moment: the thread would look again.
+                Access::MustWait(_) | Access::Busy(_) => self.counts.add(Kind::Wait, "a thread would look again"),
+                found if found == expected => {
+                    self.counts.add(Kind::Wait, "a thread woke");
+                    if let (Access::Done(word), Op::Write(_)) = (found, op) {
+                        self.reference.borrow_mut().store(site, word);
+                    }
+                }
+                found => {
+                    return Err(format!(
+                        "thread {} at {}: {found:?}, and should be {expected:?}",
+                        actor.raw(),
+                        site_name(site)
+                    ));
+                }
+            }
         }
         Ok(())
     }

@@ -1,10 +1,9 @@
 //! What is compared after each call, and at the end.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use migrate_core::invariants::{Held as Counted, Violation, check_at_rest, check_between_calls, check_contents};
 use migrate_core::model::{Config, Op};
 use migrate_core::{UsesPageMap, migrate_prep};
-use mm_types::{NodeId, PageFlags, Pfn, Pte, PteFlags, Site};
+use mm_types::{Invariant, NodeId, PageFlags, Pfn, Pte, PteFlags, Site};
 
 use crate::counts::Kind;
 use crate::reference::Page;
@@ -16,6 +15,11 @@ const IN_TURN: u64 = 4;
 
 /// The words for a look at everything: between two calls, and between two steps of a run.
 pub const EVERYTHING: [&str; 2] = ["everything", "everything, in the middle of a run"];
+
+/// What does not hold, as a report says it.
+pub(crate) fn words(violation: Violation) -> String {
+    violation.to_string()
+}
 
 impl World {
     /// Looks at what the last call touched, and a little more; and at everything, when it is time for that.
@@ -35,7 +39,7 @@ impl World {
             return self.look_at_some();
         }
         self.counts.add(Kind::Check, EVERYTHING[1]);
-        self.model.check_always().map_err(|violation| violation.to_string())?;
+        check_between_calls(&self.model).map_err(words)?;
         self.check_entries()
     }
 
@@ -45,7 +49,6 @@ impl World {
     }
 
     fn look_at_some(&self) -> Result<(), String> {
-        let words = |violation: migrate_core::model::Violation| violation.to_string();
         self.counts.add(Kind::Check, "what was touched");
         self.model.check_noticed().map_err(words)?;
         let reference = self.reference.borrow();
@@ -61,7 +64,8 @@ impl World {
             if let Pte::Present { pfn, .. } = self.model.pte(*site) {
                 self.model.check_frame(pfn).map_err(words)?;
                 if let Some(page) = reference.pages.get(site) {
-                    self.check_entry(*site, page, self.model.page(pfn).mapcount() == 1)?;
+                    self.check_entry(*site, page).map_err(words)?;
+                    self.check_alone(*site, page).map_err(words)?;
                 }
             }
         }
@@ -74,73 +78,50 @@ impl World {
     /// The first thing that does not hold.
     pub(crate) fn check(&self) -> Result<(), String> {
         self.counts.add(Kind::Check, EVERYTHING[0]);
-        let frames = self.held().frames();
-        self.model.check(&frames).map_err(|violation| violation.to_string())?;
-        self.check_entries()?;
-        self.check_dirty()
+        let (isolated, references) = self.held().frames();
+        let held = Counted {
+            isolated: &isolated,
+            references: &references,
+        };
+        check_at_rest(&self.model, &held).map_err(words)?;
+        self.check_entries()
     }
 
-    /// Every entry shows what it should and allows no more than it should (I7, I9, I14, I15, I16).
+    /// Every entry shows what it should, and allows no more than programs asked for (I9, I14).
     pub(crate) fn check_entries(&self) -> Result<(), String> {
-        let mut users: BTreeMap<Pfn, u32> = BTreeMap::new();
-        let entries = self.entries();
-        for pfn in entries.iter().filter_map(|(_, pte)| pte.pfn()) {
-            *users.entry(pfn).or_default() += 1;
-        }
         let reference = self.reference.borrow();
-        for (site, pte) in entries {
-            let Some(page) = reference.pages.get(&site) else {
-                return Err(format!("{} is not mapped, and its entry is {pte}", site_name(site)));
-            };
-            let alone = pte.pfn().is_some_and(|pfn| users.get(&pfn) == Some(&1));
-            self.check_entry(site, page, alone)?;
+        let mut pages = reference.pages.iter();
+        pages
+            .try_for_each(|(site, page)| self.check_entry(*site, page))
+            .map_err(words)
+    }
+
+    fn check_entry(&self, site: Site, page: &Page) -> Result<(), Violation> {
+        let stored = self.reference.borrow().word(page);
+        check_contents(&self.model, |site| self.model.pte(site), [(site, stored)])?;
+        let pte = self.model.pte(site);
+        if pte.writable() && !page.writable {
+            let what = format_args!("{} may be written, and was protected: {pte}", site_name(site));
+            return Err(Violation::new(Invariant::WriteNotWidened, what));
         }
         Ok(())
     }
 
-    fn check_entry(&self, site: Site, page: &Page, alone: bool) -> Result<(), String> {
+    /// What the recount of all says of one entry: nobody may write, or is exclusive, who is not alone (I15, I16).
+    fn check_alone(&self, site: Site, page: &Page) -> Result<(), Violation> {
         let pte = self.model.pte(site);
         let Pte::Present { pfn, flags } = pte else {
             return Ok(());
         };
-        let name = || site_name(site);
-        let (found, expected) = (self.model.word(pfn), self.reference.borrow().word(page));
-        if Some(found) != expected {
-            let expected = expected.map_or("nothing".to_owned(), |word| format!("{word:#x}"));
-            return Err(format!(
-                "{} shows {found:#x}, and should show {expected}: {pte}",
-                name()
-            ));
-        }
-        if pte.writable() && !page.writable {
-            return Err(format!("{} may be written, and was protected: {pte}", name()));
-        }
-        let alone = alone && self.model.page(pfn).mapping().is_anon();
+        let of_one = self.model.page(pfn);
+        let alone = of_one.mapping().is_anon() && of_one.mapcount() == 1;
         if pte.writable() && !page.shared() && !alone {
-            return Err(format!("{} may write a page that others see: {pte}", name()));
+            let what = format_args!("{} may write a page that others see: {pte}", site_name(site));
+            return Err(Violation::new(Invariant::ForkIsReadOnly, what));
         }
         if flags.contains(PteFlags::EXCLUSIVE) && (page.shared() || !alone) {
-            return Err(format!("{} is exclusive and not alone: {pte}", name()));
-        }
-        Ok(())
-    }
-
-    /// What storage does not have yet is remembered as dirty, by the page or by an entry (I11).
-    fn check_dirty(&self) -> Result<(), String> {
-        let entries = self.entries();
-        let dirty = entries.iter().filter(|(_, pte)| pte.is_present() && pte.dirty());
-        let by_entries: BTreeSet<Pfn> = dirty.filter_map(|(_, pte)| pte.pfn()).collect();
-        let files = self.held().files.clone();
-        for file in files {
-            for (index, pfn) in self.model.cached_pages(file) {
-                let stored = self.model.stored(file, index) == Some(self.model.word(pfn));
-                if !stored && !self.flags(pfn).contains(PageFlags::DIRTY) && !by_entries.contains(&pfn) {
-                    return Err(format!(
-                        "{} was not written back and nobody remembers that it is dirty",
-                        self.name(pfn)
-                    ));
-                }
-            }
+            let what = format_args!("{} is exclusive and not alone: {pte}", site_name(site));
+            return Err(Violation::new(Invariant::MarksKept, what));
         }
         Ok(())
     }
@@ -175,6 +156,10 @@ impl World {
             while self.held().has(&step) {
                 self.act(&step, ())?;
             }
+        }
+        let asleep = self.model.asleep();
+        if asleep > 0 {
+            return Err(format!("{asleep} threads sleep on pages that nobody has locked (I23)"));
         }
         let written = self.held().written(&self.model);
         written.into_iter().for_each(|pfn| self.model.end_writeback(pfn));

@@ -1,5 +1,7 @@
 //! How calls are drawn.
 
+use std::collections::VecDeque;
+
 use mm_types::Mode;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -36,6 +38,25 @@ fn map(size: Size) -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What is mapped at first: anything, or one kind of memory only, so that all that is done is about that kind.
+fn maps(size: Size, most: usize) -> impl Strategy<Value = Vec<Step>> {
+    let of_a_file = move |file: u32| {
+        let place = (0..size.span, 1..=size.area, 0..size.file_pages, any::<bool>());
+        place.prop_map(move |(page, pages, index, shared)| Step::MapFile {
+            space: 0,
+            page,
+            pages,
+            file,
+            index,
+            shared,
+        })
+    };
+    prop_oneof![
+        vec(map(size), 1..most),
+        any::<u32>().prop_flat_map(move |file| vec(of_a_file(file), 1..most)),
+    ]
+}
+
 /// Every call but a run: also what others do in the middle of one.
 fn call(size: Size) -> impl Strategy<Value = Step> {
     let at = any::<u32>;
@@ -54,9 +75,12 @@ fn call(size: Size) -> impl Strategy<Value = Step> {
         1 => (at(), pages(), any::<bool>()).prop_map(|(at, pages, locked)| Step::Mlock { at, pages, locked }),
         1 => (at(), 0..size.file_pages).prop_map(|(at, index)| Step::Remap { at, index }),
         1 => (at(), at()).prop_map(|(file, pages)| Step::Truncate { file, pages }),
+        1 => at().prop_map(|at| Step::CutOff { at }),
+        1 => at().prop_map(|at| Step::SoftDirty { at }),
     ];
     let kernel = prop_oneof![
         1 => at().prop_map(|at| Step::Dirty { at }),
+        1 => (at(), 0..4u8).prop_map(|(at, nth)| Step::DirtyBuffer { at, nth }),
         1 => at().prop_map(|at| Step::WriteBack { at }),
         1 => at().prop_map(|at| Step::BeginWriteback { at }),
         1 => at().prop_map(|nth| Step::EndWriteback { nth }),
@@ -65,7 +89,8 @@ fn call(size: Size) -> impl Strategy<Value = Step> {
         1 => at().prop_map(|at| Step::Pin { at }),
         1 => at().prop_map(|nth| Step::Unpin { nth }),
         1 => at().prop_map(|at| Step::Lock { at }),
-        1 => at().prop_map(|nth| Step::Unlock { nth }),
+        1 => at().prop_map(|at| Step::Reading { at }),
+        2 => at().prop_map(|nth| Step::Unlock { nth }),
         1 => at().prop_map(|at| Step::Busy { at }),
         1 => at().prop_map(|nth| Step::Idle { nth }),
         2 => at().prop_map(|at| Step::Isolate { at }),
@@ -73,6 +98,7 @@ fn call(size: Size) -> impl Strategy<Value = Step> {
         3 => at().prop_map(|at| Step::SwapOut { at }),
         2 => (at(), any::<bool>()).prop_map(|(at, write)| Step::SwapIn { at, write }),
         1 => at().prop_map(|at| Step::SwapCache { at }),
+        1 => (0..32u8).prop_map(|ty| Step::SwapOn { ty }),
     ];
     prop_oneof![5 => programs, 4 => kernel]
 }
@@ -81,9 +107,47 @@ fn again() -> impl Strategy<Value = Step> {
     (0..16u32, any::<bool>()).prop_map(|(nth, write)| Step::Again { nth, write })
 }
 
+/// Calls that are about one page or its neighbour: they get into each other's way.
+fn about_one() -> impl Strategy<Value = Vec<Step>> {
+    any::<u32>().prop_flat_map(|at| {
+        // Such a pick is a page of the run in its middle, and means the same to what looks for a place and for a frame.
+        let at = at & !3 | 2;
+        let uses = prop_oneof![
+            Just(Step::Read { at, cpu: 0 }),
+            Just(Step::Write { at, cpu: 1 }),
+            Just(Step::Dirty { at }),
+            Just(Step::DirtyBuffer { at, nth: 0 }),
+            Just(Step::SwapCache { at }),
+        ];
+        let holds = prop_oneof![
+            Just(Step::Get { at }),
+            Just(Step::Pin { at }),
+            Just(Step::Lock { at }),
+            Just(Step::Busy { at }),
+            Just(Step::Isolate { at }),
+            Just(Step::BeginWriteback { at }),
+        ];
+        let next = at.wrapping_add(4);
+        let takes_away = prop_oneof![
+            Just(Step::Unmap { at, pages: 1 }),
+            Just(Step::CutOff { at }),
+            Just(Step::Remap { at: next, index: 0 }),
+            Just(Step::SwapOut { at }),
+            Just(Step::WriteBack { at }),
+        ];
+        (vec(uses, 0..2), vec(holds, 0..3), vec(takes_away, 0..2))
+            .prop_map(|(uses, holds, takes_away)| [uses, holds, takes_away].concat())
+    })
+}
+
+fn wait() -> impl Strategy<Value = Step> {
+    (any::<u32>(), prop::bool::weighted(0.3)).prop_map(|(at, write)| Step::Wait { at, write })
+}
+
 /// Several calls at one edge, so that what one of them changed is used by the next before the run goes on.
 fn at_once(size: Size, edge: impl Strategy<Value = u16>) -> impl Strategy<Value = Vec<(u16, Step)>> {
-    let calls = vec(prop_oneof![2 => call(size), 1 => again()], 1..5);
+    let mixed = vec(prop_oneof![4 => call(size), 2 => again(), 1 => wait()], 1..5);
+    let calls = prop_oneof![2 => mixed, 1 => about_one()];
     (edge, calls).prop_map(|(edge, calls)| calls.into_iter().map(|call| (edge, call)).collect())
 }
 
@@ -116,7 +180,8 @@ fn migrate(
     )
 }
 
-fn any_step(size: Size) -> BoxedStrategy<Step> {
+/// One call, a run, or some calls that are about one page.
+fn any_steps(size: Size) -> BoxedStrategy<Vec<Step>> {
     let at_once = at_once(size, prop_oneof![0..10u16, 0..size.edges]);
     let middle = prop_oneof![
         1 => Just(Vec::new()),
@@ -126,14 +191,23 @@ fn any_step(size: Size) -> BoxedStrategy<Step> {
         5 - size.failing => Just(Vec::new()),
         size.failing => vec(0..size.edges, 1..2 + usize::from(size.edges / 25)),
     ];
-    prop_oneof![4 => call(size), 1 => migrate(size, middle, fails)].boxed()
+    prop_oneof![
+        6 => call(size).prop_map(|call| vec![call]),
+        2 => about_one(),
+        2 => migrate(size, middle, fails).prop_map(|run| vec![run]),
+    ]
+    .boxed()
 }
 
 /// A small case of any length up to `steps`.
 pub fn any_case(steps: usize) -> BoxedStrategy<Case> {
     let size = Size::SMALL;
-    (0..6u8, vec(map(size), 1..4), vec(any_step(size), 1..steps))
-        .prop_map(|(writes, maps, steps)| Case { writes, maps, steps })
+    (0..6u8, maps(size, 4), vec(any_steps(size), 1..steps))
+        .prop_map(|(writes, maps, steps)| Case {
+            writes,
+            maps,
+            steps: steps.concat(),
+        })
         .boxed()
 }
 
@@ -144,14 +218,17 @@ pub fn case_in_flight(steps: usize) -> BoxedStrategy<Case> {
         true => Step::Write { at, cpu },
         false => Step::Read { at, cpu },
     });
-    let middle = vec(at_once(size, 2..16u16), 1..3).prop_map(|calls| calls.concat());
+    let middle = prop_oneof![
+        5 => vec(at_once(size, 2..16u16), 1..3).prop_map(|calls| calls.concat()),
+        1 => vec((2..16u16, wait()), 1..4),
+    ];
     let fails = prop_oneof![
         2 => Just(Vec::new()),
         1 => vec(2..16u16, 1..2),
     ];
     let round = (vec(use_it, 2..6), vec(call(size), 0..2), migrate(size, middle, fails))
         .prop_map(|(uses, calls, migrate)| [uses, calls, vec![migrate]].concat());
-    (0..6u8, vec(map(size), 1..3), vec(round, 1..steps.div_ceil(10).max(2)))
+    (0..6u8, maps(size, 3), vec(round, 1..steps.div_ceil(10).max(2)))
         .prop_map(|(writes, maps, rounds)| Case {
             writes,
             maps,
@@ -165,7 +242,9 @@ pub fn case_in_flight(steps: usize) -> BoxedStrategy<Case> {
 pub struct Calls {
     runner: TestRunner,
     maps: BoxedStrategy<Step>,
-    steps: BoxedStrategy<Step>,
+    steps: BoxedStrategy<Vec<Step>>,
+    /// What was drawn and not yet given.
+    drawn: VecDeque<Step>,
     /// Areas to begin with, so that there is something to move.
     first: usize,
 }
@@ -181,7 +260,8 @@ impl Calls {
         Self {
             runner: TestRunner::new_with_rng(config, rng(seed)),
             maps: map(size).boxed(),
-            steps: any_step(size),
+            steps: any_steps(size),
+            drawn: VecDeque::new(),
             first: size.alive,
         }
     }
@@ -191,14 +271,14 @@ impl Iterator for Calls {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
-        let strategy = match self.first.checked_sub(1) {
-            Some(left) => {
-                self.first = left;
-                &self.maps
-            }
-            None => &self.steps,
-        };
         // No strategy above filters, so none can refuse.
-        strategy.new_tree(&mut self.runner).ok().map(|tree| tree.current())
+        if let Some(left) = self.first.checked_sub(1) {
+            self.first = left;
+            return self.maps.new_tree(&mut self.runner).ok().map(|tree| tree.current());
+        }
+        while self.drawn.is_empty() {
+            self.drawn = self.steps.new_tree(&mut self.runner).ok()?.current().into();
+        }
+        self.drawn.pop_front()
     }
 }

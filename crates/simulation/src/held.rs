@@ -23,11 +23,12 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    pub(crate) fn frames(&self) -> Vec<Pfn> {
+    /// The frames of isolated pages, and of whatever else is held.
+    pub(crate) fn frames(&self) -> (Vec<Pfn>, Vec<Pfn>) {
         let refs = self.refs.iter().map(PageRef::pfn);
         let locks = self.locks.iter().map(LockedPage::pfn);
         let isolated = self.isolated.iter().map(|page| page.page().pfn());
-        refs.chain(locks).chain(isolated).collect()
+        (isolated.collect(), refs.chain(locks).collect())
     }
 
     /// True where there is something that `step` lets go of.
@@ -59,6 +60,13 @@ pub(crate) fn lock(held: &Shared) -> MutexGuard<'_, Held> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Opens a page lock that somebody had; whoever was reading the page in has read it.
+pub(crate) fn open(model: &Model, locked: LockedPage) {
+    model.edit_flags(&locked, PageFlags::UPTODATE, PageFlags::empty());
+    let page = model.unlock(locked);
+    model.put(page);
+}
+
 /// A thread that would sleep makes the holders go on, one thing at a time.
 pub(crate) fn wake_by_holders(model: &Model, held: &Shared) {
     let held = Arc::clone(held);
@@ -71,8 +79,7 @@ pub(crate) fn wake_by_holders(model: &Model, held: &Shared) {
             (locked, busy)
         };
         if let Some(locked) = locked {
-            let page = model.unlock(locked);
-            model.put(page);
+            open(model, locked);
         } else if let Some(pfn) = busy {
             model.set_buffers_busy(pfn, false);
         } else {

@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use migrate_core::{Mover, Profile, SwapCacheEntries, Tally};
-use mm_types::{EntryStyle, Mapping, Mode, Outcome, PageFlags, Pfn, Pte, PteFlags, Refusal, Rules, Site};
+use migrate_core::invariants::{Ran as Changed, Snapshot, check_must_stay, check_outcomes, check_run};
+use migrate_core::{Mover, Profile, Tally};
+use mm_types::{Mapping, Mode, Outcome, PageFlags, Pfn, Pte, Refusal, Rules, Site};
 
+use crate::check::words;
 use crate::counts::Kind;
-use crate::world::{World, site_name};
+use crate::world::World;
 
 /// The word for a page that moved.
 pub const MOVED: &str = "moved";
@@ -18,8 +20,12 @@ pub(crate) struct Ran {
     pub(crate) targets: Option<usize>,
     /// Nobody did anything in the middle and nothing was made to fail.
     pub(crate) alone: bool,
-    pub(crate) before: Vec<(Site, Pte)>,
-    pub(crate) flags: BTreeMap<Pfn, PageFlags>,
+    /// As alone, but for threads that waited for its pages and read them.
+    pub(crate) undisturbed: bool,
+    /// Where the run's pages were mapped.
+    pub(crate) sites: Vec<Site>,
+    /// All there was before, where it is to be compared.
+    pub(crate) before: Option<Snapshot>,
     pub(crate) bound: BTreeMap<Pfn, Bound>,
     pub(crate) outcomes: Vec<(Pfn, Outcome)>,
     pub(crate) tally: Tally,
@@ -101,6 +107,8 @@ impl World {
             Mapping::Anon(_) => Bound::ToMove,
             Mapping::File(file) => match self.mover(file) {
                 Mover::Never => Bound::ToStay,
+                // Its file system knows where it is.
+                Mover::Fallback if dirty && !profile.writes_out => Bound::ToStay,
                 Mover::Fallback if dirty => Bound::Either,
                 Mover::Fallback | Mover::Plain | Mover::Buffers => Bound::ToMove,
             },
@@ -109,24 +117,7 @@ impl World {
 }
 
 impl Ran {
-    /// Where the run's pages were mapped.
-    pub(crate) fn sites(&self) -> Vec<Site> {
-        let of_run = |pte: &Pte| pte.pfn().is_some_and(|pfn| self.flags.contains_key(&pfn));
-        let sites = self.before.iter().filter(|(_, pte)| of_run(pte));
-        sites.map(|(site, _)| *site).collect()
-    }
-
-    pub(crate) fn used(&self) -> usize {
-        let used = |outcome: &Outcome| {
-            matches!(
-                outcome,
-                Outcome::Moved { .. } | Outcome::Refused(Refusal::CopiedTooLate)
-            )
-        };
-        self.outcomes.iter().filter(|(_, outcome)| used(outcome)).count()
-    }
-
-    /// Checks lists, outcomes and entries.
+    /// Checks lists, outcomes, and what changed.
     ///
     /// # Errors
     /// What does not hold.
@@ -136,23 +127,20 @@ impl Ran {
         [from, moved, failed]: &[Vec<Pfn>; 3],
         wanted: bool,
     ) -> Result<(), String> {
-        let mut last: BTreeMap<Pfn, Outcome> = BTreeMap::new();
-        for (pfn, outcome) in self.outcomes.iter().filter(|(_, outcome)| outcome.is_final()) {
+        check_outcomes(&self.from, &self.outcomes, &self.tally).map_err(words)?;
+        let ended = self.outcomes.iter().filter(|(_, outcome)| outcome.is_final());
+        let last: BTreeMap<Pfn, Outcome> = ended.copied().collect();
+        for outcome in last.values() {
             let word = match outcome {
                 Outcome::Moved { .. } => MOVED,
                 Outcome::Freed => "freed",
                 Outcome::Retry(refusal) | Outcome::Refused(refusal) => refusal.word(),
             };
             world.counts.add(Kind::Outcome, word);
-            if last.insert(*pfn, *outcome).is_some() {
-                return Err(format!("f{:x} has two outcomes (I29)", pfn.raw()));
-            }
         }
         let has = |list: &Vec<Pfn>, pfn: &Pfn| list.contains(pfn);
         for pfn in &self.from {
-            let outcome = last
-                .get(pfn)
-                .ok_or_else(|| format!("f{:x} has no outcome (I29)", pfn.raw()))?;
+            let outcome = &last[pfn];
             let expected = match outcome {
                 Outcome::Moved { .. } | Outcome::Freed => (false, wanted, false),
                 Outcome::Refused(refusal) | Outcome::Retry(refusal) => {
@@ -173,22 +161,40 @@ impl Ran {
                 self.from
             ));
         }
-        let tally = self.tally.moved + self.tally.freed + self.tally.left();
-        if tally as usize != self.from.len() {
-            return Err(format!("{} pages, and the tally is {:?}", self.from.len(), self.tally));
-        }
         if self.alone {
             if self.slept > 0 && !self.may_sleep {
                 return Err(format!("an asynchronous run slept {} times (I31)", self.slept));
             }
+        }
+        if let Some(before) = self.before.as_ref().filter(|_| self.alone) {
+            world.counts.add(Kind::Check, "what a run changed");
+            let ran = Changed {
+                profile: self.profile,
+                outcomes: &self.outcomes,
+            };
+            check_must_stay(before, &self.outcomes).map_err(words)?;
+            check_run(before, &Snapshot::of(&world.model), &ran).map_err(words)?;
+        }
+        if self.undisturbed {
             self.check_bounds(&last)?;
-            self.check_entries(world, &last)?;
         }
         Ok(())
     }
 
     /// Who was free to move moved, and who was held stayed (I5, I19, I35).
     fn check_bounds(&self, last: &BTreeMap<Pfn, Outcome>) -> Result<(), String> {
+        for (pfn, outcome) in &self.outcomes {
+            let (Outcome::Refused(refusal) | Outcome::Retry(refusal)) = outcome else {
+                continue;
+            };
+            let counted = matches!(refusal, Refusal::ExtraReference { .. });
+            if counted && self.bound.get(pfn) == Some(&Bound::ToMove) {
+                return Err(format!(
+                    "f{:x} stayed for who waits for it: {refusal:?} (I24)",
+                    pfn.raw()
+                ));
+            }
+        }
         let enough = self.targets.is_none_or(|targets| targets >= self.from.len());
         for (pfn, bound) in &self.bound {
             let outcome = last.get(pfn);
@@ -209,66 +215,5 @@ impl Ran {
             }
         }
         Ok(())
-    }
-
-    /// Every entry maps its page where it is now, and allows what it allowed (I7, I8, I14, I16, I17, I21).
-    fn check_entries(&self, world: &World, last: &BTreeMap<Pfn, Outcome>) -> Result<(), String> {
-        let now = world.entries();
-        let added = now
-            .iter()
-            .map(|(site, _)| site)
-            .filter(|site| self.entry_before(**site).is_none());
-        if let Some(site) = added.into_iter().next() {
-            return Err(format!("{} had no entry and has one", site_name(*site)));
-        }
-        for (site, before) in &self.before {
-            let now = world.model.pte(*site);
-            let unexpected = || Err(format!("{} was {before} and is {now}", site_name(*site)));
-            let Some(pfn) = before.pfn().filter(|pfn| before.is_present() && last.contains_key(pfn)) else {
-                if now != *before {
-                    return unexpected();
-                }
-                continue;
-            };
-            let to = match last.get(&pfn) {
-                Some(Outcome::Moved { to }) => *to,
-                _ => pfn,
-            };
-            let good = match now {
-                Pte::Present { pfn: at, flags } => at == to && self.same_permission(before.flags(), flags),
-                Pte::Swap { .. } => {
-                    let cached = self
-                        .flags
-                        .get(&pfn)
-                        .is_some_and(|flags| flags.contains(PageFlags::SWAPCACHE));
-                    cached && self.profile.swap_cache == SwapCacheEntries::Swap
-                }
-                Pte::File { .. } => world.is_nonlinear(*site),
-                _ => false,
-            };
-            if !good {
-                return unexpected();
-            }
-        }
-        Ok(())
-    }
-
-    fn entry_before(&self, site: Site) -> Option<Pte> {
-        let at = self.before.binary_search_by_key(&site, |(site, _)| *site).ok()?;
-        self.before.get(at).map(|(_, pte)| *pte)
-    }
-
-    fn same_permission(&self, before: PteFlags, now: PteFlags) -> bool {
-        let lossless = self.profile.entries == EntryStyle::Lossless;
-        let mut kept = PteFlags::WRITE;
-        kept.set(PteFlags::EXCLUSIVE | PteFlags::SOFT_DIRTY | PteFlags::UFFD_WP, lossless);
-        // A writable mapping of a private page is exclusive, also where the system's own entries do not say so.
-        let sure = if before.contains(PteFlags::WRITE) {
-            PteFlags::EXCLUSIVE
-        } else {
-            PteFlags::empty()
-        };
-        let none_gained = before.union(sure).contains(now);
-        none_gained && now.contains(before & kept)
     }
 }

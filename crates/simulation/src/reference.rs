@@ -27,8 +27,6 @@ pub(crate) struct Page {
     pub(crate) what: What,
     pub(crate) writable: bool,
     pub(crate) locked: bool,
-    /// Its area's pages are in no order (`remap_file_pages`): its entry comes back by a fault.
-    pub(crate) nonlinear: bool,
     /// Which page of the file it is, where that is not its place's.
     pub(crate) stands_for: Option<usize>,
     /// What this space alone has stored here.
@@ -37,7 +35,7 @@ pub(crate) struct Page {
 
 impl Page {
     /// The file's page that shows here as long as there is no copy.
-    fn file(&self) -> Option<(MappingId, usize)> {
+    pub(crate) fn file(&self) -> Option<(MappingId, usize)> {
         match self.what {
             What::Anon => None,
             What::File { file, index, .. } => Some((file, self.stands_for.unwrap_or(index))),
@@ -93,7 +91,6 @@ impl Reference {
                 what,
                 writable: true,
                 locked: false,
-                nonlinear: false,
                 stands_for: None,
                 own: None,
             };

@@ -5,22 +5,24 @@
 
 use core::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use migrate_core::fixture::Recording;
+use migrate_core::invariants::{Snapshot, Watch, check_targets, check_unused};
 use migrate_core::model::Model;
 use migrate_core::{
-    Args, Edge, Frames, FromFn, Hook, Hooked, HookedTarget, Isolated, LINUX_2_6_17, MODERN, MoveOrder, NewPages,
-    PageRef, Profile, Slot, Tally, Target, Verdict, isolate_lru_page, migrate_pages, migrate_pages_nowait,
-    migrate_prep, putback_lru_pages,
+    Args, Edge, Failure, Frames, FromFn, Hook, Hooked, HookedTarget, Isolated, LINUX_2_6_17, MODERN, MoveOrder,
+    NewPages, PageRef, Profile, Slot, Tally, Target, Verdict, WaiterRef, isolate_lru_page, migrate_pages,
+    migrate_pages_nowait, migrate_prep, putback_lru_pages,
 };
 use mm_types::trace::{Event, Observer, check_events};
-use mm_types::{Pfn, Reason, Refusal, Rules};
+use mm_types::{Mode, PageFlags, Pfn, Reason, Refusal, Rules, Site};
 
+use crate::check::words;
 use crate::counts::Kind;
 use crate::ran::Ran;
 use crate::step::Migrate;
-use crate::world::World;
+use crate::world::{World, pick};
 
 type Pages = VecDeque<Isolated<PageRef>>;
 
@@ -55,7 +57,7 @@ impl World {
         };
         let run = self.runs.replace(self.runs.get().wrapping_add(1));
         let traced = run % self.care.traces == 0;
-        let recording = traced.then(|| Rc::new(Recording::with_capacity(self.size.events)));
+        let recording = traced.then(|| Arc::new(Recording::with_capacity(self.size.events)));
         // Kept from now on, so that it is there when the run panics.
         self.recording.borrow_mut().clone_from(&recording);
         let trace = Trace(recording.as_deref());
@@ -92,16 +94,22 @@ impl World {
                 migrate.moved,
             )
         });
-        let before = self.entries();
-        let in_use = self.in_use(&before);
+        let entries = self.entries();
+        let in_use = self.in_use(&entries);
+        let of_run = |site: &Site| self.model.pte(*site).pfn().is_some_and(|pfn| listed.contains(&pfn));
         let bound = |pfn: &Pfn| (*pfn, self.bound(*pfn, &in_use, profile, migrate.mode));
+        // Whoever reads a page in ends that when the run sleeps for it, and the page is up to date then.
+        let alone = migrate.middle.is_empty()
+            && migrate.fails.is_empty()
+            && listed.iter().all(|pfn| self.flags(*pfn).contains(PageFlags::UPTODATE));
         let mut ran = Ran {
             profile,
             targets: migrate.targets.map(usize::from),
-            alone: migrate.middle.is_empty() && migrate.fails.is_empty(),
-            flags: listed.iter().map(|pfn| (*pfn, self.flags(*pfn))).collect(),
+            alone,
+            undisturbed: migrate.only_waits() && self.profile.waiter == WaiterRef::None,
+            sites: entries.iter().map(|(site, _)| *site).filter(of_run).collect(),
+            before: (alone && traced).then(|| Snapshot::of(model)),
             bound: listed.iter().map(bound).collect(),
-            before,
             from: listed,
             outcomes: Vec::new(),
             tally: Tally::default(),
@@ -111,8 +119,10 @@ impl World {
         let (mut moved, mut failed) = (Pages::new(), Pages::new());
         let (edges, trouble) = (Cell::new(0usize), RefCell::new(None));
         let hook = |edge: Edge| self.before(migrate, profile, edge, &edges, &trouble, trace);
+        let watch = Watch::new(model, profile, migrate.mode, hook);
+        let targets_hold;
         let woken = self.held().woken;
-        self.run_sites.replace(ran.sites());
+        self.run_sites.borrow_mut().clone_from(&ran.sites);
         self.in_run.set(true);
         let lists = (&mut from, &mut moved, &mut failed);
         match migrate.targets {
@@ -122,14 +132,12 @@ impl World {
                     .first()
                     .map_or(mm_types::NodeId::new(1), |pfn| self.other_node(*pfn));
                 let mut news: VecDeque<PageRef> = (0..targets).filter_map(|_| model.allocate(node)).collect();
-                self.run(migrate, &mut ran, &hook, NewPages(&mut news), lists, trace);
-                let used = ran.used();
-                let left = news.len();
+                let offered = news.len();
+                self.run(migrate, &mut ran, &watch, NewPages(&mut news), lists, trace);
+                let unused: Vec<Pfn> = news.iter().map(PageRef::pfn).collect();
+                targets_hold =
+                    check_unused(model, &unused).and_then(|()| check_targets(offered, unused.len(), &ran.outcomes));
                 news.into_iter().for_each(|page| model.put(page));
-                if left + used != usize::from(targets) {
-                    let what = format!("{targets} new pages, {left} left, {used} used");
-                    trouble.borrow_mut().get_or_insert(what);
-                }
             }
             None => {
                 let given = Cell::new(0usize);
@@ -144,12 +152,8 @@ impl World {
                         model.put(page);
                     },
                 };
-                self.run(migrate, &mut ran, &hook, target, lists, trace);
-                let (given, used) = (given.get(), ran.used());
-                if given != used {
-                    let what = format!("{given} new pages not given back, {used} used");
-                    trouble.borrow_mut().get_or_insert(what);
-                }
+                self.run(migrate, &mut ran, &watch, target, lists, trace);
+                targets_hold = check_targets(given.get(), 0, &ran.outcomes);
             }
         }
         self.in_run.set(false);
@@ -158,15 +162,17 @@ impl World {
         for list in [&mut from, &mut moved, &mut failed] {
             putback_lru_pages(model, list, trace);
         }
-        if let Some(trouble) = trouble.into_inner() {
+        if let Some(trouble) = trouble.take() {
             return Err(trouble);
         }
-        if let Some(recording) = recording.filter(|recording| recording.dropped() == 0) {
+        self.finish_waits()?;
+        if let Some(recording) = recording.as_ref().filter(|recording| recording.dropped() == 0) {
             self.counts.add(Kind::Check, "traces replayed");
             let events: Vec<_> = recording.events().collect();
             check_events(&events).map_err(|error| format!("the trace: {error}"))?;
         }
-        self.touched.replace(ran.sites());
+        watch.finish().and(targets_hold).map_err(words)?;
+        self.touched.borrow_mut().extend_from_slice(&ran.sites);
         ran.check(self, &lists, migrate.moved)
     }
 
@@ -212,10 +218,16 @@ impl World {
         trouble: &RefCell<Option<String>>,
         trace: Trace<'_>,
     ) -> Verdict {
+        if edge.is_look() && !matches!(edge, Edge::IsMapped(_)) {
+            return Verdict::Go;
+        }
         let now = edges.replace(edges.get() + 1);
         let due = |n: u16| usize::from(n) == now;
         self.touched.borrow_mut().clear();
-        let mut done = self.look_in_run();
+        let mut done = self
+            .finish_waits()
+            .and_then(|()| self.look_in_run())
+            .and_then(|()| self.check_wait(migrate, profile, edge));
         for (_, step) in migrate.middle.iter().filter(|(n, _)| due(*n)) {
             done = done
                 .and_then(|()| self.act(step, trace))
@@ -226,35 +238,25 @@ impl World {
         }
         // Contents that cannot be read after the switch of 2006 are lost, and the reference has no word for that.
         let lost = matches!(edge, Edge::Copy { .. }) && profile.order == MoveOrder::SwitchThenCopy;
-        if migrate.fails.iter().any(|n| due(*n)) && edge.can_fail() && !lost {
-            self.counts.add(Kind::Fault, word_of(edge));
-            self.log(|| format!("fails {edge:?}"));
-            Verdict::Fail
-        } else {
-            Verdict::Go
-        }
+        let fails = migrate.fails.iter().any(|n| due(*n)) && !lost;
+        let ways: Vec<Failure> = edge.kind().failures().filter(|_| fails).collect();
+        // Each edge has its own way, so that a case replays when other failures are taken out of it.
+        let Some(failure) = pick(&ways, now as u32) else {
+            return Verdict::Go;
+        };
+        self.counts.add(Kind::Fault, edge.kind().word());
+        self.log(|| format!("fails {edge:?}: {failure}"));
+        Verdict::FailAs(failure)
     }
-}
 
-const fn word_of(edge: Edge) -> &'static str {
-    match edge {
-        Edge::TryLock(_) => "try_lock",
-        Edge::Lock(_) => "lock",
-        Edge::WaitWriteback(_) => "wait_writeback",
-        Edge::WaitBuffers(_) => "wait_buffers",
-        Edge::Take(_) => "take",
-        Edge::Reserve(_) => "reserve",
-        Edge::Walk(_) => "walk",
-        Edge::IsMapped(_) => "is_mapped",
-        Edge::Flush => "flush",
-        Edge::Copy { .. } => "copy",
-        Edge::Freeze(_) => "freeze",
-        Edge::Switch { .. } => "switch",
-        Edge::TryLockBuffers(_) => "try_lock_buffers",
-        Edge::ReleaseBuffers(_) => "release_buffers",
-        Edge::Writeout(_) => "writeout",
-        Edge::Unlock(_) => "unlock",
-        Edge::Isolate(_) => "isolate",
-        Edge::Putback(_) => "putback",
+    /// A light run does not sleep for a page that is being read in (I31).
+    fn check_wait(&self, migrate: &Migrate, profile: &Profile, edge: Edge) -> Result<(), String> {
+        let light = profile.rules == Rules::Modern && migrate.mode == Mode::SyncLight;
+        match edge {
+            Edge::Lock(pfn) if light && !self.flags(pfn).contains(PageFlags::UPTODATE) => {
+                Err(format!("a light run sleeps while {} is read in (I31)", self.name(pfn)))
+            }
+            _ => Ok(()),
+        }
     }
 }

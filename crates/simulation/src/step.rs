@@ -42,8 +42,18 @@ pub enum Step {
     Remap { at: u32, index: u8 },
     /// Cuts a file off.
     Truncate { file: u32, pages: u32 },
+    /// Cuts a file off at a page that is in use.
+    CutOff { at: u32 },
+    /// A thread of its own touches a page in flight, and waits.
+    Wait { at: u32, write: bool },
+    /// The soft-dirty mark of an entry is set.
+    SoftDirty { at: u32 },
+    /// Activates a swap file.
+    SwapOn { ty: u8 },
     /// The kernel dirties a page.
     Dirty { at: u32 },
+    /// The kernel dirties a part of a page.
+    DirtyBuffer { at: u32, nth: u8 },
     /// Writes a page back.
     WriteBack { at: u32 },
     /// Begins to write a page back.
@@ -60,6 +70,8 @@ pub enum Step {
     Unpin { nth: u32 },
     /// Somebody locks a page.
     Lock { at: u32 },
+    /// As a lock, and the page's contents are being read in.
+    Reading { at: u32 },
     /// Somebody unlocks a page.
     Unlock { nth: u32 },
     /// Buffers of a page are busy.
@@ -119,6 +131,16 @@ pub struct Case {
 }
 
 impl Case {
+    /// Returns how many things are done in it, those in the middle of its runs and those that fail among them.
+    #[must_use]
+    pub fn count_steps(&self) -> usize {
+        let within = |step: &Step| match step {
+            Step::Migrate(run) => 1 + run.middle.len() + run.fails.len(),
+            _ => 1,
+        };
+        self.maps.iter().chain(&self.steps).map(within).sum()
+    }
+
     /// Every case that has one call less, or two, or of whose runs one has less happening in it.
     pub fn shorter(&self) -> Vec<Self> {
         let calls = self.maps.len() + self.steps.len();
@@ -162,5 +184,13 @@ impl Case {
             }));
         }
         cases
+    }
+}
+
+impl Migrate {
+    /// Others do nothing in the middle but to wait for its pages and read them, and no step fails.
+    pub(crate) fn only_waits(&self) -> bool {
+        let reads = |step: &Step| matches!(step, Step::Wait { write: false, .. });
+        self.fails.is_empty() && self.middle.iter().all(|(_, step)| reads(step))
     }
 }

@@ -2,14 +2,13 @@
 
 use core::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard};
 
 use migrate_core::fixture::Recording;
-use migrate_core::model::{Config, Model, WritePage};
+use migrate_core::model::{Config, Model, Op, WritePage};
 use migrate_core::{Mover, Profile};
 use mm_types::trace::text_of;
-use mm_types::{Mapping, MappingId, NodeId, PageFlags, Pfn, Site, SpaceId, Vpn};
+use mm_types::{ActorId, Mapping, MappingId, NodeId, PageFlags, Pfn, Site, SpaceId, Vpn};
 
 use crate::counts::{Counter, Counts, Kind};
 use crate::held::{Held, Shared, lock, wake_by_holders};
@@ -28,7 +27,7 @@ const LOOK: usize = 64;
 pub struct Care {
     /// All of the state is recounted and compared after each so many calls and steps of runs; what a call touched, after each.
     pub every: u32,
-    /// The trace of each so-many-th run is replayed by the checker.
+    /// Of each so-many-th run the trace is replayed by the checker, and all of memory is compared with what it was before.
     pub traces: u32,
     /// Calls are written down in words.
     pub log: bool,
@@ -56,6 +55,10 @@ pub struct World {
     log: RefCell<Vec<String>>,
     pub(crate) words: Cell<u64>,
     pub(crate) spaces_ever: Cell<usize>,
+    /// Threads of their own so far.
+    pub(crate) threads: Cell<u32>,
+    /// Those that have not come to an end yet, and what each wants.
+    pub(crate) waits: RefCell<BTreeMap<ActorId, Op>>,
     /// The newest accesses, and the CPU that made each.
     recent: RefCell<std::collections::VecDeque<(Site, u8)>>,
     /// The CPU that used a place last: it may remember a translation.
@@ -74,7 +77,7 @@ pub struct World {
     /// A migration is in progress: nobody may sleep for its pages.
     pub(crate) in_run: Cell<bool>,
     /// What the last run did.
-    pub(crate) recording: RefCell<Option<Rc<Recording>>>,
+    pub(crate) recording: RefCell<Option<Arc<Recording>>>,
     pub(crate) counts: Counter,
 }
 
@@ -131,6 +134,8 @@ impl World {
             log: RefCell::new(vec![format!("{}; file 2 has writepage {writes:?}", profile.rules)]),
             words: Cell::new(0),
             spaces_ever: Cell::new(1),
+            threads: Cell::new(0),
+            waits: RefCell::default(),
             recent: RefCell::default(),
             last_cpu: RefCell::default(),
             changed: RefCell::default(),
@@ -274,7 +279,19 @@ impl World {
     }
 
     pub(crate) fn frame(&self, at: u32) -> Option<Pfn> {
-        self.frames(at, 1).first().copied()
+        self.placed(at).or_else(|| self.frames(at, 1).first().copied())
+    }
+
+    pub(crate) fn frame_with_buffers(&self, at: u32) -> Option<Pfn> {
+        let has_buffers = |pfn: &Pfn| self.flags(*pfn).contains(PageFlags::PRIVATE);
+        let near = || self.frames(at, usize::from(self.size.file_pages)).into_iter();
+        self.placed(at).filter(has_buffers).or_else(|| near().find(has_buffers))
+    }
+
+    /// The page at a place, where the pick is even: calls that pick alike are about the same page.
+    fn placed(&self, at: u32) -> Option<Pfn> {
+        let pte = self.model.pte(self.site(at).filter(|_| at % 2 == 0)?);
+        pte.pfn().filter(|_| pte.is_present())
     }
 
     pub(crate) fn flags(&self, pfn: Pfn) -> PageFlags {
@@ -320,13 +337,5 @@ impl World {
     /// The node that is further on from where a page is.
     pub(crate) fn other_node(&self, pfn: Pfn) -> NodeId {
         NodeId::new((self.model.node_of(pfn).raw() + 1) % self.size.nodes)
-    }
-
-    pub(crate) fn is_nonlinear(&self, site: Site) -> bool {
-        self.reference
-            .borrow()
-            .pages
-            .get(&site)
-            .is_some_and(|page| page.nonlinear)
     }
 }

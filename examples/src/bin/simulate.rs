@@ -1,6 +1,6 @@
 //! The simulator: everything that programs and kernels do, in any order and with failures, while pages move; against a plain reference.
 //!
-//! `ci/simulate --help`, which builds it with every assertion on: `cargo run --profile simulate -p examples --bin simulate`
+//! `ci/simulate --help`, which builds it with every assertion on: `cargo run --profile explore -p examples --bin simulate`
 
 use std::process::ExitCode;
 

@@ -1,13 +1,13 @@
-//! What a scenario cannot say: done to the model by hand, or by a hook that lets one step of the protocol fail.
+//! What a scenario cannot say: done to the model by hand, or by a step of the protocol that fails.
 
 use std::collections::VecDeque;
 
 use migrate_core::model::{Config, Model, Op, WritePage};
 use migrate_core::{
-    Args, Edge, Frames, FromFn, Hooked, LINUX_2_6_17, MODERN, Mover, PageRef, Profile, Slot, Verdict, migrate_pages,
-    putback_lru_pages,
+    Args, EdgeKind, Failure, FailurePlan, FaultInjector, HookedTarget, Injection, LINUX_2_6_17, MODERN, Mover, Profile,
+    Slot, migrate_pages, putback_lru_pages,
 };
-use mm_types::{ActorId, Mode, NodeId, Outcome, PageFlags, Pfn, Reason, Refusal, Site, Vpn};
+use mm_types::{ActorId, Mode, NodeId, Outcome, PageFlags, Pfn, Reason, Site, Vpn};
 
 const SOURCE: u64 = 0;
 
@@ -47,21 +47,18 @@ impl Stage {
         Ok(Self { model, site, pfn })
     }
 
-    /// One run over the page, in which the steps that `fails` names fail.
-    fn run(&self, profile: &Profile, fails: impl Fn(Edge) -> bool) -> Result<Vec<Outcome>, String> {
-        self.run_with(profile, fails, |model| {
-            model.allocate(NodeId::new(1)).ok_or(Refusal::NoTarget)
-        })
+    /// One run over the page, in which every step of the kind named fails so.
+    fn run_failing(&self, profile: &Profile, edge: EdgeKind, failure: Failure) -> Result<Vec<Outcome>, String> {
+        self.run_with(profile, &FailurePlan::from_then_on(Injection { edge, failure }, 0))
     }
 
-    fn run_with(
-        &self,
-        profile: &Profile,
-        fails: impl Fn(Edge) -> bool,
-        take: impl Fn(&Model) -> Result<PageRef, Refusal>,
-    ) -> Result<Vec<Outcome>, String> {
-        let hook = |edge| if fails(edge) { Verdict::Fail } else { Verdict::Go };
-        let backend = Hooked::new(&self.model, &hook);
+    /// One run over the page, as it is.
+    fn run(&self, profile: &Profile) -> Result<Vec<Outcome>, String> {
+        self.run_with(profile, &FailurePlan::nothing())
+    }
+
+    fn run_with(&self, profile: &Profile, plan: &FailurePlan) -> Result<Vec<Outcome>, String> {
+        let backend = FaultInjector::new(&self.model, plan);
         let page = match self.model.isolate(self.pfn, ()) {
             Ok(page) => page,
             Err(refusal) => return Ok(vec![Outcome::Refused(refusal)]),
@@ -70,10 +67,7 @@ impl Stage {
         let (mut from, mut moved, mut failed) = (VecDeque::from([page]), VecDeque::new(), VecDeque::new());
         let args = Args {
             from: &mut from,
-            target: FromFn {
-                take: |_: &PageRef| take(&self.model),
-                give_back: |page| self.model.put(page),
-            },
+            target: HookedTarget(self.model.target(NodeId::new(1))),
             moved: Some(&mut moved),
             failed: &mut failed,
             slots: &mut [Slot::new()],
@@ -93,23 +87,20 @@ impl Stage {
 
 pub(super) fn buffers_not_releasable() -> Result<Vec<Outcome>, String> {
     let stage = Stage::file(&MODERN, Mover::Fallback, WritePage::Unlocks)?;
-    // The reference is that of the private data.
-    let page = stage.model.page(stage.pfn);
-    page.get();
-    page.flags().edit(PageFlags::PRIVATE, PageFlags::empty());
-    stage.run(&MODERN, |edge| matches!(edge, Edge::ReleaseBuffers(_)))
+    stage.model.attach_buffers(stage.pfn);
+    stage.run_failing(&MODERN, EdgeKind::ReleaseBuffers, Failure::NotReleasable)
 }
 
 pub(super) fn mapped() -> Result<Vec<Outcome>, String> {
     let stage = Stage::file(&LINUX_2_6_17, Mover::Plain, WritePage::Unlocks)?;
     stage.model.remap_file(stage.site, 0, ());
     let Stage { model, site, .. } = stage;
-    Stage::touch(model, site)?.run(&LINUX_2_6_17, |_| false)
+    Stage::touch(model, site)?.run(&LINUX_2_6_17)
 }
 
 pub(super) fn slot_changed() -> Result<Vec<Outcome>, String> {
     let stage = Stage::file(&MODERN, Mover::Plain, WritePage::Unlocks)?;
-    stage.run(&MODERN, |edge| matches!(edge, Edge::Switch { .. }))
+    stage.run_failing(&MODERN, EdgeKind::Switch, Failure::SlotChanged)
 }
 
 pub(super) fn not_on_lru() -> Result<Vec<Outcome>, String> {
@@ -118,7 +109,7 @@ pub(super) fn not_on_lru() -> Result<Vec<Outcome>, String> {
         .model
         .isolate(stage.pfn, ())
         .map_err(|refusal| refusal.to_string())?;
-    let outcomes = stage.run(&MODERN, |_| false);
+    let outcomes = stage.run(&MODERN);
     putback_lru_pages(&stage.model, &mut Some(first), ());
     outcomes
 }
@@ -127,21 +118,21 @@ pub(super) fn poisoned() -> Result<Vec<Outcome>, String> {
     let stage = Stage::anonymous(&MODERN)?;
     let page = stage.model.page(stage.pfn);
     page.flags().edit(PageFlags::HWPOISON, PageFlags::empty());
-    stage.run(&MODERN, |_| false)
+    stage.run(&MODERN)
 }
 
 pub(super) fn write_failed() -> Result<Vec<Outcome>, String> {
     let stage = Stage::file(&LINUX_2_6_17, Mover::Fallback, WritePage::Fails)?;
     stage.model.dirty_page(stage.pfn);
-    stage.run(&LINUX_2_6_17, |_| false)
+    stage.run(&LINUX_2_6_17)
 }
 
 pub(super) fn mapping_limit() -> Result<Vec<Outcome>, String> {
     let stage = Stage::anonymous(&MODERN)?;
-    stage.run(&MODERN, |edge| matches!(edge, Edge::Reserve(_)))
+    stage.run_failing(&MODERN, EdgeKind::Reserve, Failure::MappingLimit)
 }
 
 pub(super) fn backend_error() -> Result<Vec<Outcome>, String> {
     let stage = Stage::anonymous(&MODERN)?;
-    stage.run_with(&MODERN, |_| false, |_| Err(Refusal::Backend { code: libc::EIO }))
+    stage.run_failing(&MODERN, EdgeKind::Take, Failure::Backend)
 }

@@ -6,52 +6,94 @@ use std::thread::JoinHandle;
 use backend_x86_64::{FaultError, Kernel, MapError, Paging, Space, Storage};
 use core::sync::atomic::Ordering;
 use migrate_core::fixture::{Access, Capabilities, Fixture, FixtureError, Recording};
+use migrate_core::invariants::{Held, check_at_rest};
 use migrate_core::{Frames, Lru as _, MODERN, PageRef, Profile, UsesPageMap};
 use mm_types::{
     ActorId, AnonVma, AnonVmaLink, Page, PageMap, Pfn, Pte, Site, SpaceId, VirtAddr, VmaFlags, VmaSlot, Vpn,
 };
 
+use super::inspect::Shown;
 use super::{BASE, Host, Machine, Op};
 
 const FRAMES: usize = 384;
-const PAGES: u64 = 4096;
+const PAGES: u64 = 512;
+const SPACES: u32 = 8;
 const CPUS: usize = 8;
+
+/// A thread that touches a page, and what it saw or stored.
+type Thread = JoinHandle<Result<u64, FixtureError>>;
 
 /// A kernel of its own for each scenario.
 pub(crate) struct HostFixture {
     kernel: &'static Host<'static>,
     recording: Arc<Recording>,
-    threads: Mutex<Vec<(ActorId, JoinHandle<u64>)>>,
+    threads: Mutex<Vec<(ActorId, Thread)>>,
+    /// What the kernel stands on. Given back, the kernel first, when the fixture goes.
+    memory: Vec<Lent>,
 }
 
-fn leak<T>(n: usize, make: impl FnMut() -> T) -> &'static mut [T] {
-    let mut make = make;
-    Box::leak((0..n).map(|_| make()).collect())
+/// Memory that is lent for as long as the fixture lives, and how it is given back.
+type Lent = Box<dyn FnOnce()>;
+
+/// Lends a box for ever; `memory` learns how to take it back.
+fn lend<T: ?Sized + 'static>(boxed: Box<T>, memory: &mut Vec<Lent>) -> &'static mut T {
+    let at = Box::into_raw(boxed);
+    memory.push(Box::new(move || {
+        // SAFETY: `at` came of `Box::into_raw` and is taken back once, by the fixture's drop, when nobody uses what was lent.
+        drop(unsafe { Box::from_raw(at) });
+    }));
+    // SAFETY: a box's memory, aligned and initialised; there is no other reference to it until it is taken back.
+    unsafe { &mut *at }
 }
 
-fn boot(profile: &'static Profile) -> &'static Host<'static> {
+fn lend_many<T: 'static>(n: usize, make: impl FnMut() -> T, memory: &mut Vec<Lent>) -> &'static mut [T] {
+    lend(core::iter::repeat_with(make).take(n).collect::<Box<[T]>>(), memory)
+}
+
+fn boot(profile: &'static Profile, memory: &mut Vec<Lent>) -> &'static Host<'static> {
     let storage = Storage {
-        pages: PageMap::new(BASE, leak(FRAMES, Page::new)),
-        spaces: leak(8, Space::new),
-        vmas: leak(128, VmaSlot::default),
-        anon_vmas: leak(128, AnonVma::default),
-        links: leak(128, AnonVmaLink::default),
+        pages: PageMap::new(BASE, lend_many(FRAMES, Page::new, memory)),
+        spaces: lend_many(SPACES as usize, Space::new, memory),
+        vmas: lend_many(128, VmaSlot::default, memory),
+        anon_vmas: lend_many(128, AnonVma::default, memory),
+        links: lend_many(128, AnonVmaLink::default, memory),
     };
     let machine = Machine::new(FRAMES, CPUS, Paging::Four);
-    Box::leak(Box::new(Kernel::new(machine, Paging::Four, profile, storage)))
+    lend(Box::new(Kernel::new(machine, Paging::Four, profile, storage)), memory)
+}
+
+impl Drop for HostFixture {
+    fn drop(&mut self) {
+        // A thread that sleeps for ever, in a test that has failed, still has the kernel.
+        if self.threads.get_mut().is_ok_and(|threads| threads.is_empty()) {
+            self.memory.drain(..).rev().for_each(|lent| lent());
+        } else {
+            core::mem::forget(core::mem::take(&mut self.memory));
+        }
+    }
 }
 
 impl HostFixture {
     pub(crate) fn new() -> Self {
+        let mut memory = Vec::new();
         Self {
-            kernel: boot(&MODERN),
+            kernel: boot(&MODERN, &mut memory),
             recording: Arc::new(Recording::with_capacity(0)),
             threads: Mutex::default(),
+            memory,
         }
     }
 
     fn spaces(&self) -> impl Iterator<Item = SpaceId> {
-        (0..8).map(SpaceId::new).filter(|id| self.kernel.space(*id).is_ok())
+        (0..SPACES)
+            .map(SpaceId::new)
+            .filter(|id| self.kernel.space(*id).is_ok())
+    }
+
+    /// An access of the program's own thread, which must not sleep.
+    fn access(&self, at: (Site, usize), op: Op) -> Result<u64, FixtureError> {
+        touch(self.kernel, &self.recording, ActorId::new(0), at, op, false)?
+            .ok_or_else(|| FixtureError::Other("the access would sleep".into()))
     }
 
     fn sites(&self, pfn: Pfn) -> Vec<Site> {
@@ -78,7 +120,7 @@ fn touch(
     kernel: &Host<'_>,
     recording: &Recording,
     actor: ActorId,
-    site: Site,
+    (site, word): (Site, usize),
     op: Op,
     may_wait: bool,
 ) -> Result<Option<u64>, FixtureError> {
@@ -86,7 +128,7 @@ fn touch(
     let space = kernel.space(site.space).map_err(map_error(site))?;
     let root = space.root().ok_or(FixtureError::BadSite(site))?;
     loop {
-        let code = match kernel.platform().access(cpu, root, site.space, site.page, 0, op) {
+        let code = match kernel.platform().access(cpu, root, site.space, site.page, word, op) {
             Ok(before) => {
                 return Ok(Some(match op {
                     Op::Store(value) => value,
@@ -105,6 +147,11 @@ fn touch(
                 _ => FixtureError::Killed(site),
             })?;
     }
+}
+
+fn joined(thread: Thread) -> Result<u64, FixtureError> {
+    let panicked = |_| FixtureError::Other("a thread panicked".into());
+    thread.join().map_err(panicked)?
 }
 
 impl Fixture for HostFixture {
@@ -128,10 +175,12 @@ impl Fixture for HostFixture {
             | Capabilities::LOCK_BY_OTHER
             | Capabilities::FAULT_THREAD
             | Capabilities::MIDDLE
+            | Capabilities::WHOLE_PAGES
     }
 
     fn begin(&mut self, profile: &'static Profile, recording: Arc<Recording>) {
-        self.kernel = boot(profile);
+        // What was lent for the kernel before is given back with the rest.
+        self.kernel = boot(profile, &mut self.memory);
         self.recording = recording;
     }
 
@@ -155,21 +204,19 @@ impl Fixture for HostFixture {
     }
 
     fn read(&self, site: Site) -> Result<u64, FixtureError> {
-        touch(self.kernel, &self.recording, ActorId::new(0), site, Op::Load, false)?
-            .ok_or_else(|| FixtureError::Other("the load would sleep".into()))
+        self.read_word(site, 0)
     }
 
     fn write(&self, site: Site, value: u64) -> Result<(), FixtureError> {
-        touch(
-            self.kernel,
-            &self.recording,
-            ActorId::new(0),
-            site,
-            Op::Store(value),
-            false,
-        )?
-        .map(drop)
-        .ok_or_else(|| FixtureError::Other("the store would sleep".into()))
+        self.write_word(site, 0, value)
+    }
+
+    fn read_word(&self, site: Site, word: usize) -> Result<u64, FixtureError> {
+        self.access((site, word), Op::Load)
+    }
+
+    fn write_word(&self, site: Site, word: usize, value: u64) -> Result<(), FixtureError> {
+        self.access((site, word), Op::Store(value)).map(drop)
     }
 
     fn entry(&self, site: Site) -> Pte {
@@ -183,52 +230,12 @@ impl Fixture for HostFixture {
 
     fn check(&self) -> Result<(), String> {
         self.kernel.drain();
-        if let Some(site) = self.kernel.platform().stale(|site| self.kernel.word(site)) {
-            return Err(format!("I33: a stale translation at {site:?}"));
-        }
-        for at in 0..FRAMES as u64 {
-            let pfn = Pfn::new(BASE.raw() + at);
-            let page = self.kernel.page_map().page(pfn).ok_or("a frame without a page")?;
-            let flags = page.flags().load();
-            if flags.contains(mm_types::PageFlags::RESERVED) {
-                continue;
-            }
-            if flags.contains(mm_types::PageFlags::LOCKED) || page.entries_out(0) != 0 {
-                return Err(format!("I3: {pfn:?} is locked, or in flight"));
-            }
-            if page.count() != page.mapcount() + page.pins() {
-                return Err(format!("I5: {pfn:?} has {} references", page.count()));
-            }
-            let free = self.kernel.platform().free_frames().contains(&pfn);
-            if free != (page.count() == 0) {
-                return Err(format!("I20: {pfn:?} is free: {free}, references: {}", page.count()));
-            }
-        }
-        let mut mapped = 0;
-        for space in self.spaces() {
-            let entries: Vec<_> = (0..PAGES)
-                .map(|page| self.kernel.entry(Site::new(space, Vpn::new(page))))
-                .collect();
-            if entries.iter().any(|pte| pte.is_migration()) {
-                return Err(format!("I6: a migration entry is left in {space:?}"));
-            }
-            let rss = entries.iter().filter(|pte| pte.is_present()).count();
-            let counted = self.kernel.space(space).map_err(|error| error.to_string())?;
-            if counted.rss() != rss || counted.is_pending() {
-                return Err(format!(
-                    "I27: {} pages resident in {space:?}, found {rss}",
-                    counted.rss()
-                ));
-            }
-            mapped += rss;
-        }
-        let counts = (0..FRAMES as u64).filter_map(|at| self.kernel.page_map().page(Pfn::new(BASE.raw() + at)));
-        let counted: u32 = counts.map(Page::mapcount).sum();
-        if counted as usize == mapped {
-            Ok(())
-        } else {
-            Err(format!("I4: {mapped} mappings, counted {counted}"))
-        }
+        let shown = Shown {
+            kernel: self.kernel,
+            spaces: SPACES,
+            pages: PAGES,
+        };
+        check_at_rest(&shown, &Held::default()).map_err(|violation| violation.to_string())
     }
 
     fn share(&self, pfn: Pfn, to: Site, writable: bool) -> Result<(), FixtureError> {
@@ -305,15 +312,14 @@ impl Fixture for HostFixture {
         let asleep = kernel.platform().asleep.load(Ordering::Acquire);
         let op = store.map_or(Op::Load, Op::Store);
         let thread = std::thread::spawn(move || {
-            let done = touch(kernel, &recording, actor, site, op, true);
-            done.expect("the access is allowed").expect("it may wait")
+            let done = touch(kernel, &recording, actor, (site, 0), op, true)?;
+            done.ok_or_else(|| FixtureError::Other("a thread that may wait did not".into()))
         });
         while !thread.is_finished() && kernel.platform().asleep.load(Ordering::Acquire) == asleep {
             std::thread::yield_now();
         }
         if thread.is_finished() {
-            let done = thread.join().map_err(|_| FixtureError::Killed(site))?;
-            return Ok(Access::Done(done));
+            return joined(thread).map(Access::Done);
         }
         self.threads.lock().unwrap().push((actor, thread));
         Ok(Access::Asleep)
@@ -321,12 +327,7 @@ impl Fixture for HostFixture {
 
     fn finish_faults(&self) -> Result<Vec<(ActorId, u64)>, FixtureError> {
         let threads = core::mem::take(&mut *self.threads.lock().unwrap());
-        let joined = threads.into_iter().map(|(actor, thread)| {
-            let saw = thread
-                .join()
-                .map_err(|_| FixtureError::Other("a thread panicked".into()))?;
-            Ok((actor, saw))
-        });
+        let joined = threads.into_iter().map(|(actor, thread)| Ok((actor, joined(thread)?)));
         joined.collect()
     }
 }

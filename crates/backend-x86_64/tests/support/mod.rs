@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 pub(crate) mod fixture;
+pub(crate) mod inspect;
 
 use backend_x86_64::{
     FrameMapping, FrameSource, FrameWords, Gather, HwBits, HwEntry, Kernel, Paging, Purpose, Shootdown, Space, Stale,
     Storage,
 };
+use migrate_core::invariants::TranslationState;
 use migrate_core::{
     Args, FromFn, Isolated, Lru as _, PageRef, Profile, Slot, Tally, UsesPageMap, isolate_lru_page, migrate_pages,
     migrate_prep, putback_lru_pages,
@@ -195,6 +197,21 @@ impl Machine {
 
     fn tlb(&self, cpu: usize) -> MutexGuard<'_, Tlb> {
         self.tlbs[cpu].lock().unwrap()
+    }
+
+    /// What every CPU holds.
+    pub(crate) fn translations(&self) -> Vec<TranslationState> {
+        let tlbs = self.tlbs.iter().zip(0..);
+        let held = tlbs.flat_map(|(tlb, cpu)| {
+            let pages = tlb.lock().unwrap().pages.clone();
+            pages.into_iter().map(move |((space, page), held)| TranslationState {
+                cpu,
+                site: Site::new(space, page),
+                pfn: held.pfn,
+                write: held.write,
+            })
+        });
+        held.collect()
     }
 
     /// What every CPU holds is what the tables say.

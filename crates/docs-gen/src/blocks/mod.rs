@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use crate::Error;
 
 mod entry;
+mod invariants;
 mod ledger;
+mod museum;
 mod numbers;
 mod outcomes;
 mod profiles;
@@ -47,7 +49,10 @@ const ALL: &[(&str, Make)] = &[
     ("capabilities", vocabulary::capabilities),
     ("events", trace::events),
     ("texts-of-entries", || Ok(trace::entries())),
-    ("invariants", || Ok(trace::invariants())),
+    ("trace-rules", || Ok(trace::rules())),
+    ("invariants", invariants::table),
+    ("invariants-checked", || Ok(invariants::checked())),
+    ("exemptions", || Ok(invariants::exemptions())),
     ("invariants-in-traces", || Ok(trace::invariants_in_traces())),
     ("run-modern", || recorded::one_page(&migrate_core::MODERN)),
     ("run-2006", || recorded::one_page(&migrate_core::LINUX_2_6_17)),
@@ -56,6 +61,8 @@ const ALL: &[(&str, Make)] = &[
     ("scenario-fault", || Ok(recorded::scenario_fault())),
     ("run-fault-modern", || recorded::fault(&migrate_core::MODERN)),
     ("run-fault-2006", || recorded::fault(&migrate_core::LINUX_2_6_17)),
+    ("museum", || Ok(museum::bugs())),
+    ("museum-absent", || Ok(museum::absent())),
     ("header", || Ok(numbers::header())),
     ("max-batch", || Ok(numbers::max_batch())),
     ("gaps-2006", || Ok(numbers::gaps_2006())),

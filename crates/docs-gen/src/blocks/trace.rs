@@ -1,7 +1,7 @@
 //! The reference of the trace format: each event's word with an example of its line, the texts of entries, and the
-//! invariants that the checker knows.
+//! rules that the checker knows.
 
-use mm_types::trace::{Event, Invariant, Line};
+use mm_types::trace::{Event, Line, Rule};
 use mm_types::{
     ActorId, MigrationEntry, MigrationFlags, Mode, PageFlags, Pfn, Pte, PteFlags, Reason, Refusal, Rules, Site,
     SpaceId, SwapEntry, SwapPteFlags, SwapType, Vpn,
@@ -186,16 +186,16 @@ pub(super) fn entries() -> String {
     table.to_string()
 }
 
-pub(super) fn invariants() -> String {
+pub(super) fn rules() -> String {
     let mut table = Table::new(["id", "rule"]);
-    for invariant in Invariant::ALL {
-        table.row([invariant.id(), invariant.rule()]);
+    for rule in Rule::ALL {
+        table.row([rule.id(), rule.rule()]);
     }
     table.to_string()
 }
 
 pub(super) fn invariants_in_traces() -> String {
-    let numbers = Invariant::ALL.iter().filter(|rule| **rule != Invariant::StepOrder);
-    let ids: Vec<_> = numbers.map(|rule| rule.id()).collect();
+    let ids: Vec<_> = Rule::ALL.iter().filter_map(|rule| rule.invariant()).collect();
+    let ids: Vec<_> = ids.iter().map(|invariant| invariant.id()).collect();
     ids.join(", ")
 }

@@ -1,5 +1,8 @@
 //! What a CPU does: it looks in its TLB, then in the page table, and then asks the kernel.
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
 use mm_types::trace::{Event, Observer};
 use mm_types::{
     ActorId, AnonVmaId, Backing, EntryStyle, Mapping, PageFlags, Pfn, Pte, PteFlags, Site, SwapEntry, SwapPteFlags,
@@ -7,7 +10,11 @@ use mm_types::{
 };
 
 use super::Model;
+use super::cache::Found;
 use super::rmap::{Translation, entry_vma};
+use super::swap::SwappedIn;
+use crate::fixture::Recording;
+use crate::page_map::wait_while;
 use crate::{Frames, LockedPage, PageRef, Rmap, Wait, migration_entry_wait};
 
 /// A load or a store.
@@ -41,13 +48,10 @@ impl Model {
     ///
     /// A translation in that CPU's TLB is used without a look at the page table, stale or not: that is what flushes are for.
     pub fn access<O: Observer>(&self, actor: ActorId, site: Site, op: Op, observer: O) -> Access {
-        // Every round but the last brings the entry nearer to what the access needs.
-        for _ in 0..4 {
-            if let Some(pfn) = self.translate(actor, site, op != Op::Read) {
-                if let Op::Write(word) = op {
-                    self.set_word(pfn, word);
-                }
-                return Access::Done(self.word(pfn));
+        // Every round but the last brings the entry nearer to what the access needs, unless somebody else changed it meanwhile.
+        for _ in 0..if cfg!(shuttle) { 1000 } else { 4 } {
+            if let Some(word) = self.instruction(actor, site, op) {
+                return Access::Done(word);
             }
             observer.note(|| Event::Fault {
                 actor,
@@ -69,25 +73,82 @@ impl Model {
         loop {
             match self.access(actor, site, op, observer) {
                 Access::MustWait(site) => migration_entry_wait(self, self.config.profile, site, actor, observer),
-                Access::Busy(pfn) => {
-                    if let Some(page) = self.get(pfn) {
+                Access::Busy(pfn) => match self.get(pfn) {
+                    Some(page) => {
                         let page = self.lock(page);
                         let page = self.unlock(page);
                         self.put(page);
                     }
-                }
+                    // Frozen, and so locked by whoever froze it.
+                    None => wait_while(self, pfn, PageFlags::LOCKED),
+                },
                 done => return done,
             }
         }
     }
 
-    /// Returns the frame that the hardware finds, setting accessed and dirty bits as it goes.
-    fn translate(&self, actor: ActorId, site: Site, write: bool) -> Option<Pfn> {
-        let cpu = usize::try_from(actor.raw()).ok()? % self.config.cpus;
-        let held = self.tlbs.lock().cpus[cpu].get(&site).copied();
-        if let Some(held) = held.filter(|held| held.write || !write) {
-            return Some(held.pfn);
+    /// Lets a thread of its own access `site`; where it has to sleep it goes on when the page's lock opens, from within the
+    /// unlock. False where it sleeps. What it came to is in [`Model::take_finished`].
+    pub fn access_in_thread(&self, actor: ActorId, site: Site, op: Op, recording: &Arc<Recording>) -> bool {
+        let access = self.access(actor, site, op, &**recording);
+        let (pfn, in_flight) = match access {
+            Access::MustWait(_) => (self.pte(site).pfn(), true),
+            Access::Busy(pfn) => (Some(pfn), false),
+            _ => (None, false),
+        };
+        // What `migration_entry_wait` does, cut in two at the sleep: one thread runs the model, so the second half is a closure.
+        let Some(pfn) = pfn.filter(|pfn| self.page(*pfn).flags().announce_wait(PageFlags::LOCKED).is_some()) else {
+            self.finished.lock().push((actor, site, access));
+            return true;
+        };
+        let held = if in_flight && self.config.profile.waiter_holds_a_reference() {
+            self.get(pfn)
+        } else {
+            None
+        };
+        if in_flight {
+            (&**recording).note(|| Event::Wait { actor, site, pfn });
         }
+        let recording = Arc::clone(recording);
+        self.on_wake(pfn, move |model: &Self| {
+            if let Some(page) = held {
+                model.put(page);
+            }
+            if in_flight {
+                (&*recording).note(|| Event::Wake { actor, site });
+            }
+            model.access_in_thread(actor, site, op, &recording);
+        });
+        false
+    }
+
+    /// Returns what threads came to since this was last asked, in the order in which they did.
+    #[must_use]
+    pub fn take_finished(&self) -> Vec<(ActorId, Site, Access)> {
+        core::mem::take(&mut *self.finished.lock())
+    }
+
+    /// Runs one load or store, as the hardware does: through the TLB or the page table, up to memory; `None` is a page fault.
+    ///
+    /// The TLB is held all the while. Another CPU's flush is an interrupt, and a CPU takes it between two instructions: one that
+    /// was translated before the flush has reached memory when the flush is over.
+    fn instruction(&self, actor: ActorId, site: Site, op: Op) -> Option<u64> {
+        let write = op != Op::Read;
+        let mut tlb = self.tlbs.of(actor).lock();
+        let held = tlb.get(&site).copied().filter(|held| held.write || !write);
+        let pfn = match held {
+            Some(held) => held.pfn,
+            None => {
+                let found = self.walk_table(site, write)?;
+                tlb.insert(site, found);
+                found.pfn
+            }
+        };
+        Some(self.memory.lock().access(pfn, op))
+    }
+
+    /// Returns the translation that the hardware finds in the page table, setting accessed and dirty bits as it goes.
+    fn walk_table(&self, site: Site, write: bool) -> Option<Translation> {
         let mut table = self.table(site);
         let pte = table.get(site.page);
         let Pte::Present { pfn, flags } = pte else { return None };
@@ -98,11 +159,11 @@ impl Model {
         let flags = flags | PteFlags::YOUNG | dirty;
         table.set(site.page, Pte::present(pfn, flags));
         let write = pte.writable() && flags.contains(PteFlags::DIRTY);
-        self.tlbs.lock().cpus[cpu].insert(site, Translation { pfn, write });
-        Some(pfn)
+        Some(Translation { pfn, write })
     }
 
     fn fault<O: Observer>(&self, site: Site, write: bool, observer: O) -> Result<(), Access> {
+        let _mmap = self.space(site.space).mmap.read();
         let vma = self.vma_at(site).ok_or(Access::Segv)?;
         if write && !vma.flags.contains(VmaFlags::WRITE) {
             return Err(Access::Segv);
@@ -156,12 +217,17 @@ impl Model {
     pub(super) fn new_anon(&self, anon_vma: AnonVmaId, index: usize, word: u64) -> Option<PageRef> {
         let page = self.allocate_any()?;
         self.set_word(page.pfn(), word);
-        let desc = self.page(page.pfn());
+        self.make_anon(page.pfn(), anon_vma, index);
+        self.add_to_lru(page.pfn());
+        Some(page)
+    }
+
+    /// Makes a page whose contents are there anonymous memory of a VMA.
+    pub(super) fn make_anon(&self, pfn: Pfn, anon_vma: AnonVmaId, index: usize) {
+        let desc = self.page(pfn);
         desc.set_mapping(Mapping::Anon(anon_vma));
         desc.set_index(index);
         desc.flags().edit(PageFlags::UPTODATE, PageFlags::empty());
-        self.add_to_lru(page.pfn());
-        Some(page)
     }
 
     /// Demand zero. The page is the VMA's alone, so it is mapped with all that the VMA allows.
@@ -223,7 +289,9 @@ impl Model {
             self.install(vma, site, from, Pte::present(pfn, flags | reuse), observer);
             return Ok(());
         }
-        let page = self.get(pfn).ok_or(Access::Busy(pfn))?;
+        let Some(page) = self.page_mapped_at(site, pfn) else {
+            return Ok(());
+        };
         let page = match self.try_lock(page) {
             Ok(locked) => {
                 // Under the page lock no other mapping of it can be hidden in a migration entry.
@@ -244,6 +312,16 @@ impl Model {
         let copied = self.copy_on_write(vma, site, from, self.word(pfn), observer);
         self.put(page);
         copied
+    }
+
+    /// Takes a reference to the page that `site` maps, if it still is `pfn`: under the entry's lock, so that the entry's reference
+    /// keeps it alive meanwhile. Later the frame may be somebody else's, and be copied as if it were this page.
+    fn page_mapped_at(&self, site: Site, pfn: Pfn) -> Option<PageRef> {
+        let table = self.table(site);
+        table.get(site.page).maps(pfn).then(|| {
+            self.page(pfn).get();
+            PageRef::counted(pfn)
+        })
     }
 
     /// True where an anonymous page has one mapping and no slot in swap with users (2.6.17 `can_share_swap_page`); takes it out of
@@ -275,18 +353,29 @@ impl Model {
         let Backing::File(file) = vma.backing else {
             return Err(Access::Segv);
         };
-        if index >= self.caches.lock().file(file).size {
-            return Err(Access::Bus);
+        // Whoever maps something here meanwhile, perhaps a private copy of this page, wins.
+        let from = self.pte(site);
+        if !matches!(from, Pte::None | Pte::File { .. }) {
+            return Ok(());
         }
-        let page = self
-            .read_page(file, index)
-            .ok_or_else(|| self.cached(file, index).map_or(Access::OutOfMemory, Access::Busy))?;
+        let page = match self.find_or_read(file, index) {
+            Found::Page(page) => page,
+            Found::Frozen(pfn) => return Err(Access::Busy(pfn)),
+            Found::Beyond => return Err(Access::Bus),
+            Found::NoMemory => return Err(Access::OutOfMemory),
+        };
         let pfn = page.pfn();
         let page = self.try_lock(page).map_err(|page| {
             self.put(page);
             Access::Busy(pfn)
         })?;
-        let (shared, from) = (vma.flags.contains(VmaFlags::SHARED), self.pte(site));
+        // Looked up before it was locked: it may have moved meanwhile, or have been cut off.
+        if !self.is_cached(pfn, file, index) {
+            let page = self.unlock(page);
+            self.put(page);
+            return Ok(());
+        }
+        let shared = vma.flags.contains(VmaFlags::SHARED);
         let done = if write && !shared {
             self.copy_on_write(vma, site, from, self.word(pfn), observer)
         } else {
@@ -310,24 +399,27 @@ impl Model {
         write: bool,
         observer: O,
     ) -> Result<(), Access> {
-        let cached = self.caches.lock().swap.lookup(slot);
-        let page = match cached {
-            Some(pfn) => self.get(pfn).ok_or(Access::Busy(pfn))?,
-            None => {
-                let word = self.caches.lock().swap.word(slot);
-                let index = vma.index(site.page).ok_or(Access::Segv)?;
-                let page = self
-                    .new_anon(self.anon_vma(site), index, word)
-                    .ok_or(Access::OutOfMemory)?;
-                self.add_to_swap_cache(page.pfn(), Some(slot));
-                page
+        let index = vma.index(site.page).ok_or(Access::Segv)?;
+        let page = match self.find_or_swap_in(slot, || (self.anon_vma(site), index)) {
+            SwappedIn::Locked(page) => page,
+            SwappedIn::Found(page) => {
+                let pfn = page.pfn();
+                self.try_lock(page).map_err(|page| {
+                    self.put(page);
+                    Access::Busy(pfn)
+                })?
             }
+            SwappedIn::Frozen(pfn) => return Err(Access::Busy(pfn)),
+            SwappedIn::Gone => return Ok(()),
+            SwappedIn::NoMemory => return Err(Access::OutOfMemory),
         };
         let pfn = page.pfn();
-        let page = self.try_lock(page).map_err(|page| {
+        // Looked up before it was locked: reclaim may have taken it out of the swap cache meanwhile, or a migration replaced it.
+        if !self.caches_slot(&page, slot) {
+            let page = self.unlock(page);
             self.put(page);
-            Access::Busy(pfn)
-        })?;
+            return Ok(());
+        }
         let exclusive = marks.contains(SwapPteFlags::EXCLUSIVE);
         let mut flags = PteFlags::empty();
         flags.set(PteFlags::EXCLUSIVE, exclusive);

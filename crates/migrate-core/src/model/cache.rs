@@ -3,10 +3,12 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use mm_types::{Mapping, MappingId, PageFlags, Pfn, Refusal, SlotTags, SwapEntry};
+use mm_types::museum::{self, Bug};
+use mm_types::{Invariant, Mapping, MappingId, NodeId, PageFlags, Pfn, Refusal, SlotTags, SwapEntry};
 
 use super::Model;
 use super::swap::Swap;
+use crate::invariants::Violation;
 use crate::{Cache, Frames, LockedPage, Mover, PageRef, Pair, SlotChanged, UsesPageMap, Wait, WriteError, Written};
 
 /// What a file's `writepage` does (2.6.17 `a_ops->writepage`).
@@ -36,6 +38,25 @@ pub(super) struct File {
     store: BTreeMap<usize, u64>,
 }
 
+/// What became of a look into the page cache.
+pub(super) enum Found {
+    /// In the cache, or just read.
+    Page(PageRef),
+    /// In the cache, and frozen by a migration: look again.
+    Frozen(Pfn),
+    /// The file has no such page.
+    Beyond,
+    /// No memory.
+    NoMemory,
+}
+
+impl File {
+    /// The word that storage has for a page.
+    pub(super) fn stored(&self, index: usize) -> Option<u64> {
+        self.store.get(&index).copied()
+    }
+}
+
 /// The four buffers of a page.
 #[derive(Clone, Copy, Debug, Default)]
 struct Buffers {
@@ -43,19 +64,48 @@ struct Buffers {
     busy: u8,
     /// All locked by a migration.
     held: bool,
+    /// Not written back yet, one bit each: at most what the page's own flag says.
+    dirty: u8,
 }
+
+/// What a kernel counts of a node's page-cache pages (Linux: `NR_FILE_PAGES`, `NR_FILE_DIRTY`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct NodeCounts {
+    pub(super) pages: i64,
+    pub(super) dirty: i64,
+}
+
+/// All four.
+const ALL_BUFFERS: u8 = 0xf;
 
 /// What is under the caches' locks (Linux: `tree_lock`, `private_lock`, `swap_lock`).
 #[derive(Debug, Default)]
 pub(super) struct Caches {
     pub(super) files: Vec<File>,
     buffers: BTreeMap<Pfn, Buffers>,
+    pub(super) counts: BTreeMap<NodeId, NodeCounts>,
     pub(super) swap: Swap,
 }
 
 impl Caches {
     pub(super) fn file(&mut self, file: MappingId) -> &mut File {
         &mut self.files[usize::try_from(file.raw()).expect("a small model")]
+    }
+
+    /// Which buffers of the page are dirty, one bit each.
+    pub(super) fn dirty_parts(&self, pfn: Pfn) -> u32 {
+        self.buffers.get(&pfn).map_or(0, |buffers| buffers.dirty.into())
+    }
+
+    fn counts_of(&mut self, model: &Model, pfn: Pfn) -> &mut NodeCounts {
+        self.counts.entry(model.node_of(pfn)).or_default()
+    }
+
+    /// A page became dirty, or clean; only a file's are counted.
+    fn count_dirty(&mut self, model: &Model, pfn: Pfn, change: i64) {
+        if let Mapping::File(_) = model.page(pfn).mapping() {
+            self.counts_of(model, pfn).dirty += change;
+        }
     }
 
     /// The slot that holds the page, where one does.
@@ -91,7 +141,7 @@ impl Model {
     /// Returns the word that storage holds for a page of a file.
     #[must_use]
     pub fn stored(&self, file: MappingId, index: usize) -> Option<u64> {
-        self.caches.lock().file(file).store.get(&index).copied()
+        self.caches.lock().file(file).stored(index)
     }
 
     /// Returns the frame in a slot of the page cache.
@@ -100,31 +150,80 @@ impl Model {
         self.caches.lock().file(file).slots.get(&index).map(|(pfn, _)| *pfn)
     }
 
-    /// Finds a page of a file, or reads it in; `None` where there is no memory, or the page found is frozen (look again).
+    /// Finds a page of a file, or reads it in; `None` where there is no memory, where it is beyond the end of the file, or the page
+    /// found is frozen (look again).
     pub fn read_page(&self, file: MappingId, index: usize) -> Option<PageRef> {
-        if let Some(pfn) = self.cached(file, index) {
-            return self.get(pfn);
+        match self.find_or_read(file, index) {
+            Found::Page(page) => Some(page),
+            Found::Frozen(_) | Found::Beyond | Found::NoMemory => None,
         }
-        let page = self.allocate_any()?;
-        let pfn = page.pfn();
-        self.set_word(pfn, self.stored(file, index).unwrap_or(0));
-        self.page(pfn).set_mapping(Mapping::File(file));
-        self.page(pfn).set_index(index);
-        self.page(pfn).flags().edit(PageFlags::UPTODATE, PageFlags::empty());
-        {
-            let mut caches = self.caches.lock();
-            if caches.file(file).mover == Mover::Buffers {
-                // The buffers' reference is theirs until they are released; the word stands for a pointer to them.
-                caches.buffers.insert(pfn, Buffers::default());
-                self.page(pfn).get();
-                self.page(pfn).set_private(1);
-                self.page(pfn).flags().edit(PageFlags::PRIVATE, PageFlags::empty());
+    }
+
+    /// Finds a page of a file, or reads it in (2.6.17 `find_get_page`, `page_cache_read`).
+    ///
+    /// A reference is taken under the cache's lock, before anybody can take the page out of its slot. The page is not locked:
+    /// who wants it to stay where it was found locks it and looks again ([`Model::is_cached`]). Of two who read at once, one wins.
+    pub(super) fn find_or_read(&self, file: MappingId, index: usize) -> Found {
+        let found = |caches: &mut Caches| {
+            let file = caches.file(file);
+            let slot = file.slots.get(&index).map(|(pfn, _)| *pfn);
+            match slot {
+                _ if index >= file.size => Some(Found::Beyond),
+                Some(pfn) => Some(self.get(pfn).map_or(Found::Frozen(pfn), Found::Page)),
+                None => None,
             }
-            self.page(pfn).get();
-            caches.file(file).slots.insert(index, (pfn, SlotTags::empty()));
+        };
+        if let Some(found) = found(&mut self.caches.lock()) {
+            return found;
+        }
+        let Some(page) = self.allocate_any() else {
+            return Found::NoMemory;
+        };
+        let pfn = page.pfn();
+        let lost = {
+            let mut caches = self.caches.lock();
+            let lost = found(&mut caches);
+            if lost.is_none() {
+                self.set_word(pfn, caches.file(file).stored(index).unwrap_or(0));
+                self.page(pfn).set_mapping(Mapping::File(file));
+                self.page(pfn).set_index(index);
+                self.page(pfn).flags().edit(PageFlags::UPTODATE, PageFlags::empty());
+                if caches.file(file).mover == Mover::Buffers {
+                    self.give_buffers(&mut caches, pfn);
+                }
+                self.page(pfn).get();
+                caches.file(file).slots.insert(index, (pfn, SlotTags::empty()));
+                caches.counts_of(self, pfn).pages += 1;
+            }
+            lost
+        };
+        if let Some(found) = lost {
+            self.put(page);
+            return found;
         }
         self.add_to_lru(pfn);
-        Some(page)
+        Found::Page(page)
+    }
+
+    /// True where `pfn` is the page at `index` of a file, which has not ended before it. Stable while the page is locked, but for
+    /// the size.
+    pub(super) fn is_cached(&self, pfn: Pfn, file: MappingId, index: usize) -> bool {
+        let mut caches = self.caches.lock();
+        let file = caches.file(file);
+        index < file.size && file.slots.get(&index).is_some_and(|(at, _)| *at == pfn)
+    }
+
+    /// Gives a page of a file buffers, as reading a block of it does (2.6.17 `create_empty_buffers`); it has none yet.
+    pub fn attach_buffers(&self, pfn: Pfn) {
+        self.give_buffers(&mut self.caches.lock(), pfn);
+    }
+
+    fn give_buffers(&self, caches: &mut Caches, pfn: Pfn) {
+        caches.buffers.insert(pfn, Buffers::default());
+        // The buffers' reference is theirs until they are released; the word stands for a pointer to them.
+        self.page(pfn).get();
+        self.page(pfn).set_private(1);
+        self.page(pfn).flags().edit(PageFlags::PRIVATE, PageFlags::empty());
     }
 
     /// Stages a new page for the LRU.
@@ -133,30 +232,67 @@ impl Model {
         added.expect("a new page is on no list");
     }
 
-    /// Marks a page dirty through its mapping; for who knows it by frame.
+    /// Marks a page dirty through its mapping, and all its buffers unless a migration holds them (Linux: `set_page_dirty`); for who
+    /// knows it by frame.
     pub fn dirty_page(&self, pfn: Pfn) {
-        self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::empty());
-        if let Some((_, tags)) = self.caches.lock().slot(self, pfn) {
+        let mut caches = self.caches.lock();
+        // Buffers that move with their page know which of them are dirty.
+        let idle = |buffers: &&mut Buffers| !buffers.held || museum::has(Bug::B18);
+        if let Some(buffers) = caches.buffers.get_mut(&pfn).filter(idle) {
+            buffers.dirty = ALL_BUFFERS;
+        }
+        self.mark_dirty(&mut caches, pfn);
+    }
+
+    /// Marks one of the page's four buffers dirty, and the page (Linux: `mark_buffer_dirty`).
+    pub fn dirty_buffer(&self, pfn: Pfn, buffer: u32) {
+        let mut caches = self.caches.lock();
+        if let Some(buffers) = caches.buffers.get_mut(&pfn) {
+            buffers.dirty |= 1u8.checked_shl(buffer).unwrap_or(0) & ALL_BUFFERS;
+        }
+        self.mark_dirty(&mut caches, pfn);
+    }
+
+    /// The flag and the tag change together, or a page that one dirties and another cleans ends with one of them.
+    fn mark_dirty(&self, caches: &mut Caches, pfn: Pfn) {
+        let before = self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::empty());
+        if let Some((_, tags)) = caches.slot(self, pfn) {
             tags.insert(SlotTags::DIRTY);
+        }
+        if !before.contains(PageFlags::DIRTY) {
+            caches.count_dirty(self, pfn, 1);
         }
     }
 
     fn clean_page(&self, pfn: Pfn) -> bool {
-        if let Some((_, tags)) = self.caches.lock().slot(self, pfn) {
+        let mut caches = self.caches.lock();
+        if let Some((_, tags)) = caches.slot(self, pfn) {
             tags.remove(SlotTags::DIRTY);
         }
-        self.page(pfn).flags().test_and_clear(PageFlags::DIRTY)
+        let was_dirty = self.page(pfn).flags().test_and_clear(PageFlags::DIRTY);
+        if was_dirty {
+            caches.count_dirty(self, pfn, -1);
+        }
+        was_dirty
     }
 
     /// Stores the page's word where it came from.
     fn store_page(&self, pfn: Pfn) {
         let word = self.word(pfn);
         let mut caches = self.caches.lock();
+        if let Some(buffers) = caches.buffers.get_mut(&pfn) {
+            buffers.dirty = 0;
+        }
         if self.page(pfn).flags().load().contains(PageFlags::SWAPCACHE) {
             caches.swap.store(self.slot_of(pfn), word);
         } else if let Mapping::File(file) = self.page(pfn).mapping() {
             caches.file(file).store.insert(self.page(pfn).index(), word);
         }
+    }
+
+    /// What who waits for a page's buffers sleeps on: something of the descriptor that is not its flags.
+    pub(super) fn buffers_of(&self, pfn: Pfn) -> usize {
+        core::ptr::from_ref(self.page(pfn)).addr() | 1
     }
 
     /// True where a buffer of the page is locked or under I/O.
@@ -178,6 +314,13 @@ impl Model {
         }
     }
 
+    /// Ends writing a page back where it is being written, as a disk does that was told to.
+    pub fn end_io(&self, pfn: Pfn) {
+        if self.page(pfn).flags().load().contains(PageFlags::WRITEBACK) {
+            self.end_writeback(pfn);
+        }
+    }
+
     /// Ends writing a page back, and wakes who waits for it.
     pub fn end_writeback(&self, pfn: Pfn) {
         if let Some((_, tags)) = self.caches.lock().slot(self, pfn) {
@@ -188,11 +331,24 @@ impl Model {
         }
     }
 
+    /// Locks the page's first buffer for I/O where nobody has any of them, as whoever submits I/O does; false where somebody has,
+    /// or where the page has none (any more).
+    #[must_use]
+    pub fn lock_buffer(&self, pfn: Pfn) -> bool {
+        let mut caches = self.caches.lock();
+        let free = caches
+            .buffers
+            .get_mut(&pfn)
+            .filter(|buffers| buffers.busy == 0 && !buffers.held);
+        free.map(|buffers| buffers.busy = 1).is_some()
+    }
+
     /// Locks the page's first buffer as I/O does, or unlocks it.
     pub fn set_buffers_busy(&self, pfn: Pfn, busy: bool) {
         if let Some(buffers) = self.caches.lock().buffers.get_mut(&pfn) {
             buffers.busy = u8::from(busy);
         }
+        self.wake(self.buffers_of(pfn));
     }
 
     /// Takes a page out of its file's cache; its mapping is cleared, its private data stay. The page is locked.
@@ -202,7 +358,14 @@ impl Model {
         let Mapping::File(file) = self.page(pfn).mapping() else {
             return;
         };
-        let removed = self.caches.lock().file(file).slots.remove(&self.page(pfn).index());
+        let removed = {
+            let mut caches = self.caches.lock();
+            let removed = caches.file(file).slots.remove(&self.page(pfn).index());
+            if let Some((pfn, _)) = removed {
+                caches.counts_of(self, pfn).pages -= 1;
+            }
+            removed
+        };
         self.page(pfn).set_mapping(Mapping::None);
         if let Some((pfn, _)) = removed {
             self.put(PageRef::counted(pfn));
@@ -268,6 +431,10 @@ impl Cache for Model {
             caches.swap.switch(self.slot_of(old), old, new)?;
         } else if let Mapping::File(_) = self.page(old).mapping() {
             caches.slot(self, old).ok_or(SlotChanged)?.0 = new;
+            if !museum::has(Bug::B59) {
+                caches.counts_of(self, old).pages -= 1;
+                caches.counts_of(self, new).pages += 1;
+            }
         } else {
             return Ok(0);
         }
@@ -292,10 +459,7 @@ impl Cache for Model {
         if buffers.busy != 0 || buffers.held {
             return Err(Refusal::BuffersBusy);
         }
-        *buffers = Buffers {
-            held: true,
-            ..Buffers::default()
-        };
+        buffers.held = true;
         Ok(())
     }
 
@@ -303,6 +467,7 @@ impl Cache for Model {
         if let Some(buffers) = self.caches.lock().buffers.get_mut(&page.pfn()) {
             buffers.held = false;
         }
+        self.wake(self.buffers_of(page.pfn()));
     }
 
     fn move_buffers(&self, pair: Pair<'_, LockedPage>) {
@@ -351,8 +516,8 @@ impl Cache for Model {
     fn writeout(&self, page: LockedPage) -> Written<LockedPage, PageRef> {
         let pfn = page.pfn();
         if self.page(pfn).entries_out(0) != 0 {
-            self.violation(super::Violation::new(
-                "I34",
+            self.violation(Violation::new(
+                Invariant::NoEntriesAtCallback,
                 format_args!("{pfn:?} was written out while in flight"),
             ));
         }
@@ -367,6 +532,10 @@ impl Cache for Model {
             }
             WritePage::FailsUnlocked => {
                 self.dirty_page(pfn);
+                if museum::has(Bug::B51) {
+                    self.unlock_page(pfn);
+                    return Written::Locked(page, Err(WriteError));
+                }
                 Written::Unlocked(self.unlock(page), Err(WriteError))
             }
             WritePage::Activates => {

@@ -1,64 +1,22 @@
-//! The invariants that a kernel can recount: every reference by who holds it, every mapping, every list.
+//! The model, as [`Inspect`] shows it: every list, table, slot and translation, for the checks of the invariants.
+//!
+//! Each visit copies what it shows first, so that no lock is held while a check looks at something else.
 
 use alloc::collections::BTreeMap;
-use alloc::format;
-use alloc::string::{String, ToString};
-use core::fmt::Display;
+use alloc::vec::Vec;
+use core::ops::Range;
 
-use mm_types::{LruList, Mapping, PageFlags, Pfn, Pte, SlotTags};
+use mm_types::{Invariant, MappingId, PageFlags, Pfn, Pte, Site, SpaceId, Vma};
 
+use super::cache::NodeCounts;
+use super::rmap::belongs;
+use super::swap::word_of;
 use super::{Model, POISON};
 use crate::UsesPageMap;
-
-/// What does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{invariant}: {what}")]
-pub struct Violation {
-    /// The invariant's number.
-    pub invariant: &'static str,
-    /// What was found.
-    pub what: String,
-}
-
-impl Violation {
-    pub(super) fn new(invariant: &'static str, what: impl Display) -> Self {
-        Self {
-            invariant,
-            what: what.to_string(),
-        }
-    }
-}
-
-/// What page tables say of one frame.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Seen {
-    mapped: u32,
-    in_flight: u32,
-    /// References of caches, staging and private data.
-    held: u32,
-}
-
-fn hold(invariant: &'static str, holds: bool, what: impl FnOnce() -> String) -> Result<(), Violation> {
-    if holds {
-        Ok(())
-    } else {
-        Err(Violation {
-            invariant,
-            what: what(),
-        })
-    }
-}
-
-fn same<T: PartialEq + core::fmt::Debug>(
-    invariant: &'static str,
-    found: T,
-    counted: T,
-    of: impl FnOnce() -> String,
-) -> Result<(), Violation> {
-    hold(invariant, found == counted, || {
-        format!("{}: {found:?}, but counted {counted:?}", of())
-    })
-}
+use crate::invariants::{
+    CacheSlotState, EntryState, FrameState, Held, Inspect, SpaceState, SwapSlotState, TranslationState, Violation,
+    check_always, check_at_rest,
+};
 
 impl Model {
     /// Checks everything, at a moment when no migration is in progress.
@@ -69,34 +27,13 @@ impl Model {
     /// # Errors
     /// What an operation noticed earlier, or the first thing that does not hold.
     pub fn check(&self, held: &[Pfn]) -> Result<(), Violation> {
-        self.check_always()?;
-        self.check_tags()?;
-        let seen = self.count()?;
-        for (pfn, seen) in &seen {
-            same("I6", seen.in_flight, 0, || format!("migration entries of {pfn:?}"))?;
-        }
-        hold("I33", self.tlbs.lock().pending.is_empty(), || {
-            "translations were edited and never flushed".into()
-        })?;
-        let free = self.memory.lock().free_frames();
-        for (page, n) in self.pages.iter().zip(0..) {
-            let pfn = Pfn::new(self.config.base.raw() + n);
-            let seen = seen.get(&pfn).copied().unwrap_or_default();
-            let mine = held.iter().filter(|at| **at == pfn).count();
-            let counted = seen.mapped + seen.held + page.pins() + u32::try_from(mine).unwrap_or(u32::MAX);
-            same("I5", page.count(), counted, || format!("references of {pfn:?}"))?;
-            same("I20", free.contains(&pfn), counted == 0, || format!("{pfn:?} is free"))?;
-            if free.contains(&pfn) {
-                hold("I33", self.word(pfn) == POISON, || {
-                    format!("{pfn:?} was written while it was free")
-                })?;
-            }
-            let on_lru = self.with_lru(|lru| lru.contains(self.page_map(), pfn));
-            same("I1", page.flags().load().contains(PageFlags::LRU), on_lru, || {
-                format!("{pfn:?} is on the LRU")
-            })?;
-        }
-        Ok(())
+        check_at_rest(
+            self,
+            &Held {
+                references: held,
+                ..Held::default()
+            },
+        )
     }
 
     /// Checks what holds at every moment, a migration in progress or not.
@@ -104,118 +41,145 @@ impl Model {
     /// # Errors
     /// As [`Model::check`].
     pub fn check_always(&self) -> Result<(), Violation> {
-        if let Some(violation) = self.violations.lock().first() {
-            return Err(violation.clone());
-        }
-        for (pfn, seen) in self.count()? {
-            let page = self.page(pfn);
-            same("I4", page.mapcount(), seen.mapped, || format!("mappings of {pfn:?}"))?;
-            let locked = page.flags().load().contains(PageFlags::LOCKED);
-            hold("I3", seen.in_flight == 0 || locked, || {
-                format!("{pfn:?} is in flight and not locked")
-            })?;
-            if cfg!(debug_assertions) {
-                same("I6", page.entries_out(0), seen.in_flight, || {
-                    format!("entries out of {pfn:?}")
-                })?;
-            }
-        }
-        self.check_caches()?;
-        let tlbs = self.tlbs.lock();
-        for (site, held) in tlbs.cpus.iter().flatten() {
-            let pte = self.pte(*site);
-            let good = pte.maps(held.pfn) && (pte.writable() || !held.write);
-            hold("I33", good || tlbs.pending.contains(site), || {
-                format!("a stale translation at {site:?}: {held:?}")
-            })?;
-        }
-        Ok(())
+        check_always(self)
+    }
+}
+
+impl Inspect for Model {
+    fn frame_numbers(&self) -> Range<u64> {
+        let first = self.config.base.raw();
+        first..first + self.pages.len() as u64
     }
 
-    /// Counts what names each frame, and checks each space's sums on the way.
-    fn count(&self) -> Result<BTreeMap<Pfn, Seen>, Violation> {
-        let mut seen: BTreeMap<Pfn, Seen> = BTreeMap::new();
-        let mut slots = BTreeMap::new();
-        for (space, n) in self.spaces.iter().zip(0u32..) {
-            let (mut rss, mut swapents) = (0, 0);
-            let table = space.table.lock();
-            for (_, pte) in table.iter() {
-                match pte {
-                    Pte::Present { pfn, .. } => seen.entry(pfn).or_default().mapped += 1,
-                    Pte::Migration(entry) => seen.entry(entry.pfn()).or_default().in_flight += 1,
-                    Pte::Swap { entry, .. } => {
-                        *slots.entry(entry).or_insert(0) += 1;
-                        swapents += 1;
-                    }
-                    Pte::None | Pte::File { .. } | Pte::Poison(_) => {}
-                }
-                rss += i64::from(pte.is_present() || pte.is_migration());
-            }
-            same("I27", (table.rss, table.swapents), (rss, swapents), || {
-                format!("resident and in swap in space {n}")
-            })?;
+    fn frame(&self, pfn: Pfn) -> Option<FrameState> {
+        let mut frame = FrameState::of(self, pfn)?;
+        if frame.flags.contains(PageFlags::PRIVATE) {
+            frame.dirty_parts = self.caches.lock().dirty_parts(pfn);
         }
+        Some(frame)
+    }
+
+    fn spaces(&self, see: &mut dyn FnMut(SpaceState)) {
+        let alive = self.vmas.lock().spaces;
+        for (space, id) in self.spaces.iter().zip(0..alive) {
+            let (rss, swapents) = {
+                let table = space.table.lock();
+                (table.rss, table.swapents)
+            };
+            let space = SpaceId::new(id);
+            see(SpaceState { space, rss, swapents });
+        }
+    }
+
+    fn entries(&self, space: SpaceId, see: &mut dyn FnMut(EntryState)) {
+        let mut vmas: Vec<Vma> = {
+            let vmas = self.vmas.lock();
+            vmas.list.iter().filter(|vma| vma.space == space).copied().collect()
+        };
+        vmas.sort_unstable_by_key(|vma| vma.start);
+        let entries: Vec<(Site, Pte)> = {
+            let table = self.space(space).table.lock();
+            table.iter().map(|(page, pte)| (Site::new(space, page), pte)).collect()
+        };
+        let mut vmas = vmas.iter().peekable();
+        for (site, pte) in entries {
+            while vmas.next_if(|vma| vma.end <= site.page).is_some() {}
+            let area = vmas.peek().copied().filter(|vma| vma.contains(site.page));
+            let page = pte.pfn().and_then(|pfn| self.page_map().page(pfn));
+            let belongs = area.zip(page).is_some_and(|(vma, page)| belongs(vma, page.mapping()));
+            see(EntryState::of(site, pte, area, belongs, page));
+        }
+    }
+
+    fn free_frames(&self, see: &mut dyn FnMut(Pfn)) {
+        let free: Vec<Pfn> = self.memory.lock().free_frames().collect();
+        free.into_iter().for_each(see);
+    }
+
+    fn cache_slots(&self, see: &mut dyn FnMut(CacheSlotState)) {
+        let slots: Vec<_> = {
+            let caches = self.caches.lock();
+            let files = caches.files.iter().zip(0..);
+            let slots = files.flat_map(|(file, n)| {
+                let of_file = file.slots.iter();
+                of_file.map(move |(index, (pfn, tags))| (n, *index, *pfn, *tags, file.stored(*index)))
+            });
+            slots.collect()
+        };
+        for (n, index, pfn, tags, stored) in slots {
+            see(CacheSlotState {
+                file: MappingId::new(n),
+                index,
+                pfn,
+                tags: Some(tags),
+                stored: Some(stored == Some(self.word(pfn))),
+            });
+        }
+    }
+
+    fn swap_slots(&self, see: &mut dyn FnMut(SwapSlotState)) {
+        let slots: Vec<_> = {
+            let caches = self.caches.lock();
+            let slots = caches.swap.slots.iter().map(|(slot, at)| (*slot, *at));
+            slots.collect()
+        };
+        for (slot, at) in slots {
+            see(SwapSlotState {
+                slot,
+                users: at.users,
+                cached: at.cached,
+                private: word_of(slot),
+                stored: at.cached.map(|pfn| at.word == self.word(pfn)),
+            });
+        }
+    }
+
+    fn translations(&self, see: &mut dyn FnMut(TranslationState)) {
+        for (tlb, cpu) in self.tlbs.cpus.iter().zip(0..) {
+            let held: Vec<_> = tlb.lock().iter().map(|(site, held)| (*site, *held)).collect();
+            for (site, held) in held {
+                see(TranslationState {
+                    cpu,
+                    site,
+                    pfn: held.pfn,
+                    write: held.write,
+                });
+            }
+        }
+    }
+
+    fn pending(&self, see: &mut dyn FnMut(Site)) {
+        let pending: Vec<Site> = self.tlbs.pending.lock().keys().copied().collect();
+        pending.into_iter().for_each(see);
+    }
+
+    fn word(&self, pfn: Pfn) -> Option<u64> {
+        Some(Self::word(self, pfn))
+    }
+
+    fn free_word(&self) -> Option<u64> {
+        Some(POISON)
+    }
+
+    fn recount(&self) -> Result<(), Violation> {
         let caches = self.caches.lock();
-        for (slot, at) in &caches.swap.slots {
-            let counted = slots.remove(slot).unwrap_or(0);
-            same("I28", at.users, counted, || format!("users of swap slot {slot}"))?;
-            if let Some(pfn) = at.cached {
-                seen.entry(pfn).or_default().held += 1;
-            }
-        }
-        hold("I28", slots.is_empty(), || {
-            format!("entries name swap slots that are free: {slots:?}")
-        })?;
+        let mut counted: BTreeMap<_, NodeCounts> = BTreeMap::new();
         for (pfn, _) in caches.files.iter().flat_map(|file| file.slots.values()) {
-            seen.entry(*pfn).or_default().held += 1;
+            let counts = counted.entry(self.node_of(*pfn)).or_default();
+            counts.pages += 1;
+            counts.dirty += i64::from(self.page(*pfn).flags().load().contains(PageFlags::DIRTY));
         }
-        let map = self.page_map();
-        self.with_lru(|lru| {
-            for list in [LruList::StagedActive, LruList::StagedInactive] {
-                lru.list(list)
-                    .iter(map)
-                    .for_each(|pfn| seen.entry(pfn).or_default().held += 1);
-            }
-        });
-        for (page, n) in self.pages.iter().zip(0..) {
-            if page.flags().load().contains(PageFlags::PRIVATE) {
-                seen.entry(Pfn::new(self.config.base.raw() + n)).or_default().held += 1;
-            }
+        counted.retain(|_, counts| *counts != NodeCounts::default());
+        let mut kept = caches.counts.clone();
+        kept.retain(|_, counts| *counts != NodeCounts::default());
+        if kept == counted {
+            return Ok(());
         }
-        Ok(seen)
+        let what = format_args!("pages of the page cache by node: {kept:?}, but counted {counted:?}");
+        Err(Violation::new(Invariant::DirtyCounted, what))
     }
 
-    /// Who is dirty is tagged so (I12); between the switch and the hand-over of flags only the tag is there.
-    fn check_tags(&self) -> Result<(), Violation> {
-        let caches = self.caches.lock();
-        for (pfn, tags) in caches.files.iter().flat_map(|file| file.slots.values()) {
-            let dirty = self.page(*pfn).flags().load().contains(PageFlags::DIRTY);
-            same("I12", tags.contains(SlotTags::DIRTY), dirty, || {
-                format!("{pfn:?} is tagged dirty")
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Every slot holds one page, and that page knows it (I18).
-    fn check_caches(&self) -> Result<(), Violation> {
-        let caches = self.caches.lock();
-        for (file, n) in caches.files.iter().zip(0..) {
-            for (index, (pfn, _)) in &file.slots {
-                let page = self.page(*pfn);
-                let here = page.mapping() == Mapping::File(mm_types::MappingId::new(n)) && page.index() == *index;
-                hold("I18", here, || {
-                    format!("slot {index} of file {n} holds {pfn:?}, which is elsewhere")
-                })?;
-            }
-        }
-        for (slot, at) in &caches.swap.slots {
-            let Some(pfn) = at.cached else { continue };
-            let cached = self.page(pfn).flags().load().contains(PageFlags::SWAPCACHE);
-            hold("I18", cached && self.slot_of(pfn) == *slot, || {
-                format!("swap slot {slot} holds {pfn:?}, which is elsewhere")
-            })?;
-        }
-        Ok(())
+    fn noticed(&self) -> Option<Violation> {
+        self.violations.lock().first().cloned()
     }
 }

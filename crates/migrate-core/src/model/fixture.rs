@@ -6,7 +6,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use mm_types::scenario::{Mover as FileMover, Sharing};
-use mm_types::trace::{Event, Observer};
 use mm_types::{
     ActorId, Backing, Mapping, MappingId, NodeId, PageFlags, Pfn, Pte, PteFlags, Site, SpaceId, Vma, VmaFlags, Vpn,
 };
@@ -15,7 +14,7 @@ use super::lock::Lock;
 use super::rmap::belongs;
 use super::{Access, Config, Model, Op, WritePage};
 use crate::fixture::{self, Capabilities, Fixture, FixtureError, Recording};
-use crate::{Frames, Mover, PageRef, Profile, Rmap, WaiterRef};
+use crate::{Frames, Mover, PageRef, Profile, Rmap};
 
 /// Where a scenario's pages are at first, and where they go.
 const SOURCE: NodeId = NodeId::new(0);
@@ -126,43 +125,6 @@ fn done(access: Access, site: Site) -> Result<u64, FixtureError> {
     }
 }
 
-impl Model {
-    /// Lets a thread of its own access `site`; where it has to sleep it goes on when the page's lock opens, from within the
-    /// unlock. What it saw in the end is in `finished`.
-    fn access_in_thread(&self, actor: ActorId, site: Site, op: Op, recording: &Arc<Recording>) -> bool {
-        let access = self.access(actor, site, op, &**recording);
-        let (pfn, in_flight) = match access {
-            Access::MustWait(_) => (self.pte(site).pfn(), true),
-            Access::Busy(pfn) => (Some(pfn), false),
-            _ => (None, false),
-        };
-        // What `migration_entry_wait` does, cut in two at the sleep: one thread runs the model, so the second half is a closure.
-        let Some(pfn) = pfn.filter(|pfn| self.page(*pfn).flags().announce_wait(PageFlags::LOCKED).is_some()) else {
-            self.finished.lock().push((actor, site, access));
-            return true;
-        };
-        let held = if in_flight && self.config.profile.waiter == WaiterRef::Take {
-            self.get(pfn)
-        } else {
-            None
-        };
-        if in_flight {
-            (&**recording).note(|| Event::Wait { actor, site, pfn });
-        }
-        let recording = Arc::clone(recording);
-        self.on_wake(pfn, move |model: &Self| {
-            if let Some(page) = held {
-                model.put(page);
-            }
-            if in_flight {
-                (&*recording).note(|| Event::Wake { actor, site });
-            }
-            model.access_in_thread(actor, site, op, &recording);
-        });
-        false
-    }
-}
-
 impl Fixture for ModelFixture {
     type Backend = Model;
 
@@ -171,7 +133,8 @@ impl Fixture for ModelFixture {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::all()
+        // A frame of the model is one word.
+        Capabilities::all().difference(Capabilities::WHOLE_PAGES)
     }
 
     fn begin(&mut self, profile: &'static Profile, recording: Arc<Recording>) {
@@ -430,7 +393,7 @@ impl Fixture for ModelFixture {
                 "a thread sleeps on a page lock that nobody opens".into(),
             ));
         }
-        let mut finished = core::mem::take(&mut *self.model.finished.lock());
+        let mut finished = self.model.take_finished();
         finished.sort_by_key(|(actor, ..)| actor.raw());
         finished
             .into_iter()

@@ -2,11 +2,11 @@
 
 use alloc::vec::Vec;
 
-use mm_types::{MappingId, PageFlags, Pfn, Pte, Site, SpaceId};
+use mm_types::{Invariant as I, MappingId, PageFlags, Pfn, Pte, Site, SpaceId};
 
-use super::check::Violation;
 use super::{Model, POISON};
 use crate::UsesPageMap;
+use crate::invariants::Violation;
 
 impl Model {
     /// Returns the entries of a space that are not empty, by address.
@@ -43,16 +43,16 @@ impl Model {
             Pte::Present { pfn, .. } => {
                 let page = self.page(pfn);
                 if page.mapcount() == 0 {
-                    return Err(wrong(
-                        "I4",
+                    return Err(Violation::new(
+                        I::MapCount,
                         format_args!("{site:?} maps {pfn:?}, which counts no mapping"),
                     ));
                 }
                 // Frozen is 0 too; but who is frozen was unmapped before.
                 if page.count() < page.mapcount() {
                     let (count, mapcount) = (page.count(), page.mapcount());
-                    return Err(wrong(
-                        "I5",
+                    return Err(Violation::new(
+                        I::References,
                         format_args!("{pfn:?} has {count} references and {mapcount} mappings"),
                     ));
                 }
@@ -60,27 +60,36 @@ impl Model {
             Pte::Migration(entry) => {
                 let pfn = entry.pfn();
                 if !self.page(pfn).flags().load().contains(PageFlags::LOCKED) {
-                    return Err(wrong("I3", format_args!("{pfn:?} is in flight and not locked")));
+                    return Err(Violation::new(
+                        I::EntryNamesLocked,
+                        format_args!("{pfn:?} is in flight and not locked"),
+                    ));
                 }
                 if self.page(pfn).entries_out(0) == 0 && cfg!(debug_assertions) {
-                    return Err(wrong("I6", format_args!("{pfn:?} has entries out, and counts none")));
+                    return Err(Violation::new(
+                        I::NoEntryLeft,
+                        format_args!("{pfn:?} has entries out, and counts none"),
+                    ));
                 }
             }
             Pte::Swap { entry, .. } => {
                 if self.caches.lock().swap.users(entry) == 0 {
-                    return Err(wrong(
-                        "I28",
+                    return Err(Violation::new(
+                        I::SwapSlots,
                         format_args!("{site:?} names swap slot {entry}, which is free"),
                     ));
                 }
             }
             Pte::None | Pte::File { .. } | Pte::Poison(_) => {}
         }
-        let tlbs = self.tlbs.lock();
-        for held in tlbs.cpus.iter().filter_map(|cpu| cpu.get(&site)) {
-            let good = pte.maps(held.pfn) && (pte.writable() || !held.write);
-            if !good && !tlbs.pending.contains(&site) {
-                return Err(wrong("I33", format_args!("a stale translation at {site:?}: {held:?}")));
+        for held in self.tlbs.cpus.iter().filter_map(|cpu| cpu.lock().get(&site).copied()) {
+            // A CPU that stores through what it holds does not look whether the entry is dirty: it was by then.
+            let good = pte.maps(held.pfn) && (pte.writable() && pte.dirty() || !held.write);
+            if !good && !self.tlbs.pending.lock().contains_key(&site) {
+                return Err(Violation::new(
+                    I::NoStaleTranslation,
+                    format_args!("a stale translation at {site:?}: {held:?}"),
+                ));
             }
         }
         Ok(())
@@ -98,26 +107,25 @@ impl Model {
             self.with_lru(|lru| lru.contains(self.page_map(), pfn)),
         );
         if flags.contains(PageFlags::LRU) != on_lru {
-            return Err(wrong(
-                "I1",
+            return Err(Violation::new(
+                I::OneList,
                 format_args!("{pfn:?} is on the LRU: {on_lru}, its flags say {flags}"),
             ));
         }
         // A count of 0 is a free page, or one that a migration froze, and that is locked.
         let free = page.count() == 0 && !flags.contains(PageFlags::LOCKED);
         if free && (page.mapcount() != 0 || page.pins() != 0 || !flags.is_empty()) {
-            return Err(wrong(
-                "I20",
+            return Err(Violation::new(
+                I::OnlyForward,
                 format_args!("{pfn:?} is free, with {} mappings, flags {flags}", page.mapcount()),
             ));
         }
         if free && self.word(pfn) != POISON {
-            return Err(wrong("I33", format_args!("{pfn:?} was written while it was free")));
+            return Err(Violation::new(
+                I::NoStaleTranslation,
+                format_args!("{pfn:?} was written while it was free"),
+            ));
         }
         Ok(())
     }
-}
-
-fn wrong(invariant: &'static str, what: core::fmt::Arguments<'_>) -> Violation {
-    Violation::new(invariant, what)
 }

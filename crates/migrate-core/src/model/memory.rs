@@ -4,9 +4,10 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec;
 
-use mm_types::{Mapping, NodeId, PageFlags, Pfn};
+use mm_types::{Invariant, Mapping, NodeId, PageFlags, Pfn};
 
-use super::{Config, Model, Violation};
+use super::{Config, Model, Op};
+use crate::invariants::Violation;
 use crate::{CopyError, PageRef, UsesPageMap};
 
 /// What stands in a frame that is free, or allocated and not filled yet: who reads it reads too early, or too late.
@@ -44,6 +45,14 @@ impl Memory {
         &mut self.words[usize::try_from(n).expect("a frame of the model")]
     }
 
+    /// What one instruction does to a frame that its CPU found.
+    pub(super) fn access(&mut self, pfn: Pfn, op: Op) -> u64 {
+        if let Op::Write(word) = op {
+            *self.at(pfn) = word;
+        }
+        *self.at(pfn)
+    }
+
     pub(super) fn copy(&mut self, from: Pfn, to: Pfn) -> Result<(), CopyError> {
         if self.unreadable.contains(&from) {
             return Err(CopyError);
@@ -52,8 +61,8 @@ impl Memory {
         Ok(())
     }
 
-    pub(super) fn free_frames(&self) -> BTreeSet<Pfn> {
-        self.free.iter().flatten().copied().collect()
+    pub(super) fn free_frames(&self) -> impl Iterator<Item = Pfn> + '_ {
+        self.free.iter().flatten().copied()
     }
 }
 
@@ -114,9 +123,15 @@ impl Model {
 
     /// Allocates anywhere, the first nodes first, as a fault does.
     pub(super) fn allocate_any(&self) -> Option<PageRef> {
-        let nodes = (0..self.config.nodes).map(NodeId::new);
-        let node = nodes.into_iter().find(|node| self.free_frames(*node) > 0)?;
-        self.allocate(node)
+        loop {
+            let nodes = (0..self.config.nodes).map(NodeId::new);
+            let node = nodes.into_iter().find(|node| self.free_frames(*node) > 0)?;
+            let page = self.allocate(node);
+            // Somebody else may have taken the last frame of the node since it was looked at; another may have one.
+            if page.is_some() || self.free_frames(node) > 0 {
+                return page;
+            }
+        }
     }
 
     /// Takes a frame back, with the checks of the 2.6.17 allocator.
@@ -127,11 +142,11 @@ impl Model {
             page.set_mapping(Mapping::None);
         }
         if let Err(bad) = page.check_free() {
-            self.violation(Violation::new("I20", bad));
+            self.violation(Violation::new(Invariant::OnlyForward, bad));
         }
         if page.pins() != 0 || page.entries_out(0) != 0 {
             self.violation(Violation::new(
-                "I25",
+                Invariant::NotFreedInUse,
                 format_args!("{pfn:?} was freed while it was pinned or in flight"),
             ));
         }

@@ -6,17 +6,21 @@
 //!
 //! # Protocol
 //!
-//! Locks, outermost first: the VMAs (Linux: `mmap_sem`, `i_mmap_lock` and the anon-vma's lock in one), a space's page table,
-//! and then one of the LRU, the caches, the TLBs or memory. An entry held in a walk holds its table's lock; a frame whose last
-//! mapping went is freed when the flush is over, so that a CPU with a stale translation cannot reach somebody else's page.
+//! Locks, outermost first: a space's `mmap_sem`, a page, the VMAs (Linux: `i_mmap_lock` and the anon-vma's lock in one), a CPU's
+//! TLB, a space's page table, and then the LRU, the caches, edits not flushed yet, or memory, which comes last. An entry held
+//! in a walk holds its table's lock. An instruction holds its CPU's TLB, so that a flush, as the interrupt that it is, comes
+//! before it or after it. A reference that an entry held is dropped when the flush is over, so that a CPU with a stale
+//! translation cannot reach somebody else's page.
 //!
 //! One thread runs the model. Where it would sleep it does what the test queued with [`Model::on_sleep`]; with nothing queued
-//! nothing could ever wake it, and it panics. Other threads are what [`Model::on_wake`] is given: they go on when a page lock opens. All of this module is test code: what cannot happen in a kernel that is right
-//! panics or is remembered until [`Model::check`].
+//! nothing could ever wake it, and it panics. Other threads are what [`Model::on_wake`] is given: they go on when a page lock
+//! opens. Under `cfg(shuttle)` threads are real, the locks are shuttle's, and who sleeps sleeps. All of this module is test
+//! code: what cannot happen in a kernel that is right panics or is remembered until [`Model::check`].
 //!
 //! | file | what |
 //! |---|---|
 //! | `mod.rs` | the state, and the seam's page half |
+//! | `lock.rs`, `sleep.rs` | locks; sleeping and waking |
 //! | `memory.rs` | nodes, allocation, contents |
 //! | `table.rs` | page tables and held entries |
 //! | `rmap.rs` | walks, flushes, waiting on an entry |
@@ -24,8 +28,8 @@
 //! | `swap.rs` | swap slots and the swap cache |
 //! | `access.rs` | what a CPU does: TLB, table, fault |
 //! | `vmas.rs`, `ops.rs` | what programs ask for: map, fork, mprotect, munmap, mremap, truncate |
-//! | `check.rs` | the invariants, recounted |
-//! | `look.rs` | the same, of one entry or one frame |
+//! | `check.rs` | what the checks of the invariants are shown |
+//! | `look.rs` | the invariants of one entry and of one frame |
 //! | `fixture.rs` | what scenarios ask for |
 #![expect(
     clippy::expect_used,
@@ -39,10 +43,10 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-use mm_types::sync::{AtomicU32, Ordering};
 use mm_types::trace::Observer;
-use mm_types::{ActorId, Lru as LruLists, Mode, NodeId, Outcome, Page, PageMap, Pfn, Reason, Refusal, Site, Sleep};
+use mm_types::{ActorId, Lru as LruLists, Mode, NodeId, Outcome, Page, PageMap, Pfn, Reason, Refusal, Site};
 
+pub use crate::invariants::Violation;
 use crate::{
     Args, CopyError, FromFn, Isolated, Lru, PageRef, Profile, Slot, Tally, UsesPageMap, isolate_lru_page,
     migrate_pages, migrate_prep, putback_lru_pages,
@@ -57,6 +61,7 @@ mod look;
 mod memory;
 mod ops;
 mod rmap;
+mod sleep;
 mod swap;
 mod table;
 #[cfg(test)]
@@ -65,7 +70,6 @@ mod vmas;
 
 pub use access::{Access, Op};
 pub use cache::WritePage;
-pub use check::Violation;
 pub use fixture::ModelFixture;
 pub use memory::POISON;
 pub use table::Gather;
@@ -119,7 +123,9 @@ pub struct Model {
     vmas: Lock<Vmas>,
     spaces: Box<[Space]>,
     caches: Lock<Caches>,
-    tlbs: Lock<Tlbs>,
+    tlbs: Tlbs,
+    #[cfg(shuttle)]
+    queue: sleep::WaitQueue,
     wakeups: Lock<VecDeque<Wakeup>>,
     sleepers: Lock<Vec<(Pfn, Wakeup)>>,
     finished: Lock<Vec<(ActorId, Site, Access)>>,
@@ -153,7 +159,9 @@ impl Model {
             vmas: Lock::new(Vmas::default()),
             spaces: (0..config.spaces).map(|_| Space::default()).collect(),
             caches: Lock::new(Caches::default()),
-            tlbs: Lock::new(Tlbs::new(config.cpus)),
+            tlbs: Tlbs::new(config.cpus),
+            #[cfg(shuttle)]
+            queue: sleep::WaitQueue::default(),
             wakeups: Lock::default(),
             sleepers: Lock::default(),
             finished: Lock::default(),
@@ -244,6 +252,12 @@ impl Model {
         (tally, outcomes)
     }
 
+    /// Returns how many threads sleep on a page ([`Model::on_wake`]).
+    #[must_use]
+    pub fn asleep(&self) -> usize {
+        self.sleepers.lock().len()
+    }
+
     fn violation(&self, violation: Violation) {
         self.violations.lock().push(violation);
     }
@@ -273,41 +287,6 @@ impl UsesPageMap for Model {
     }
 
     fn wait_buffers(&self, pfn: Pfn) {
-        if self.buffers_busy(pfn) {
-            self.sleep();
-        }
-    }
-}
-
-impl Model {
-    /// Does what was queued next, instead of sleeping.
-    ///
-    /// # Panics
-    /// Where nothing is queued: nobody would ever wake the thread.
-    fn sleep(&self) {
-        let next = self.wakeups.lock().pop_front();
-        match next {
-            Some(wakeup) => wakeup(self),
-            None => panic!("a thread sleeps for ever: queue what wakes it with on_sleep"),
-        }
-    }
-}
-
-impl Sleep for Model {
-    fn wait(&self, word: &AtomicU32, seen: u32) {
-        if word.load(Ordering::Acquire) == seen {
-            self.sleep();
-        }
-    }
-
-    fn wake_all(&self, word: &AtomicU32) {
-        let asleep = core::mem::take(&mut *self.sleepers.lock());
-        let (awake, asleep): (Vec<_>, Vec<_>) = asleep
-            .into_iter()
-            .partition(|(pfn, _)| core::ptr::eq(self.page(*pfn).flags().word(), word));
-        *self.sleepers.lock() = asleep;
-        for (_, thread) in awake {
-            thread(self);
-        }
+        self.sleep_while(self.buffers_of(pfn), || self.buffers_busy(pfn));
     }
 }

@@ -6,12 +6,14 @@
 
 use alloc::vec::Vec;
 
+use mm_types::museum::{self, Bug};
 use mm_types::trace::Observer;
-use mm_types::{Mapping, MappingId, Pfn, Pte, Site, SpaceId, Vma, VmaFlags, Vpn};
+use mm_types::{Backing, Mapping, MappingId, PageFlags, Pfn, Pte, PteFlags, Site, SpaceId, Vma, VmaFlags, Vpn};
 
 use super::Model;
 use super::rmap::entry_vma;
 use super::table::Gather;
+use crate::page_map::wait_while;
 use crate::{Frames, Readers, Rmap, Wait};
 
 impl Model {
@@ -21,6 +23,7 @@ impl Model {
     /// # Panics
     /// As [`Model::new_space`].
     pub fn fork<O: Observer>(&self, parent: SpaceId, observer: O) -> SpaceId {
+        let _mmap = self.space(parent).mmap.write();
         let child = self.new_space();
         let copied: Vec<Vma> = {
             let mut vmas = self.vmas.lock();
@@ -32,7 +35,8 @@ impl Model {
                 flags: vma.flags.difference(VmaFlags::LOCKED),
                 ..*vma
             };
-            vmas.list.extend(copied.iter().map(of_child));
+            let linked = if museum::has(Bug::B1) { 0 } else { vmas.list.len() };
+            vmas.list.splice(linked..linked, copied.iter().map(of_child));
             copied
         };
         let readers = Readers::begin(self, parent, observer);
@@ -53,13 +57,16 @@ impl Model {
     /// Changes whether `pages` pages from `site` on may be written (Linux: `mprotect`). Entries lose the permission here; they get
     /// it back one by one, by faults.
     pub fn protect<O: Observer>(&self, site: Site, pages: u64, allow_write: bool, observer: O) {
+        let _mmap = self.space(site.space).mmap.write();
         let cut = self.cut(site, pages, |vma| vma.flags.set(VmaFlags::WRITE, allow_write));
         let readers = Readers::begin(self, site.space, observer);
         let mut gather = self.gather();
         for vma in &cut {
-            for (site, pte) in self.entries_of(vma) {
-                let anon = pte.pfn().is_some_and(|pfn| self.page(pfn).mapping().is_anon());
+            for (site, _) in self.entries_of(vma) {
                 self.with_entry(site, entry_vma(vma), &mut gather, |entry| {
+                    // Of the page that is there now, not of one that has moved and been freed since.
+                    let pfn = entry.read().pfn();
+                    let anon = pfn.is_some_and(|pfn| self.page(pfn).mapping().is_anon());
                     readers.protect(entry, allow_write, anon, self.config.profile.entries)
                 });
             }
@@ -70,6 +77,7 @@ impl Model {
 
     /// Unmaps `pages` pages from `site` on (Linux: `munmap`).
     pub fn munmap<O: Observer>(&self, site: Site, pages: u64, observer: O) {
+        let _mmap = self.space(site.space).mmap.write();
         let cut = self.cut(site, pages, |_| {});
         let readers = Readers::begin(self, site.space, observer);
         let mut gather = self.gather();
@@ -96,6 +104,7 @@ impl Model {
     /// something is, and where the two places overlap. The pages keep their indices, so the reverse map finds them at their new
     /// place.
     pub fn mremap<O: Observer>(&self, from: Site, pages: u64, to: Vpn, observer: O) -> bool {
+        let _mmap = self.space(from.space).mmap.write();
         let end = Vpn::new(to.raw() + pages);
         if from.page < end && to.raw() < from.page.raw() + pages {
             return false;
@@ -118,6 +127,16 @@ impl Model {
             ..*vma
         });
         self.vmas.lock().list.extend(there);
+        let end = Vpn::new(from.page.raw() + pages);
+        let forget_old = || {
+            self.vmas
+                .lock()
+                .list
+                .retain(|vma| !vma.overlaps(from.space, from.page, end));
+        };
+        if museum::has(Bug::B2) {
+            forget_old();
+        }
         let readers = Readers::begin(self, from.space, observer);
         let mut gather = self.gather();
         for vma in &cut {
@@ -128,11 +147,7 @@ impl Model {
                 });
             }
         }
-        let end = Vpn::new(from.page.raw() + pages);
-        self.vmas
-            .lock()
-            .list
-            .retain(|vma| !vma.overlaps(from.space, from.page, end));
+        forget_old();
         self.flush(gather);
         readers.finish();
         true
@@ -140,13 +155,32 @@ impl Model {
 
     /// Locks `pages` pages from `site` on in memory, or unlocks them (Linux: `mlock`, without its faulting in).
     pub fn mlock(&self, site: Site, pages: u64, locked: bool) {
+        let _mmap = self.space(site.space).mmap.write();
         self.cut(site, pages, |vma| vma.flags.set(VmaFlags::LOCKED, locked));
+    }
+
+    /// Marks the present entry at `site` as written since soft-dirty marks were last cleared (Linux: `pte_mksoft_dirty`).
+    pub fn mark_soft_dirty(&self, site: Site) {
+        let Some(vma) = self.vma_at(site) else { return };
+        let mut gather = self.gather();
+        self.with_entry(site, entry_vma(&vma), &mut gather, |entry| {
+            entry.update(&|pte| match pte {
+                Pte::Present { pfn, flags } => Some(Pte::present(pfn, flags | PteFlags::SOFT_DIRTY)),
+                _ => None,
+            })
+        });
+        self.flush(gather);
     }
 
     /// Makes the page at `site` of a shared file mapping stand for page `index` of the file (2.6.17 `remap_file_pages`): the
     /// area is nonlinear from now on, and the page comes by a fault.
     pub fn remap_file<O: Observer>(&self, site: Site, index: u64, observer: O) {
-        let cut = self.cut(site, 1, |vma| vma.flags.insert(VmaFlags::NONLINEAR));
+        let _mmap = self.space(site.space).mmap.write();
+        let (from, pages) = match self.vma_at(site) {
+            Some(vma) if museum::has(Bug::B5) => (Site::new(vma.space, vma.start), vma.end.raw() - vma.start.raw()),
+            _ => (site, 1),
+        };
+        let cut = self.cut(from, pages, |vma| vma.flags.insert(VmaFlags::NONLINEAR));
         let readers = Readers::begin(self, site.space, observer);
         let mut gather = self.gather();
         for vma in &cut {
@@ -162,6 +196,7 @@ impl Model {
     /// Cuts a file off at `pages` pages (Linux: `vmtruncate`): entries beyond go first, private copies among them, then the pages
     /// of the cache, each under its lock; waits for one that is locked or being written back.
     pub fn truncate<O: Observer>(&self, file: MappingId, pages: usize, observer: O) {
+        // A page is read in only within the size, under the same lock: nothing comes into the cache beyond the end from here on.
         let beyond: Vec<usize> = {
             let mut caches = self.caches.lock();
             let file = caches.file(file);
@@ -170,21 +205,33 @@ impl Model {
         };
         self.zap_file(file, |index| index >= pages, observer);
         for index in beyond {
-            let Some(page) = self.cached(file, index).and_then(|pfn| self.get(pfn)) else {
+            self.truncate_index(file, index, observer);
+        }
+        // Again: a fault that had a page locked before the size was cut may have mapped a private copy since (Linux 2.6.23,
+        // `unmap_mapping_range` called twice).
+        self.zap_file(file, |index| index >= pages, observer);
+    }
+
+    fn truncate_index<O: Observer>(&self, file: MappingId, index: usize, observer: O) {
+        while let Some(pfn) = self.cached(file, index) {
+            let Some(page) = self.get(pfn) else {
+                // Frozen, and so locked by whoever froze it; or moved since.
+                wait_while(self, pfn, PageFlags::LOCKED);
                 continue;
             };
             let page = self.lock(page);
             self.wait_writeback(&page);
             // Looked up before it was locked: it may have moved meanwhile, and then it is the new page that goes.
             if self.cached(file, index) == Some(page.pfn()) {
+                if self.page(page.pfn()).mapcount() != 0 {
+                    // A fault had it locked before the size was cut, and mapped it after the entries were cleared.
+                    self.zap_file(file, |at| at == index, observer);
+                }
                 crate::Cache::release_buffers(self, &page);
                 self.remove_from_cache(&page);
             }
             let page = self.unlock(page);
             self.put(page);
-            if self.cached(file, index).is_some() {
-                return self.truncate(file, pages, observer);
-            }
         }
     }
 
@@ -212,34 +259,42 @@ impl Model {
 
     /// Clears the entries of a file's indices in every space.
     fn zap_file<O: Observer>(&self, file: MappingId, gone: impl Fn(usize) -> bool, observer: O) {
-        for vma in self.vmas_of(file) {
-            let readers = Readers::begin(self, vma.space, observer);
-            let mut gather = self.gather();
-            for (site, pte) in self.entries_of(&vma) {
-                let nonlinear = vma.flags.contains(VmaFlags::NONLINEAR);
-                let index = match pte {
-                    Pte::File { offset } => usize::try_from(offset).ok(),
-                    Pte::Present { pfn, .. } if nonlinear => Some(self.page(pfn).index()),
-                    _ => vma.index(site.page),
-                };
-                if index.is_some_and(&gone) {
-                    self.zap(&readers, &vma, site, &mut gather);
+        let mut gather = self.gather();
+        {
+            // Held for the whole walk (Linux: `i_mmap_lock`): a VMA that fork or mremap links meanwhile comes after its source, and
+            // what was copied before the source was cleared is met there.
+            let vmas = self.vmas.lock();
+            for vma in vmas.list.iter().filter(|vma| vma.backing == Backing::File(file)) {
+                let readers = Readers::begin(self, vma.space, observer);
+                for (site, pte) in self.entries_of(vma) {
+                    let nonlinear = vma.flags.contains(VmaFlags::NONLINEAR);
+                    let index = match pte {
+                        Pte::File { offset } => usize::try_from(offset).ok(),
+                        Pte::Present { pfn, .. } if nonlinear => Some(self.page(pfn).index()),
+                        _ => vma.index(site.page),
+                    };
+                    let skipped = pte.is_migration() && museum::has(Bug::B39);
+                    if index.is_some_and(&gone) && !skipped {
+                        self.zap(&readers, vma, site, &mut gather);
+                    }
                 }
+                readers.finish();
             }
-            self.flush(gather);
-            readers.finish();
         }
+        self.flush(gather);
     }
 
     /// Clears one entry; a dirty bit goes to the page.
     fn zap<O: Observer>(&self, readers: &Readers<'_, Self, O>, vma: &Vma, site: Site, gather: &mut Gather) {
-        let before = self.with_entry(site, entry_vma(vma), gather, |entry| readers.zap(entry));
-        // A page of a file is alive: its cache slot holds it. An anonymous one that nobody maps has no contents to keep.
-        if let Some(pfn) = before.filter(|pte| pte.is_present() && pte.dirty()).and_then(Pte::pfn) {
-            if !gather.unused.contains(&pfn) {
+        self.with_entry(site, entry_vma(vma), gather, |entry| {
+            // Under the entry's lock: once it is open and the entry gone, the page may move and take with it only what its flag
+            // says, or be freed and be somebody else's.
+            let pte = entry.read();
+            if let Some(pfn) = pte.pfn().filter(|_| pte.is_present() && pte.dirty()) {
                 self.dirty_page(pfn);
             }
-        }
+            readers.zap(entry);
+        });
     }
 
     /// Cuts a range out of its VMAs, changes each of them, and returns what they are now.

@@ -1,15 +1,16 @@
 //! The reverse map, the TLBs, and sleeping on an entry.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use mm_types::{Backing, Mapping, PageFlags, Pfn, Pte, Site, Sleep, SpaceId, Vma, VmaFlags};
+use mm_types::museum::{self, Bug};
+use mm_types::{ActorId, Backing, Mapping, PageFlags, Pfn, Pte, Site, Sleep, SpaceId, Vma, VmaFlags};
 
 use super::Model;
+use super::lock::Lock;
 use super::table::Gather;
-use crate::page_map::free_unused;
-use crate::{EntryVma, Faults, LockedPage, Rmap, Visit};
+use crate::{EntryVma, Faults, Frames, LockedPage, PageRef, Rmap, Visit};
 
 /// A translation that a CPU holds. A store needs `write`: the entry was writable, and its dirty bit is set already, since a CPU
 /// sets it in memory before it stores (Intel SDM vol. 3, 4.8 and 4.10.2.2).
@@ -22,24 +23,60 @@ pub(super) struct Translation {
 /// The TLB of each CPU: whatever was put in stays until it is flushed.
 #[derive(Debug)]
 pub(super) struct Tlbs {
-    pub(super) cpus: Box<[BTreeMap<Site, Translation>]>,
-    /// Edited and not flushed yet.
-    pub(super) pending: BTreeSet<Site>,
+    pub(super) cpus: Box<[Lock<BTreeMap<Site, Translation>>]>,
+    /// Edits that are not flushed yet: how many of each site.
+    pub(super) pending: Lock<BTreeMap<Site, u32>>,
 }
 
 impl Tlbs {
     pub(super) fn new(cpus: usize) -> Self {
         Self {
-            cpus: (0..cpus).map(|_| BTreeMap::new()).collect(),
-            pending: BTreeSet::new(),
+            cpus: (0..cpus).map(|_| Lock::default()).collect(),
+            pending: Lock::default(),
         }
     }
 
-    fn invalidate(&mut self, site: Site) {
-        self.pending.remove(&site);
-        for cpu in &mut self.cpus {
-            cpu.remove(&site);
+    /// The TLB that `actor` runs with.
+    pub(super) fn of(&self, actor: ActorId) -> &Lock<BTreeMap<Site, Translation>> {
+        &self.cpus[actor.raw() as usize % self.cpus.len()]
+    }
+
+    /// Interrupts one CPU after another; each drops the translations between two of its instructions.
+    fn invalidate(&self, sites: &[Site]) {
+        if sites.is_empty() {
+            return;
         }
+        for cpu in &self.cpus {
+            let mut tlb = cpu.lock();
+            for site in sites {
+                tlb.remove(site);
+            }
+        }
+    }
+
+    /// An entry was edited, under its lock: who looks at it next knows that a flush is owed.
+    pub(super) fn edited(&self, site: Site) {
+        *self.pending.lock().entry(site).or_default() += 1;
+    }
+
+    /// The flush for so many edits is over on all CPUs. Not before: somebody who finds nothing pending relies on it.
+    fn flushed(&self, sites: &[Site]) {
+        if sites.is_empty() {
+            return;
+        }
+        let mut pending = self.pending.lock();
+        for site in sites {
+            let edits = pending.get_mut(site).expect("an edit that was counted");
+            *edits -= 1;
+            if *edits == 0 {
+                pending.remove(site);
+            }
+        }
+    }
+
+    #[cfg(shuttle)]
+    pub(super) fn are_free(&self) -> bool {
+        self.pending.is_free() && self.cpus.iter().all(Lock::is_free)
     }
 }
 
@@ -72,7 +109,15 @@ impl Rmap for Model {
         let (mapping, index) = (self.page(page.pfn()).mapping(), self.page(page.pfn()).index());
         // Held for the whole walk, so that no VMA comes or goes between two of its entries.
         let vmas = self.vmas.lock();
-        for vma in vmas.list.iter().filter(|vma| belongs(vma, mapping)) {
+        let early;
+        let list = if museum::has(Bug::B75) {
+            early = vmas.list.clone();
+            drop(vmas);
+            &early
+        } else {
+            &vmas.list
+        };
+        for vma in list.iter().filter(|vma| belongs(vma, mapping)) {
             let Some(site) = vma.site(index) else { continue };
             if self.with_entry(site, entry_vma(vma), gather, &mut *visit).is_break() {
                 return;
@@ -81,23 +126,19 @@ impl Rmap for Model {
     }
 
     fn flush(&self, gather: Gather) {
-        {
-            let mut tlbs = self.tlbs.lock();
-            gather.sites.iter().for_each(|site| tlbs.invalidate(*site));
-        }
-        gather.unused.iter().for_each(|pfn| free_unused(self, *pfn));
+        self.tlbs.invalidate(&gather.sites);
+        self.tlbs.flushed(&gather.sites);
+        gather.unmapped.iter().for_each(|pfn| self.put(PageRef::counted(*pfn)));
         gather.swap.iter().for_each(|slot| self.drop_unused_swap_cache(*slot));
     }
 
     fn flush_pending(&self, space: SpaceId) {
-        let mut tlbs = self.tlbs.lock();
-        let of_space: Vec<Site> = tlbs
-            .pending
-            .iter()
-            .filter(|site| site.space == space)
-            .copied()
-            .collect();
-        of_space.into_iter().for_each(|site| tlbs.invalidate(site));
+        // The edits stay pending: whoever made them flushes them too, and may not have begun.
+        let of_space: Vec<Site> = {
+            let pending = self.tlbs.pending.lock();
+            pending.keys().filter(|site| site.space == space).copied().collect()
+        };
+        self.tlbs.invalidate(&of_space);
     }
 
     fn is_mapped(&self, page: &LockedPage) -> bool {
@@ -127,10 +168,26 @@ impl Rmap for Model {
     }
 }
 
+impl Model {
+    /// Sleeps on a page without having said so under the lock of the entry that names it (B32).
+    fn wait_without_the_entry_lock(&self, named: Option<Pfn>) {
+        let Some(pfn) = named else { return };
+        self.page(pfn).flags().edit(PageFlags::WAITERS, PageFlags::empty());
+        if let Some(seen) = self.page(pfn).flags().announce_wait(PageFlags::LOCKED) {
+            Sleep::wait(self, self.page(pfn).flags().word(), seen);
+        }
+    }
+}
+
 impl Faults for Model {
     fn wait_on(&self, site: Site, look: &mut dyn FnMut(Pte) -> Option<Pfn>) {
         let sleep = {
             let table = self.table(site);
+            if museum::has(Bug::B32) {
+                let named = look(table.get(site.page));
+                drop(table);
+                return self.wait_without_the_entry_lock(named);
+            }
             // Announced before the entry lock opens: the migrator restores the entry first and unlocks the page after.
             look(table.get(site.page))
                 .and_then(|pfn| Some((pfn, self.page(pfn).flags().announce_wait(PageFlags::LOCKED)?)))

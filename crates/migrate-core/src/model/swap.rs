@@ -1,11 +1,12 @@
-//! Swap slots and the swap cache: one swap file, of type 0, without end.
+//! Swap slots and the swap cache: swap files without end, the first of type 0.
 
 use alloc::collections::BTreeMap;
 use core::ops::ControlFlow;
 
-use mm_types::{PageFlags, Pfn, SwapEntry, SwapType};
+use mm_types::{AnonVmaId, PageFlags, Pfn, Rules, SWAP_TYPE_BITS, SwapEntry, SwapLayout, SwapType, SwapTypeError};
 
 use super::Model;
+use super::cache::Caches;
 use crate::{Frames, LockedPage, Lru, PageRef, Rmap, SlotChanged};
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,13 +14,15 @@ pub(super) struct SwapSlot {
     /// Entries of page tables that name the slot.
     pub(super) users: u32,
     pub(super) cached: Option<Pfn>,
-    word: u64,
+    pub(super) word: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Swap {
     pub(super) slots: BTreeMap<SwapEntry, SwapSlot>,
     next: u64,
+    /// The swap file that was activated last: new slots are its.
+    ty: SwapType,
 }
 
 impl Swap {
@@ -62,28 +65,113 @@ impl Swap {
     }
 }
 
+/// What became of a look into the swap cache.
+pub(super) enum SwappedIn {
+    /// Read from its slot, and still locked.
+    Locked(LockedPage),
+    /// In the cache already.
+    Found(PageRef),
+    /// In the cache, and frozen by a migration: look again.
+    Frozen(Pfn),
+    /// The slot was freed meanwhile: its entry is something else by now.
+    Gone,
+    /// No memory.
+    NoMemory,
+}
+
+/// The private word of a page that caches a slot.
+pub(super) fn word_of(slot: SwapEntry) -> usize {
+    let word = slot.offset() << SWAP_TYPE_BITS | u64::from(slot.ty().raw());
+    usize::try_from(word).expect("a small model")
+}
+
 impl Model {
-    /// Returns the slot of a page in the swap cache: its private word.
-    pub(super) fn slot_of(&self, pfn: Pfn) -> SwapEntry {
-        let offset = self.page(pfn).private() as u64;
-        SwapEntry::new(SwapType::default(), offset).expect("a word that add_to_swap_cache stored")
+    /// Returns which swap types its page tables give to swap files.
+    #[must_use]
+    pub fn swap_layout(&self) -> &'static SwapLayout {
+        match self.config.profile.rules {
+            Rules::Linux2617 => &SwapLayout::LINUX_2_6_17,
+            Rules::Modern => &SwapLayout::MODERN,
+        }
     }
 
-    /// Makes `pfn` the page that caches `slot`, or a new slot; the cache takes a reference of its own. Locked, or new.
-    pub(super) fn add_to_swap_cache(&self, pfn: Pfn, slot: Option<SwapEntry>) -> SwapEntry {
-        let mut caches = self.caches.lock();
-        let slot = slot.unwrap_or_else(|| {
-            let offset = caches.swap.next;
-            caches.swap.next += 1;
-            let slot = SwapEntry::new(SwapType::default(), offset).expect("a small model");
-            caches.swap.slots.insert(slot, SwapSlot::default());
-            slot
-        });
+    /// Activates a swap file of type `ty` (Linux: `swapon`); pages that go to swap from now on go there.
+    ///
+    /// # Errors
+    /// [`SwapTypeError`] where the type stands for something else.
+    pub fn swapon(&self, ty: SwapType) -> Result<(), SwapTypeError> {
+        self.swap_layout().activate(ty)?;
+        self.caches.lock().swap.ty = ty;
+        Ok(())
+    }
+
+    /// Finds the page that caches a slot, or reads it in (2.6.17 `read_swap_cache_async`).
+    ///
+    /// A reference is taken under the cache's lock, before anybody can take the page out of the cache. A page that is read is
+    /// locked before anybody can find it: nobody maps or moves one that has no contents yet. Of two who read at once, one wins.
+    pub(super) fn find_or_swap_in(&self, slot: SwapEntry, belongs: impl FnOnce() -> (AnonVmaId, usize)) -> SwappedIn {
+        let found = |caches: &Caches| match caches.swap.slots.get(&slot) {
+            None => Some(SwappedIn::Gone),
+            Some(SwapSlot { cached: Some(pfn), .. }) => {
+                Some(self.get(*pfn).map_or(SwappedIn::Frozen(*pfn), SwappedIn::Found))
+            }
+            Some(SwapSlot { cached: None, .. }) => None,
+        };
+        if let Some(found) = found(&self.caches.lock()) {
+            return found;
+        }
+        let Some(page) = self.allocate_any() else {
+            return SwappedIn::NoMemory;
+        };
+        let (anon_vma, index) = belongs();
+        let page = self.try_lock(page).expect("a page that nobody else knows");
+        let pfn = page.pfn();
+        let lost = {
+            let mut caches = self.caches.lock();
+            let lost = found(&caches);
+            if lost.is_none() {
+                self.set_word(pfn, caches.swap.word(slot));
+                self.make_anon(pfn, anon_vma, index);
+                self.cache_slot(&mut caches, pfn, slot);
+            }
+            lost
+        };
+        if let Some(found) = lost {
+            let page = self.unlock(page);
+            self.put(page);
+            return found;
+        }
+        self.add_to_lru(pfn);
+        SwappedIn::Locked(page)
+    }
+
+    /// True where a locked page is the one that caches `slot`.
+    pub(super) fn caches_slot(&self, page: &LockedPage, slot: SwapEntry) -> bool {
+        self.caches.lock().swap.lookup(slot) == Some(page.pfn())
+    }
+
+    fn cache_slot(&self, caches: &mut Caches, pfn: Pfn, slot: SwapEntry) {
         caches.swap.slots.get_mut(&slot).expect("a slot in use").cached = Some(pfn);
         self.page(pfn).get();
-        self.page(pfn)
-            .set_private(usize::try_from(slot.offset()).expect("a small model"));
+        self.page(pfn).set_private(word_of(slot));
         self.page(pfn).flags().edit(PageFlags::SWAPCACHE, PageFlags::empty());
+    }
+
+    /// Returns the slot of a page in the swap cache: its private word.
+    pub(super) fn slot_of(&self, pfn: Pfn) -> SwapEntry {
+        let word = self.page(pfn).private() as u64;
+        let ty = SwapType::all().nth(word as usize % usize::from(SwapType::COUNT));
+        SwapEntry::new(ty.unwrap_or_default(), word >> SWAP_TYPE_BITS).expect("a word that add_to_swap_cache stored")
+    }
+
+    /// Puts a locked page into the swap cache, with a new slot; the cache takes a reference of its own.
+    fn add_to_swap_cache(&self, pfn: Pfn) -> SwapEntry {
+        let mut caches = self.caches.lock();
+        let offset = caches.swap.next;
+        caches.swap.next += 1;
+        let slot = SwapEntry::new(caches.swap.ty, offset).expect("a small model");
+        caches.swap.slots.insert(slot, SwapSlot::default());
+        self.cache_slot(&mut caches, pfn, slot);
         slot
     }
 
@@ -116,7 +204,12 @@ impl Model {
         // A page in flight is locked: its migration entries are users that nobody counts.
         let page = match self.try_lock(page) {
             Ok(locked) => {
-                if self.page(locked.pfn()).mapcount() == 0 {
+                // Looked up before it was locked.
+                let unused = {
+                    let caches = self.caches.lock();
+                    caches.swap.lookup(slot) == Some(locked.pfn()) && caches.swap.users(slot) == 0
+                };
+                if unused && self.page(locked.pfn()).mapcount() == 0 {
                     self.delete_from_swap_cache(&locked);
                 }
                 self.unlock(locked)
@@ -130,7 +223,7 @@ impl Model {
     pub fn swap_cache(&self, pfn: Pfn) -> Option<SwapEntry> {
         let page = self.try_lock(self.get(pfn)?).map_err(|page| self.put(page)).ok()?;
         let anon = self.page(pfn).mapping().is_anon() && !self.page(pfn).flags().load().contains(PageFlags::SWAPCACHE);
-        let slot = anon.then(|| self.add_to_swap_cache(pfn, None));
+        let slot = anon.then(|| self.add_to_swap_cache(pfn));
         if slot.is_some() {
             self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::empty());
         }

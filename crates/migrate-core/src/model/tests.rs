@@ -2,7 +2,7 @@
 
 mod migration;
 
-use mm_types::{ActorId, Mode, NodeId, Outcome, PageFlags, Pfn, Site, SpaceId, Vpn};
+use mm_types::{ActorId, Invariant, Mode, NodeId, Outcome, PageFlags, Pfn, Site, SpaceId, Vpn};
 
 use super::{Access, Config, Model, Op, POISON, WritePage};
 use crate::{Frames, LINUX_2_6_17, MODERN, Mover, Profile, Readers, Rmap};
@@ -277,7 +277,7 @@ fn a_page_freed_while_it_is_in_use_is_noticed() {
     assert!(model.page(pfn).put(), "the reference of the entry, which stays");
     crate::page_map::free_unused(&model, pfn);
     assert_eq!(read(&model, at(space, 0)), Access::Done(POISON));
-    assert_eq!(model.check(&[]).unwrap_err().invariant, "I20");
+    assert_eq!(model.check(&[]).unwrap_err().invariant, Invariant::OnlyForward);
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn a_reference_that_nobody_declares_is_noticed() {
     write(&model, at(space, 0), 1);
     let pfn = frame(&model, at(space, 0));
     let held = model.get(pfn).unwrap();
-    assert_eq!(model.check(&[]).unwrap_err().invariant, "I5");
+    assert_eq!(model.check(&[]).unwrap_err().invariant, Invariant::References);
     model.check(&[pfn]).unwrap();
     model.put(held);
     good(&model);

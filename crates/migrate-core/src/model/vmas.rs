@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use mm_types::{AnonVmaId, Backing, Pte, Site, SpaceId, Vma, VmaError, VmaFlags, Vpn};
+use mm_types::{AnonVmaId, Pte, Site, SpaceId, Vma, VmaError, VmaFlags, Vpn};
 
 use super::Model;
 use super::table::Space;
@@ -67,6 +67,7 @@ impl Model {
     /// [`VmaError::Overlap`], and as [`Vma::check`].
     pub fn mmap(&self, vma: Vma) -> Result<(), VmaError> {
         vma.check()?;
+        let _mmap = self.space(vma.space).mmap.write();
         let mut vmas = self.vmas.lock();
         match vmas
             .list
@@ -137,16 +138,6 @@ impl Model {
         table
             .range(vma.start, vma.end)
             .map(|(page, pte)| (Site::new(vma.space, page), pte))
-            .collect()
-    }
-
-    pub(super) fn vmas_of(&self, file: mm_types::MappingId) -> Vec<Vma> {
-        self.vmas
-            .lock()
-            .list
-            .iter()
-            .filter(|vma| vma.backing == Backing::File(file))
-            .copied()
             .collect()
     }
 }

@@ -29,6 +29,7 @@ impl Kernel {
         Self {
             pages: core::array::from_fn(|_| Page::default()),
             tables: core::array::from_fn(|_| core::array::from_fn(|_| Cell::new(Pte::None))),
+            shared: core::array::from_fn(|_| core::array::from_fn(|_| Cell::new(false))),
         }
     }
 
@@ -71,6 +72,10 @@ impl Board {
         self.vmas.borrow().get(&site).copied()
     }
 
+    fn shared(&self, site: Site) -> &Cell<bool> {
+        &self.kernel.shared[site.space.raw() as usize][site.page.raw() as usize]
+    }
+
     fn readers<R>(&self, space: SpaceId, act: impl FnOnce(&dyn Calls) -> R) -> R {
         match &self.recording {
             Some(recording) => act(&Readers::begin(&self.kernel, space, &**recording)),
@@ -88,14 +93,14 @@ impl Board {
 
 /// What the system calls do to entries, whoever records it.
 trait Calls {
-    fn copy(&self, parent: &mut dyn Entry, child: &mut dyn Entry);
+    fn copy(&self, parent: &mut dyn Entry, child: &mut dyn Entry, cow: bool);
     fn protect(&self, entry: &mut dyn Entry, write: bool, style: EntryStyle);
     fn zap(&self, entry: &mut dyn Entry);
 }
 
 impl<O: Observer> Calls for Readers<'_, Kernel, O> {
-    fn copy(&self, parent: &mut dyn Entry, child: &mut dyn Entry) {
-        Readers::copy(self, parent, child, true);
+    fn copy(&self, parent: &mut dyn Entry, child: &mut dyn Entry, cow: bool) {
+        Readers::copy(self, parent, child, cow);
     }
     fn protect(&self, entry: &mut dyn Entry, write: bool, style: EntryStyle) {
         Readers::protect(self, entry, write, true, style);
@@ -160,7 +165,21 @@ impl Fixture for Board {
             // A page is found at its index in every space, and nowhere else.
             return Err(FixtureError::NotApplicable(Capabilities::SHARED));
         }
+        // Nobody has it alone any more, and a store is to be seen by all of them.
+        for (site, _) in self
+            .vmas
+            .borrow()
+            .iter()
+            .filter(|(site, _)| self.entry(**site).maps(pfn))
+        {
+            self.shared(*site).set(true);
+            self.kernel.slot(*site).update(&|pte| match pte {
+                Pte::Present { pfn, flags } => Some(Pte::present(pfn, flags - PteFlags::EXCLUSIVE)),
+                _ => None,
+            });
+        }
         self.vmas.borrow_mut().insert(to, writable);
+        self.shared(to).set(true);
         self.map(to, pfn, writable, false);
         Ok(())
     }
@@ -263,7 +282,9 @@ impl Fixture for Board {
                 let (from, to) = (Site::new(parent, page), Site::new(child, page));
                 if let Some(writable) = self.vma(from) {
                     self.vmas.borrow_mut().insert(to, writable);
-                    readers.copy(&mut self.kernel.slot(from), &mut self.kernel.slot(to));
+                    let shared = self.shared(from).get();
+                    self.shared(to).set(shared);
+                    readers.copy(&mut self.kernel.slot(from), &mut self.kernel.slot(to), !shared);
                 }
             }
         });

@@ -20,7 +20,8 @@ mod steps;
 mod table;
 pub(crate) mod text;
 
-pub use checker::{CheckError, Checked, Checker, FrameState, Invariant, Room, SpaceState, Violation, check};
+pub use crate::Invariant;
+pub use checker::{CheckError, Checked, Checker, FrameState, Room, Rule, SpaceState, Violation, check};
 pub use event::{Event, Observer, Tell};
 pub use line::Line;
 pub use namer::{FrameName, Named, Namer, SmallName};

@@ -15,11 +15,11 @@ mod run;
 mod tests;
 mod violation;
 
-pub use violation::{CheckError, Invariant, Violation};
+pub use violation::{CheckError, Rule, Violation};
 
 use super::Event;
 use super::table::{Full, Slot, Table};
-use crate::{Mode, Pfn, Pte, Rules, Site};
+use crate::{Invariant, Mode, Pfn, Pte, Rules, Site};
 
 /// Where a page is, as far as lists go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -123,7 +123,7 @@ pub struct Checker<'s> {
 
 /// Why an event stops the machine, before it has a line number.
 enum Stop {
-    Broken(Invariant, &'static str),
+    Broken(Rule, &'static str),
     Full(Full),
 }
 
@@ -135,11 +135,11 @@ impl From<Full> for Stop {
 
 type Step = Result<(), Stop>;
 
-const fn ensure(holds: bool, invariant: Invariant, what: &'static str) -> Step {
+fn ensure(holds: bool, rule: impl Into<Rule>, what: &'static str) -> Step {
     if holds {
         Ok(())
     } else {
-        Err(Stop::Broken(invariant, what))
+        Err(Stop::Broken(rule.into(), what))
     }
 }
 
@@ -255,9 +255,9 @@ impl<'s> Checker<'s> {
 impl Stop {
     fn at(self, line: usize, event: Option<Event>) -> CheckError {
         match self {
-            Self::Broken(invariant, what) => CheckError::Violation(Violation {
+            Self::Broken(rule, what) => CheckError::Violation(Violation {
                 line,
-                invariant,
+                rule,
                 what,
                 event,
             }),

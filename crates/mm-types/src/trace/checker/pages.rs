@@ -1,6 +1,6 @@
 //! Isolation, locks and the protocol of one page: I1–I3, I10, I19–I22, I30–I34.
 
-use super::{Checker, FrameState, Hold, Invariant, Step, Stop, ensure};
+use super::{Checker, FrameState, Hold, Invariant, Rule, Step, Stop, ensure};
 use crate::{Mode, PageFlags, Pfn, Rules};
 
 impl Checker<'_> {
@@ -81,7 +81,7 @@ impl Checker<'_> {
             if frame.switched {
                 ensure(
                     !other.locked,
-                    Invariant::StepOrder,
+                    Rule::StepOrder,
                     "the old page was unlocked before the new one",
                 )?;
             } else if other.switched {
@@ -179,7 +179,7 @@ impl Checker<'_> {
             Invariant::OneList,
             "an isolated page was given back as a new page",
         )?;
-        ensure(!frame.locked, Invariant::StepOrder, "a new page was given back locked")?;
+        ensure(!frame.locked, Rule::StepOrder, "a new page was given back locked")?;
         // A page that was taken and never locked, because the old page's lock was busy, is not announced.
         let old = frame.partner;
         (frame.hold, frame.partner) = (Hold::Loose, None);

@@ -1,6 +1,6 @@
 //! Runs and outcomes: I29, I30, and what must be over when a run is.
 
-use super::{Checker, FrameState, Hold, Invariant, Run, Step, ensure};
+use super::{Checker, FrameState, Hold, Invariant, Rule, Run, Step, ensure};
 use crate::{Mode, Pfn, Refusal, Rules};
 
 // 2.6.17 makes 11 passes. Today: 10 in async mode; else 3 over batches, then 7 one by one; each stage (unmap, move)
@@ -11,7 +11,7 @@ const MODERN_SINGLE_FROM: u32 = 3;
 
 impl Checker<'_> {
     pub(super) fn start(&mut self, rules: Rules, mode: Mode) -> Step {
-        ensure(self.run.is_none(), Invariant::StepOrder, "a run begins within a run")?;
+        ensure(self.run.is_none(), Rule::StepOrder, "a run begins within a run")?;
         for frame in self.frames.values_mut() {
             (frame.in_run, frame.done, frame.retries) = (false, false, 0);
         }
@@ -28,7 +28,7 @@ impl Checker<'_> {
 
     pub(super) fn pass(&mut self, number: u32) -> Step {
         let Some(run) = &mut self.run else {
-            return ensure(false, Invariant::StepOrder, "a pass outside a run");
+            return ensure(false, Rule::StepOrder, "a pass outside a run");
         };
         let next = run.pass.map_or(0, |pass| pass.saturating_add(1));
         let (last, restarts) = match run.rules {
@@ -47,7 +47,7 @@ impl Checker<'_> {
 
     pub(super) fn end(&mut self, succeeded: u32, failed: u32, left: u32) -> Step {
         let Some(run) = self.run.take() else {
-            return ensure(false, Invariant::StepOrder, "a run ends that has not begun");
+            return ensure(false, Rule::StepOrder, "a run ends that has not begun");
         };
         self.undone()?;
         for (_, frame) in self.frames.iter() {
@@ -92,7 +92,7 @@ impl Checker<'_> {
     }
 
     pub(super) fn ended(&self) -> Step {
-        ensure(self.run.is_none(), Invariant::StepOrder, "the trace ends within a run")?;
+        ensure(self.run.is_none(), Rule::StepOrder, "the trace ends within a run")?;
         self.undone()?;
         ensure(
             self.waiting.is_empty(),

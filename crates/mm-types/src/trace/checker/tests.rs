@@ -2,8 +2,9 @@
 
 use std::{format, string::String};
 
-use super::Invariant::{self, *};
+use super::Rule::{self, StepOrder};
 use super::{CheckError, Checked, Checker, Room, Violation};
+use crate::Invariant::*;
 use crate::trace::{Lines, Slot};
 
 const OLD: &str = "trace v1
@@ -91,21 +92,21 @@ fn broken(text: &str) -> Violation {
 
 /// Replaces `from`, which must be there once, and says which rule that breaks.
 #[track_caller]
-fn replaced(text: &str, from: &str, to: &str) -> Invariant {
+fn replaced(text: &str, from: &str, to: &str) -> Rule {
     assert_eq!(text.matches(from).count(), 1, "{from:?}");
-    broken(&text.replace(from, to)).invariant
+    broken(&text.replace(from, to)).rule
 }
 
 /// Leaves a line out.
 #[track_caller]
-fn without(text: &str, line: &str) -> Invariant {
+fn without(text: &str, line: &str) -> Rule {
     replaced(text, &format!("{line}\n"), "")
 }
 
 /// Moves a line before another.
 #[track_caller]
-fn sooner(text: &str, line: &str, before: &str) -> Invariant {
-    broken(&moved(text, line, before)).invariant
+fn sooner(text: &str, line: &str, before: &str) -> Rule {
+    broken(&moved(text, line, before)).rule
 }
 
 #[track_caller]
@@ -149,18 +150,15 @@ fn a_violation_says_line_rule_and_event() {
 
 #[test]
 fn i1_i2_a_page_is_isolated_once_and_put_back_once() {
-    assert_eq!(broken(&with(OLD, "isolate p0 f0", "pass number=0")).invariant, OneList);
+    assert_eq!(broken(&with(OLD, "isolate p0 f0", "pass number=0")).rule, OneList);
     assert_eq!(
-        broken(&with(OLD, "isolate p0 f1", "freeze p0 f0 expected=1")).invariant,
+        broken(&with(OLD, "isolate p0 f1", "freeze p0 f0 expected=1")).rule,
         OneList
     );
-    assert_eq!(
-        broken(&with(MODERN, "putback p1 f1", "unlock p1 f1")).invariant,
-        Isolation
-    );
-    assert_eq!(broken(&format!("{OLD}putback f0\n")).invariant, Isolation);
-    assert_eq!(broken(&format!("{OLD}putback p0 f1\n")).invariant, Isolation);
-    assert_eq!(broken("trace v1\nputback p0 f0\n").invariant, Isolation);
+    assert_eq!(broken(&with(MODERN, "putback p1 f1", "unlock p1 f1")).rule, Isolation);
+    assert_eq!(broken(&format!("{OLD}putback f0\n")).rule, Isolation);
+    assert_eq!(broken(&format!("{OLD}putback p0 f1\n")).rule, Isolation);
+    assert_eq!(broken("trace v1\nputback p0 f0\n").rule, Isolation);
     assert_eq!(
         check(&format!("{OLD}isolate p0 f1\nputback p0 f1\n")).map(|_| ()),
         Ok(())
@@ -172,11 +170,11 @@ fn i3_an_entry_names_a_locked_page() {
     assert_eq!(without(OLD, "lock p0 f0\nwait_writeback p0 f0"), EntryNamesLocked);
     assert_eq!(without(OLD, "unlock p0 f1"), StepOrder);
     assert_eq!(
-        broken(&with(OLD, "lock p0 f0", "wait_writeback p0 f0")).invariant,
+        broken(&with(OLD, "lock p0 f0", "wait_writeback p0 f0")).rule,
         EntryNamesLocked
     );
     assert_eq!(
-        broken(&with(OLD, "unlock p0 f0", "putback p0 f1")).invariant,
+        broken(&with(OLD, "unlock p0 f0", "putback p0 f1")).rule,
         EntryNamesLocked
     );
 }
@@ -192,7 +190,7 @@ fn i6_no_entry_survives_and_none_vanishes() {
         NoEntryLeft
     );
     assert_eq!(
-        broken(&with(OLD, "map_pte f9 site=m1+0x3 now=ro", "freeze p0 f0 expected=1")).invariant,
+        broken(&with(OLD, "map_pte f9 site=m1+0x3 now=ro", "freeze p0 f0 expected=1")).rule,
         NoEntryLeft
     );
     // A zapped entry need not come back; one that was copied or moved must.
@@ -203,13 +201,10 @@ fn i6_no_entry_survives_and_none_vanishes() {
     );
     assert_eq!(check(&with(&gone, zap, "freeze p0 f0 expected=1")).map(|_| ()), Ok(()));
     let copy = "copy_pte p0 f0 from=m1+0x3 to=m2+0x3 parent=read child=read";
-    assert_eq!(
-        broken(&with(OLD, copy, "freeze p0 f0 expected=1")).invariant,
-        NoEntryLeft
-    );
+    assert_eq!(broken(&with(OLD, copy, "freeze p0 f0 expected=1")).rule, NoEntryLeft);
     let relocate = "move_pte p0 f0 from=m1+0x3 to=m1+0x9 entry=read";
     assert_eq!(
-        broken(&with(OLD, relocate, "freeze p0 f0 expected=1")).invariant,
+        broken(&with(OLD, relocate, "freeze p0 f0 expected=1")).rule,
         NoEntryLeft
     );
 }
@@ -250,7 +245,7 @@ fn i10_nobody_sees_the_new_page_before_its_contents() {
             "map_pte f2 site=m7+0x1 now=ro",
             "flush entries=1\ncopy p0 f0 new=f2"
         ))
-        .invariant,
+        .rule,
         CopyBeforeUse
     );
 }
@@ -261,19 +256,16 @@ fn i14_i15_write_permission_is_never_widened() {
     assert_eq!(replaced(OLD, "was=ro now=read", "was=ro now=write"), WriteNotWidened);
     let change = "change_pte p0 f0 site=m0+0x3 was=write now=read";
     assert_eq!(
-        broken(&with(OLD, change, "freeze p0 f0 expected=1")).invariant,
+        broken(&with(OLD, change, "freeze p0 f0 expected=1")).rule,
         WriteNotWidened
     );
     let back = "change_pte p0 f0 site=m1+0x3 was=read now=write";
     assert_eq!(
-        broken(&with(OLD, back, "freeze p0 f0 expected=1")).invariant,
+        broken(&with(OLD, back, "freeze p0 f0 expected=1")).rule,
         WriteNotWidened
     );
     let fork = "copy_pte p0 f0 from=m0+0x3 to=m2+0x3 parent=read child=write";
-    assert_eq!(
-        broken(&with(OLD, fork, "freeze p0 f0 expected=1")).invariant,
-        ForkIsReadOnly
-    );
+    assert_eq!(broken(&with(OLD, fork, "freeze p0 f0 expected=1")).rule, ForkIsReadOnly);
     let right = with(OLD, change, "freeze p0 f0 expected=1").replace("was=write now=rw", "was=read now=ro");
     assert_eq!(check(&right).map(|_| ()), Ok(()));
 }
@@ -324,7 +316,7 @@ fn i19_the_switch_is_made_on_a_frozen_page_in_the_profiles_order() {
 #[test]
 fn i20_i21_after_the_switch_only_forward_and_before_it_all_the_way_back() {
     let refuse = "retry p0 f0 reason=lock_busy";
-    assert_eq!(broken(&with(OLD, refuse, "copy p0 f0 new=f1")).invariant, OnlyForward);
+    assert_eq!(broken(&with(OLD, refuse, "copy p0 f0 new=f1")).rule, OnlyForward);
     assert_eq!(replaced(MODERN, "unlock p0 f2", "give_back f2"), OnlyForward);
     // A copy error after the switch goes forward, and the page does not count as moved.
     let late = OLD
@@ -343,7 +335,7 @@ fn i20_i21_after_the_switch_only_forward_and_before_it_all_the_way_back() {
 fn i22_the_modern_destination_is_untouched_before_the_switch() {
     let set = "set_mapping p0 f0 new=f2";
     assert_eq!(
-        broken(&with(MODERN, set, "copy p0 f0 new=f2")).invariant,
+        broken(&with(MODERN, set, "copy p0 f0 new=f2")).rule,
         DestinationUntouched
     );
     assert_eq!(
@@ -385,7 +377,7 @@ fn i29_each_page_has_one_outcome_and_the_counts_add_up() {
     );
     let twice = "refuse p1 f1 reason=lock_busy";
     assert_eq!(
-        broken(&with(MODERN, twice, "mm_migrate_pages succeeded=1 failed=0 left=1")).invariant,
+        broken(&with(MODERN, twice, "mm_migrate_pages succeeded=1 failed=0 left=1")).rule,
         OneOutcome
     );
 }
@@ -400,9 +392,9 @@ fn i30_passes_and_new_pages_are_bounded() {
         text + "mm_migrate_pages succeeded=0 failed=0 left=0\n"
     };
     assert!(check(&passes("linux-2.6.17", 10)).is_ok());
-    assert_eq!(broken(&passes("linux-2.6.17", 11)).invariant, Bounded);
+    assert_eq!(broken(&passes("linux-2.6.17", 11)).rule, Bounded);
     assert!(check(&passes("modern", 9)).is_ok());
-    assert_eq!(broken(&passes("modern", 10)).invariant, Bounded);
+    assert_eq!(broken(&passes("modern", 10)).rule, Bounded);
     assert_eq!(replaced(OLD, "pass number=0", "pass number=1"), Bounded);
     assert_eq!(without(MODERN, "unlock f3\ngive_back f3"), WaitersWake);
     assert_eq!(without(MODERN, "give_back f3"), Bounded);
@@ -411,7 +403,7 @@ fn i30_passes_and_new_pages_are_bounded() {
         Bounded
     );
     let retries = std::vec!["retry p1 f1 reason=lock_busy"; 20].join("\n");
-    assert_eq!(broken(&with(MODERN, &retries, "unlock f3")).invariant, Bounded);
+    assert_eq!(broken(&with(MODERN, &retries, "unlock f3")).rule, Bounded);
 }
 
 #[test]
@@ -426,7 +418,7 @@ fn i31_only_sync_waits_for_writeback() {
 #[test]
 fn i32_nobody_waits_for_writeback_with_another_page_locked() {
     assert_eq!(
-        broken(&with(MODERN, "wait_writeback p1 f1", "new_page p1 f1 new=f3")).invariant,
+        broken(&with(MODERN, "wait_writeback p1 f1", "new_page p1 f1 new=f3")).rule,
         NoWaitWithLocks
     );
 }
@@ -444,14 +436,11 @@ fn i33_no_stale_translation_is_left() {
     );
     // The walk missed an entry.
     let mapped = "map_pte p0 f0 site=m5+0x3 now=ro";
-    assert_eq!(
-        broken(&with(OLD, mapped, "isolate p0 f0")).invariant,
-        NoStaleTranslation
-    );
+    assert_eq!(broken(&with(OLD, mapped, "isolate p0 f0")).rule, NoStaleTranslation);
     // Fork reads an entry in flight before the barrier (B22).
     let fork = "copy_pte p0 f0 from=m0+0x3 to=m2+0x3 parent=write+young child=write+young";
     let text = with(MODERN, fork, "fault t1 site=m0+0x3 access=write");
-    assert_eq!(broken(&text).invariant, NoStaleTranslation);
+    assert_eq!(broken(&text).rule, NoStaleTranslation);
     let flushed = text
         .replace("child=write+young\n", "child=write+young\nflush_pending m0\n")
         .replace(
@@ -464,7 +453,7 @@ fn i33_no_stale_translation_is_left() {
 #[test]
 fn i34_no_entry_exists_when_the_file_system_is_called() {
     assert_eq!(
-        broken(&with(OLD, "writeout p0 f0 accepted=yes", "new_page p0 f0 new=f1")).invariant,
+        broken(&with(OLD, "writeout p0 f0 accepted=yes", "new_page p0 f0 new=f1")).rule,
         NoEntriesAtCallback
     );
     // It may come back locked or not.
@@ -475,7 +464,7 @@ fn i34_no_entry_exists_when_the_file_system_is_called() {
     };
     assert_eq!(check(&out("")).map(|_| ()), Ok(()));
     assert_eq!(check(&out("unlock p0 f0\n")).map(|_| ()), Ok(()));
-    assert_eq!(broken(&out("unlock p0 f0\nunlock p0 f0\n")).invariant, EntryNamesLocked);
+    assert_eq!(broken(&out("unlock p0 f0\nunlock p0 f0\n")).rule, EntryNamesLocked);
 }
 
 #[test]
@@ -488,7 +477,7 @@ fn the_new_page_is_unlocked_before_the_old_one() {
             "pass number=0",
             "mm_migrate_pages_start profile=linux-2.6.17 mode=sync reason=syscall_or_cpuset"
         ))
-        .invariant,
+        .rule,
         StepOrder
     );
 }
@@ -508,7 +497,7 @@ fn too_little_room_is_an_error() {
 }
 
 #[test]
-fn every_invariant_has_its_own_number() {
-    let ids: std::collections::BTreeSet<_> = Invariant::ALL.iter().map(|invariant| invariant.id()).collect();
-    assert_eq!(ids.len(), Invariant::ALL.len());
+fn every_rule_has_its_own_number() {
+    let ids: std::collections::BTreeSet<_> = Rule::ALL.iter().map(|rule| rule.id()).collect();
+    assert_eq!(ids.len(), Rule::ALL.len());
 }

@@ -1,0 +1,278 @@
+//! Explores the schedules of a scenario, and tells of the first one that fails: shortest found, with its trace.
+
+use core::cell::{Cell, RefCell};
+use core::panic::AssertUnwindSafe;
+use std::panic::{catch_unwind, panic_any};
+use std::sync::Once;
+use std::time::Instant;
+
+use migrate_core::{LINUX_2_6_17, MODERN, Profile};
+use mm_types::Mode;
+use mm_types::trace::{Event, text_of};
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
+
+use crate::schedule::{Again, Choices, Recorded, Turns, drawn};
+
+/// Steps after which an execution counts as one that does not end.
+const LONGEST: usize = 60_000;
+
+/// Priority changes of a schedule that PCT draws, and one.
+const PCT_DEPTH: usize = 4;
+
+/// Executions that making a failing schedule shorter may take.
+const SHRINKS: u32 = 5000;
+
+thread_local! {
+    static TRACE: RefCell<Option<Vec<Event>>> = const { RefCell::new(None) };
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+    static WHY: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Whose rules a scenario follows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) name: &'static str,
+    pub(crate) profile: &'static Profile,
+    pub(crate) mode: Mode,
+}
+
+impl Rules {
+    const ALL: &'static [Self] = &[
+        Self::of("2006", &LINUX_2_6_17, Mode::Sync),
+        Self::of("modern-async", &MODERN, Mode::Async),
+        Self::of("modern-sync-light", &MODERN, Mode::SyncLight),
+        Self::of("modern-sync", &MODERN, Mode::Sync),
+    ];
+
+    const fn of(name: &'static str, profile: &'static Profile, mode: Mode) -> Self {
+        Self { name, profile, mode }
+    }
+
+    /// True for the rules of today.
+    pub(crate) fn modern(&self) -> bool {
+        self.profile.rules == mm_types::Rules::Modern
+    }
+}
+
+/// Writes an event down, where a failing schedule is being told.
+pub(crate) fn record(event: Event) {
+    TRACE.with_borrow_mut(|trace| {
+        if let Some(trace) = trace {
+            trace.push(event);
+        }
+    });
+}
+
+fn number(name: &str, unset: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number: {text}")),
+        Err(_) => unset,
+    }
+}
+
+/// Runs `scenario` under every rule and both schedulers, so many schedules in all as `INTERLEAVINGS_SCHEDULES` says.
+pub(crate) fn explore(name: &str, scenario: fn(Rules)) {
+    if let Ok(text) = std::env::var("INTERLEAVINGS_REPLAY") {
+        return replay(name, scenario, &text);
+    }
+    let (schedules, seed) = (number("INTERLEAVINGS_SCHEDULES", 2000), number("INTERLEAVINGS_SEED", 1));
+    let rules = Rules::ALL.len() as u64;
+    let (first, mut all) = (Instant::now(), 0);
+    // What needs few switches at the right places is found by PCT, and soon.
+    for pct in [true, false] {
+        let began = Instant::now();
+        let mut done = 0;
+        for (n, rules_now) in (0u64..).zip(Rules::ALL) {
+            // Each part gets its share, and the first ones what does not divide.
+            let (parts, part) = (2 * rules, 2 * n + u64::from(pct));
+            let share = usize::try_from(schedules / parts + u64::from(part < schedules % parts)).expect("a count");
+            if share == 0 {
+                continue;
+            }
+            // Not a seed of its neighbour's.
+            let seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(part);
+            let ended = if pct {
+                run(
+                    move || PctScheduler::new_from_seed(seed, PCT_DEPTH, share),
+                    scenario,
+                    *rules_now,
+                )
+            } else {
+                run(move || Turns::new(seed, share), scenario, *rules_now)
+            };
+            (done, all) = (done + ended.drawn, all + ended.drawn);
+            if let Some(failure) = ended.failure {
+                let seconds = first.elapsed().as_secs_f64();
+                println!(
+                    "shuttle: scenario={name} rules={} FAILED at schedule {all}, {seconds:.2} s: {}",
+                    rules_now.name, failure.why
+                );
+                fail(name, scenario, *rules_now, failure)
+            }
+        }
+        let scheduler = if pct { "pct" } else { "random" };
+        let seconds = began.elapsed().as_secs_f64();
+        println!("shuttle: scenario={name} scheduler={scheduler} schedules={done} seed={seed} seconds={seconds:.1}");
+    }
+}
+
+/// Why an execution failed, and the schedule.
+struct Failure {
+    why: String,
+    choices: Choices,
+}
+
+impl Failure {
+    /// The same failure, as far as words can tell: they differ in numbers.
+    fn is_like(&self, other: &Self) -> bool {
+        let words = |text: &str| {
+            text.chars()
+                .filter(|c| !c.is_ascii_hexdigit())
+                .take(60)
+                .collect::<String>()
+        };
+        words(&self.why) == words(&other.why)
+    }
+}
+
+/// What became of a number of schedules.
+struct Ended {
+    /// How many there were, the one that failed among them.
+    drawn: u64,
+    failure: Option<Failure>,
+    /// Everything that happened, where it was to be written down.
+    trace: Vec<Event>,
+}
+
+/// Runs every schedule of a scheduler, or up to the first that fails.
+fn run<S: Scheduler + 'static>(
+    scheduler: impl FnOnce() -> S + Send + 'static,
+    scenario: fn(Rules),
+    rules: Rules,
+) -> Ended {
+    // A thread of its own: where one of an execution's threads panics, the execution is left where it is, and the thread of the
+    // system that ran it counts as panicking for ever.
+    let runs = std::thread::spawn(move || run_here(scheduler(), scenario, rules, false));
+    runs.join().expect("panics are caught")
+}
+
+fn run_here(scheduler: impl Scheduler + 'static, scenario: fn(Rules), rules: Rules, traced: bool) -> Ended {
+    speak_unless_quiet();
+    let mut config = Config::new();
+    config.failure_persistence = FailurePersistence::None;
+    config.max_steps = MaxSteps::FailAfter(LONGEST);
+    config.silence_warnings = true;
+    config.ungraceful_shutdown_config.immediately_return_on_panic = true;
+    TRACE.set(traced.then(Vec::new));
+    QUIET.set(true);
+    let ran = catch_unwind(AssertUnwindSafe(|| {
+        Runner::new(Recorded(scheduler), config).run(move || scenario(rules))
+    }));
+    QUIET.set(false);
+    let failure = ran.err().map(|panic| {
+        // What the thread said; else it is the checker that speaks, of a deadlock or an execution without an end.
+        let said = WHY.take().or_else(|| words_of(&*panic));
+        Failure {
+            why: said.unwrap_or_else(|| "a panic without words".into()),
+            choices: Choices::last(),
+        }
+    });
+    Ended {
+        drawn: drawn(),
+        failure,
+        trace: TRACE.take().unwrap_or_default(),
+    }
+}
+
+fn words_of(panic: &(dyn core::any::Any + Send)) -> Option<String> {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+}
+
+/// Panics of executions are told by whoever catches them; the first one's words are kept, as the checker ends the execution there.
+fn speak_unless_quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Shuttle puts its own hook around the one it finds, once, at the first execution.
+        Runner::new(RandomScheduler::new_from_seed(0, 1), Config::new()).run(|| {});
+        let loud = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if QUIET.get() {
+                let words = words_of(info.payload());
+                WHY.with_borrow_mut(|why| *why = why.take().or(words));
+            } else {
+                loud(info);
+            }
+        }));
+    });
+}
+
+/// Makes a failing schedule shorter for as long as it fails the same way: one turn of a thread after another is put together with
+/// its next, or with its last, or left out.
+fn shrink(mut failure: Failure, scenario: fn(Rules), rules: Rules) -> Failure {
+    let mut left = SHRINKS;
+    let mut shorter = true;
+    while core::mem::take(&mut shorter) {
+        let mut at = failure.choices.0.len();
+        while at > 0 {
+            at -= 1;
+            for how in [Choices::later, Choices::sooner, Choices::without] {
+                let Some(choices) = how(&failure.choices, at).filter(|_| left > 0) else {
+                    continue;
+                };
+                left -= 1;
+                let tried = run(move || Again::new(choices), scenario, rules).failure;
+                let better =
+                    |tried: &Failure| tried.is_like(&failure) && tried.choices.0.len() < failure.choices.0.len();
+                if let Some(tried) = tried.filter(better) {
+                    failure = tried;
+                    shorter = true;
+                    at = at.min(failure.choices.0.len());
+                    break;
+                }
+            }
+        }
+    }
+    failure
+}
+
+/// Makes the schedule shorter, prints its trace, and ends the test.
+fn fail(name: &str, scenario: fn(Rules), rules: Rules, failure: Failure) -> ! {
+    let runs = failure.choices.0.len();
+    let short = shrink(failure, scenario, rules);
+    println!("{runs} turns of threads made {}", short.choices.0.len());
+    tell(name, scenario, rules, &short.choices);
+    if std::env::var_os("INTERLEAVINGS_STOP").is_some() {
+        std::process::exit(1);
+    }
+    panic_any(format!("{name}, {}: {}", rules.name, short.why));
+}
+
+/// Plays one schedule with its events written down, prints them, and returns how it ended.
+fn tell(name: &str, scenario: fn(Rules), rules: Rules, choices: &Choices) -> Option<String> {
+    let again = choices.clone();
+    let play = std::thread::spawn(move || run_here(Again::new(again), scenario, rules, true));
+    let Ended { failure, trace, .. } = play.join().expect("panics are caught");
+    let ended = failure.map(|failure| failure.why);
+    print!("{}", text_of(trace));
+    println!("{}", ended.as_deref().unwrap_or("nothing failed"));
+    println!(
+        "replay: INTERLEAVINGS_REPLAY={}:{choices} ci/shuttle {name}",
+        rules.name
+    );
+    ended
+}
+
+fn replay(name: &str, scenario: fn(Rules), text: &str) {
+    let (rules, choices) = text.split_once(':').expect("RULES:SCHEDULE");
+    let rules = Rules::ALL
+        .iter()
+        .find(|known| known.name == rules)
+        .expect("the name of a set of rules");
+    let choices = choices.parse().unwrap_or_else(|error| panic!("{error}"));
+    let ended = tell(name, scenario, *rules, &choices);
+    assert!(ended.is_none(), "{name}, {}: {}", rules.name, ended.unwrap_or_default());
+}

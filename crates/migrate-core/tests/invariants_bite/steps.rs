@@ -1,0 +1,128 @@
+//! The steps of a run: its trace, and a watch before each step.
+
+use migrate_core::invariants::{Violation, Watch};
+use migrate_core::model::Model;
+use migrate_core::{Edge, Hook as _, LINUX_2_6_17, MODERN, Profile, Verdict};
+use mm_types::trace::Event;
+use mm_types::{Invariant, Mode, PageFlags, Pfn};
+
+use super::system::{ANON, SHARED, frame, hooked, in_flight, named, place, recorded, system, traced};
+
+#[test]
+fn i10_a_new_page_that_is_seen_before_its_contents() {
+    let broken = traced(recorded(&LINUX_2_6_17, &[ANON], Mode::Sync), |events| {
+        let restore = place(events, |event| matches!(event, Event::Restore { .. }));
+        let restore = events.remove(restore);
+        let copy = place(events, |event| matches!(event, Event::Copy { .. }));
+        events.insert(copy, restore);
+    });
+    assert_eq!(broken, Invariant::CopyBeforeUse);
+}
+
+#[test]
+fn i19_a_switch_while_the_count_was_not_frozen() {
+    for profile in [&MODERN, &LINUX_2_6_17] {
+        let broken = traced(recorded(profile, &[ANON], Mode::Sync), |events| {
+            events.retain(|event| !matches!(event, Event::Freeze { .. } | Event::SetMapping { .. }));
+        });
+        assert_eq!(broken, Invariant::SwitchFrozen);
+    }
+}
+
+/// Watches a run in which somebody does something before the copy.
+fn watched(profile: &Profile, before_copy: impl Fn(&Model, Pfn)) -> Result<(), Violation> {
+    let model = system(&MODERN);
+    let pfn = frame(&model, ANON);
+    let hook = |edge: Edge| {
+        if let Edge::Copy { new, .. } = edge {
+            before_copy(&model, new);
+        }
+        Verdict::Go
+    };
+    let watch = Watch::new(&model, profile, Mode::Sync, hook);
+    hooked(&model, &watch, profile, Mode::Sync, pfn);
+    watch.finish()
+}
+
+#[test]
+fn i22_a_new_page_that_is_touched_before_the_point_of_no_return() {
+    watched(&MODERN, |_, _| {}).unwrap();
+    // Its settings are set early in 2006, and that is exempt.
+    watched(&LINUX_2_6_17, |_, _| {}).unwrap();
+    let touched = watched(&MODERN, |model, new| {
+        model.page(new).flags().edit(PageFlags::REFERENCED, PageFlags::empty());
+    });
+    assert_eq!(named(touched), Invariant::DestinationUntouched);
+}
+
+/// What a watch says of steps that somebody makes of a run.
+fn steps(mode: Mode, steps: impl FnOnce(&Model, &dyn Fn(Edge))) -> Result<(), Violation> {
+    let model = system(&MODERN);
+    let watch = Watch::new(&model, &MODERN, mode, |_: Edge| Verdict::Go);
+    steps(&model, &|edge| {
+        watch.before(edge);
+    });
+    watch.finish()
+}
+
+#[test]
+fn i31_a_run_that_sleeps_and_may_not() {
+    let sleep = |model: &Model, step: &dyn Fn(Edge)| step(Edge::Lock(frame(model, ANON)));
+    steps(Mode::Sync, sleep).unwrap();
+    assert_eq!(named(steps(Mode::Async, sleep)), Invariant::AsyncNeverWaits);
+    let waited = traced(recorded(&MODERN, &[SHARED], Mode::Sync), |events| {
+        let Event::Start { mode, .. } = events
+            .iter_mut()
+            .find(|event| matches!(event, Event::Start { .. }))
+            .unwrap()
+        else {
+            unreachable!()
+        };
+        *mode = Mode::Async;
+        let lock = place(events, |event| matches!(event, Event::Lock(_)));
+        let Event::Lock(pfn) = events[lock] else { unreachable!() };
+        events.insert(lock + 1, Event::WaitWriteback(pfn));
+    });
+    assert_eq!(waited, Invariant::AsyncNeverWaits);
+}
+
+#[test]
+fn i32_a_run_that_sleeps_with_another_page_locked() {
+    let slept = |other: bool| {
+        steps(Mode::Sync, |model, step| {
+            let (first, second) = (frame(model, ANON), frame(model, SHARED));
+            if other {
+                step(Edge::TryLock(first));
+                assert!(model.page(first).flags().try_lock());
+            }
+            step(Edge::TryLock(second));
+            step(Edge::Lock(second));
+            model.page(first).flags().edit(PageFlags::empty(), PageFlags::LOCKED);
+        })
+    };
+    slept(false).unwrap();
+    assert_eq!(named(slept(true)), Invariant::NoWaitWithLocks);
+}
+
+#[test]
+fn i34_a_page_that_is_written_out_while_entries_name_it() {
+    let broken = traced(recorded(&LINUX_2_6_17, &[ANON], Mode::Sync), |events| {
+        let copy = place(events, |event| matches!(event, Event::Copy { .. }));
+        let Event::Copy { old, .. } = events[copy] else {
+            unreachable!()
+        };
+        events.insert(copy, Event::Writeout { pfn: old, ok: true });
+    });
+    assert_eq!(broken, Invariant::NoEntriesAtCallback);
+    // The core counts entries in debug builds.
+    if cfg!(debug_assertions) {
+        let state = in_flight(|_, _| {});
+        let watch = Watch::new(&state, &LINUX_2_6_17, Mode::Sync, |_: Edge| Verdict::Go);
+        let pfn = state.frames.iter().zip(state.first..).find_map(|(page, n)| {
+            let page = page.as_ref()?;
+            (page.entries_out > Some(0)).then_some(Pfn::new(n))
+        });
+        watch.before(Edge::Writeout(pfn.unwrap()));
+        assert_eq!(named(watch.finish()), Invariant::NoEntriesAtCallback);
+    }
+}

@@ -1,0 +1,98 @@
+//! Backends that break one promise each: the kit fails, and its message names the contract that was broken.
+
+#[path = "wrong_backend/backend.rs"]
+mod backend;
+#[path = "wrong_backend/fixture.rs"]
+mod fixture;
+
+use core::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+
+use backend::Wrong;
+use fixture::WrongFixture;
+use migrate_core::conformance::{CaseName, Verdict, names, run_one};
+
+// The same wrapper without a defect passes everything.
+migrate_core::conformance!(|| WrongFixture::new(Wrong::Nothing));
+
+/// Runs cases until one fails with a message that begins with `contract`; returns it with the case.
+fn accused(wrong: Wrong, contract: &str) -> Result<(CaseName, String), String> {
+    let mut others = String::new();
+    // The traces compare whole runs, and can name no method; the readers and failures repeat what other groups find sooner.
+    let quick = |case: &CaseName| {
+        case.group != "traces" && !case.group.starts_with("readers") && !case.group.starts_with("failures")
+    };
+    for case in names::<WrongFixture>().into_iter().filter(quick) {
+        // Behind a broken backend the model may stop the test itself.
+        let done = catch_unwind(AssertUnwindSafe(|| run_one(|| WrongFixture::new(wrong), case)));
+        match done {
+            Ok(Verdict::Failed(failure))
+                if failure
+                    .to_string()
+                    .starts_with(&format!("broken contract: {contract}: ")) =>
+            {
+                return Ok((case, failure.to_string()));
+            }
+            Ok(Verdict::Failed(failure)) => others += &format!("{case}: {failure}\n"),
+            Ok(_) => {}
+            Err(_) => others += &format!("{case}: panicked\n"),
+        }
+    }
+    Err(others)
+}
+
+macro_rules! wrong_backends {
+    ($($name:ident: $wrong:ident, $contract:literal;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                match accused(Wrong::$wrong, $contract) {
+                    Ok((case, message)) => println!("{case}\n{message}"),
+                    Err(others) => panic!("no case says that {} is broken, but\n{others}", $contract),
+                }
+            }
+        )*
+
+        #[test]
+        fn every_defect_is_in_the_table_once() {
+            let defects = [$(Wrong::$wrong),*];
+            for (n, defect) in defects.iter().enumerate() {
+                assert!(!defects[..n].contains(defect), "{defect:?} twice");
+            }
+            assert!(defects.len() >= 10, "{}", defects.len());
+        }
+    };
+}
+
+wrong_backends! {
+    one_that_forgets_a_mapping_in_its_walk: WalkForgetsAMapping, "Rmap::walk (I6)";
+    one_that_visits_an_entry_twice: WalkVisitsTwice, "Rmap::walk (I4)";
+    one_whose_walk_goes_on_after_its_end: WalkGoesOn, "Rmap::walk (I4)";
+    one_that_forgets_a_flush: FlushForgotten, "Rmap::flush (I33)";
+    one_whose_flush_pending_is_empty: FlushPendingEmpty, "Rmap::flush_pending (I33)";
+    one_that_never_sees_a_mapping: NeverMapped, "Rmap::is_mapped (I4)";
+    one_that_loses_the_dirty_bit: DirtyBitLost, "Entry::update (I11)";
+    one_that_widens_write_permission: WriteWidened, "Entry::update (I14)";
+    one_that_restores_to_the_wrong_frame: OldFrameRestored, "Entry::update (I7)";
+    one_that_applies_the_ledger_twice: LedgerTwice, "Entry::update (I5)";
+    one_that_tells_of_edits_that_declined: EditDeclinedIsTold, "Entry::update (I4)";
+    one_that_loses_a_wake_up: WakeUpLost, "Frames::unlock (I23)";
+    one_that_takes_a_reference_while_waiting: ReferenceWhileWaiting, "Faults::wait_on (I24)";
+    one_whose_freeze_checks_and_does_not_freeze: FreezeOnlyChecks, "Frames::freeze (I19)";
+    one_whose_freeze_takes_any_count: FreezeTakesAnyCount, "Frames::freeze (I19)";
+    one_that_unfreezes_with_one_too_many: UnfreezeOneTooMany, "Frames::unfreeze (I5)";
+    one_that_copies_nothing: CopiesNothing, "Frames::copy (I9)";
+    one_that_copies_half: CopiesHalf, "Frames::copy (I9)";
+    one_that_gives_a_free_page: GetOfAFreePage, "Frames::get (I25)";
+    one_that_tells_the_flags_after: FlagsToldAfter, "Frames::edit_flags (I21)";
+    one_that_does_not_adopt: AdoptForgotten, "Frames::adopt (I7)";
+    one_that_does_not_disown: DisownForgotten, "Frames::disown (I20)";
+    one_that_forgets_pins: PinsForgotten, "Frames::pins (I35)";
+    one_that_isolates_a_page_twice: IsolatesTwice, "Lru::isolate (I2)";
+    one_whose_putback_loses_the_page: PutbackLosesThePage, "Lru::putback (I1)";
+    one_that_does_not_switch_the_slot: SlotNotSwitched, "Cache::switch (I18)";
+    one_that_forgets_cache_slots: SlotsForgotten, "Cache::slots (I5)";
+    one_that_leaves_the_buffers_behind: BuffersNotMoved, "Cache::move_buffers (I13)";
+    one_that_forgets_to_set_dirty: SetDirtyForgotten, "Cache::set_dirty (I12)";
+    one_whose_new_pages_are_not_new: NewPageDirty, "Fixture::new_page (I20)";
+}

@@ -1,0 +1,397 @@
+//! The model behind a wrapper that keeps every promise of the seam but one.
+
+use core::ops::ControlFlow;
+
+use migrate_core::fixture::Fixture;
+use migrate_core::model::{Gather, Model, ModelFixture};
+use migrate_core::{
+    Cache, CopyError, Edited, Entry, EntryVma, Faults, Frames, LockedPage, Lru, Mover, PageRef, Pair, Rmap,
+    SlotChanged, UsesPageMap, Visit, Wait, Written,
+};
+use mm_types::{CountMismatch, Mapping, PageFlags, Pfn, Pte, PteFlags, Refusal, Site, SpaceId, SwapEntry};
+
+/// Which promise is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    Nothing,
+    WalkForgetsAMapping,
+    WalkVisitsTwice,
+    WalkGoesOn,
+    FlushForgotten,
+    FlushPendingEmpty,
+    DirtyBitLost,
+    WriteWidened,
+    OldFrameRestored,
+    LedgerTwice,
+    EditDeclinedIsTold,
+    WakeUpLost,
+    FreezeOnlyChecks,
+    FreezeTakesAnyCount,
+    UnfreezeOneTooMany,
+    CopiesNothing,
+    CopiesHalf,
+    GetOfAFreePage,
+    FlagsToldAfter,
+    AdoptForgotten,
+    DisownForgotten,
+    PinsForgotten,
+    NeverMapped,
+    IsolatesTwice,
+    PutbackLosesThePage,
+    SlotNotSwitched,
+    SlotsForgotten,
+    BuffersNotMoved,
+    SetDirtyForgotten,
+    ReferenceWhileWaiting,
+    NewPageDirty,
+}
+
+/// A backend with one defect.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    pub(crate) inner: ModelFixture,
+    pub(crate) wrong: Wrong,
+}
+
+impl Backend {
+    fn model(&self) -> &Model {
+        self.inner.backend()
+    }
+
+    fn is(&self, wrong: Wrong) -> bool {
+        self.wrong == wrong
+    }
+}
+
+impl Frames for Backend {
+    type Page = PageRef;
+    type Locked = LockedPage;
+
+    fn pfn(&self, page: &PageRef) -> Pfn {
+        page.pfn()
+    }
+
+    fn page<'l>(&self, locked: &'l LockedPage) -> &'l PageRef {
+        Frames::page(self.model(), locked)
+    }
+
+    fn count(&self, page: &PageRef) -> u32 {
+        self.model().count(page)
+    }
+
+    fn get(&self, pfn: Pfn) -> Option<PageRef> {
+        let there = self.model().page_map().page(pfn).is_some();
+        let got = self.model().get(pfn);
+        got.or_else(|| (there && self.is(Wrong::GetOfAFreePage)).then(|| PageRef::counted(pfn)))
+    }
+
+    fn put(&self, page: PageRef) {
+        self.model().put(page);
+    }
+
+    fn try_lock(&self, page: PageRef) -> Result<LockedPage, PageRef> {
+        self.model().try_lock(page)
+    }
+
+    fn unlock(&self, locked: LockedPage) -> PageRef {
+        if self.is(Wrong::WakeUpLost) {
+            self.model().edit_flags(&locked, PageFlags::empty(), PageFlags::WAITERS);
+        }
+        self.model().unlock(locked)
+    }
+
+    fn flags(&self, page: &PageRef) -> PageFlags {
+        self.model().flags(page)
+    }
+
+    fn edit_flags(&self, locked: &LockedPage, set: PageFlags, clear: PageFlags) -> PageFlags {
+        let before = self.model().edit_flags(locked, set, clear);
+        if self.is(Wrong::FlagsToldAfter) {
+            self.flags(self.page(locked))
+        } else {
+            before
+        }
+    }
+
+    fn mapping(&self, page: &PageRef) -> Mapping {
+        self.model().mapping(page)
+    }
+
+    fn adopt(&self, new: &LockedPage, old: &LockedPage) {
+        if !self.is(Wrong::AdoptForgotten) {
+            self.model().adopt(new, old);
+        }
+    }
+
+    fn disown(&self, locked: &LockedPage) {
+        if !self.is(Wrong::DisownForgotten) {
+            self.model().disown(locked);
+        }
+    }
+
+    fn freeze(&self, locked: &LockedPage, expected: u32) -> Result<(), CountMismatch> {
+        let found = self.count(self.page(locked));
+        match self.wrong {
+            Wrong::FreezeOnlyChecks if found == expected => Ok(()),
+            Wrong::FreezeTakesAnyCount => self.model().freeze(locked, found),
+            _ => self.model().freeze(locked, expected),
+        }
+    }
+
+    fn unfreeze(&self, locked: &LockedPage, count: u32) {
+        if self.is(Wrong::FreezeOnlyChecks) {
+            let found = self.count(self.page(locked));
+            self.model().freeze(locked, found).expect("one thread runs the model");
+        }
+        self.model()
+            .unfreeze(locked, count + u32::from(self.is(Wrong::UnfreezeOneTooMany)));
+    }
+
+    fn copy(&self, pair: Pair<'_, LockedPage>) -> Result<(), CopyError> {
+        let (old, new) = (pair.old().pfn(), pair.new_page().pfn());
+        match self.wrong {
+            Wrong::CopiesNothing => Ok(()),
+            Wrong::CopiesHalf => {
+                let half = u64::from(u32::MAX);
+                self.model()
+                    .set_word(new, self.model().word(old) & half | self.model().word(new) & !half);
+                Ok(())
+            }
+            _ => self.model().copy(pair),
+        }
+    }
+
+    fn pins(&self, page: &PageRef) -> u32 {
+        if self.is(Wrong::PinsForgotten) {
+            0
+        } else {
+            self.model().pins(page)
+        }
+    }
+
+    fn entries_out(&self, pfn: Pfn, change: i32) -> Option<u32> {
+        self.model().entries_out(pfn, change)
+    }
+
+    fn end_writeback(&self, locked: &LockedPage) {
+        Frames::end_writeback(self.model(), locked);
+    }
+}
+
+/// An entry of the model, and a wrapper's way with it.
+struct WrongEntry<'e> {
+    entry: &'e mut dyn Entry,
+    backend: &'e Backend,
+}
+
+impl Entry for WrongEntry<'_> {
+    fn site(&self) -> Site {
+        self.entry.site()
+    }
+
+    fn read(&self) -> Pte {
+        self.entry.read()
+    }
+
+    fn update(&mut self, edit: &dyn Fn(Pte) -> Option<Pte>) -> Option<Edited> {
+        let clean = |pte: Pte| match pte {
+            Pte::Present { pfn, flags } => Pte::present(pfn, flags - PteFlags::DIRTY),
+            other => other,
+        };
+        let edited = match self.backend.wrong {
+            Wrong::DirtyBitLost => {
+                let edited = self.entry.update(&|pte| edit(clean(pte)));
+                edited.map(|Edited { before, after }| Edited {
+                    before: clean(before),
+                    after,
+                })
+            }
+            Wrong::WriteWidened => self.entry.update(&|pte| match (pte, edit(pte)?) {
+                (Pte::Migration(_), Pte::Present { pfn, flags }) => Some(Pte::present(pfn, flags | PteFlags::WRITE)),
+                (_, after) => Some(after),
+            }),
+            Wrong::OldFrameRestored => self.entry.update(&|pte| match (pte, edit(pte)?) {
+                (Pte::Migration(entry), Pte::Present { flags, .. }) => Some(Pte::present(entry.pfn(), flags)),
+                (_, after) => Some(after),
+            }),
+            Wrong::EditDeclinedIsTold => {
+                let edited = self.entry.update(edit);
+                let read = self.entry.read();
+                edited.or(read.is_present().then_some(Edited {
+                    before: read,
+                    after: read,
+                }))
+            }
+            _ => self.entry.update(edit),
+        };
+        if let (true, Some(edited)) = (self.backend.is(Wrong::LedgerTwice), edited) {
+            if let Pte::Present { pfn, .. } = edited.after {
+                let _never_given_back = self.backend.model().get(pfn);
+            }
+        }
+        edited
+    }
+
+    fn vma(&self) -> EntryVma {
+        self.entry.vma()
+    }
+}
+
+impl Rmap for Backend {
+    type Gather = Gather;
+
+    fn gather(&self) -> Gather {
+        self.model().gather()
+    }
+
+    fn walk(&self, page: &LockedPage, gather: &mut Gather, visit: &mut Visit<'_>) {
+        let (mut visits, mut ended) = (0, false);
+        self.model().walk(page, gather, &mut |entry| {
+            visits += 1;
+            if self.is(Wrong::WalkForgetsAMapping) && visits == 2 {
+                return ControlFlow::Continue(());
+            }
+            let mut entry = WrongEntry { entry, backend: self };
+            let mut done = visit(&mut entry);
+            if self.is(Wrong::WalkVisitsTwice) && done.is_continue() {
+                done = visit(&mut entry);
+            }
+            ended |= done.is_break();
+            if self.is(Wrong::WalkGoesOn) {
+                ControlFlow::Continue(())
+            } else {
+                done
+            }
+        });
+    }
+
+    fn flush(&self, gather: Gather) {
+        if self.is(Wrong::FlushForgotten) {
+            drop(gather);
+        } else {
+            self.model().flush(gather);
+        }
+    }
+
+    fn flush_pending(&self, space: SpaceId) {
+        if !self.is(Wrong::FlushPendingEmpty) {
+            self.model().flush_pending(space);
+        }
+    }
+
+    fn is_mapped(&self, page: &LockedPage) -> bool {
+        !self.is(Wrong::NeverMapped) && self.model().is_mapped(page)
+    }
+
+    fn walk_nonlinear(&self, page: &LockedPage, gather: &mut Gather, visit: &mut Visit<'_>) {
+        self.model().walk_nonlinear(page, gather, visit);
+    }
+}
+
+impl Cache for Backend {
+    fn slots(&self, page: &LockedPage) -> u32 {
+        if self.is(Wrong::SlotsForgotten) {
+            0
+        } else {
+            self.model().slots(page)
+        }
+    }
+
+    fn swap_entry(&self, page: &LockedPage) -> Option<SwapEntry> {
+        self.model().swap_entry(page)
+    }
+
+    fn mover(&self, page: &LockedPage) -> Mover {
+        self.model().mover(page)
+    }
+
+    fn switch(&self, pair: Pair<'_, LockedPage>) -> Result<u32, SlotChanged> {
+        if self.is(Wrong::SlotNotSwitched) {
+            Ok(self.model().slots(pair.old()))
+        } else {
+            self.model().switch(pair)
+        }
+    }
+
+    fn set_dirty(&self, page: &LockedPage) {
+        if !self.is(Wrong::SetDirtyForgotten) {
+            self.model().set_dirty(page);
+        }
+    }
+
+    fn clear_dirty_for_io(&self, page: &LockedPage) -> bool {
+        self.model().clear_dirty_for_io(page)
+    }
+
+    fn try_lock_buffers(&self, page: &LockedPage) -> Result<(), Refusal> {
+        self.model().try_lock_buffers(page)
+    }
+
+    fn unlock_buffers(&self, page: &LockedPage) {
+        self.model().unlock_buffers(page);
+    }
+
+    fn move_buffers(&self, pair: Pair<'_, LockedPage>) {
+        if !self.is(Wrong::BuffersNotMoved) {
+            self.model().move_buffers(pair);
+        }
+    }
+
+    fn release_buffers(&self, page: &LockedPage) -> bool {
+        self.model().release_buffers(page)
+    }
+
+    fn can_write(&self, page: &LockedPage) -> bool {
+        self.model().can_write(page)
+    }
+
+    fn writeout(&self, page: LockedPage) -> Written<LockedPage, PageRef> {
+        self.model().writeout(page)
+    }
+}
+
+impl Lru for Backend {
+    fn isolate(&self, page: &PageRef) -> Result<PageRef, Refusal> {
+        let isolated = Lru::isolate(self.model(), page);
+        if self.is(Wrong::IsolatesTwice) {
+            return isolated.or_else(|refusal| self.get(page.pfn()).ok_or(refusal));
+        }
+        isolated
+    }
+
+    fn putback(&self, page: PageRef) {
+        if self.is(Wrong::PutbackLosesThePage) {
+            self.put(page);
+        } else {
+            self.model().putback(page);
+        }
+    }
+
+    fn putback_direct(&self, page: PageRef) {
+        self.model().putback_direct(page);
+    }
+
+    fn drain(&self) {
+        self.model().drain();
+    }
+}
+
+impl Wait for Backend {
+    fn lock(&self, page: PageRef) -> LockedPage {
+        self.model().lock(page)
+    }
+
+    fn wait_writeback(&self, page: &LockedPage) {
+        self.model().wait_writeback(page);
+    }
+
+    fn wait_buffers(&self, page: &LockedPage) {
+        Wait::wait_buffers(self.model(), page);
+    }
+}
+
+impl Faults for Backend {
+    fn wait_on(&self, site: Site, look: &mut dyn FnMut(Pte) -> Option<Pfn>) {
+        self.model().wait_on(site, look);
+    }
+}

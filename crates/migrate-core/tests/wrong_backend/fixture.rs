@@ -1,0 +1,114 @@
+//! The model's fixture, over the wrapper.
+
+use core::cell::RefCell;
+use std::sync::Arc;
+
+use migrate_core::fixture::{Access, Capabilities, Fixture, FixtureError, Recording};
+use migrate_core::model::ModelFixture;
+use migrate_core::{Frames, PageRef, Profile};
+use mm_types::scenario::{Mover, Sharing};
+use mm_types::{ActorId, MappingId, PageFlags, Pfn, Pte, Site, SpaceId};
+
+use super::backend::{Backend, Wrong};
+
+/// A fixture with one defect.
+#[derive(Debug)]
+pub(crate) struct WrongFixture {
+    backend: Backend,
+    /// What threads that wait hold, in the one that is wrong so.
+    held: RefCell<Vec<PageRef>>,
+}
+
+impl WrongFixture {
+    pub(crate) fn new(wrong: Wrong) -> Self {
+        Self {
+            backend: Backend {
+                inner: ModelFixture::new(),
+                wrong,
+            },
+            held: RefCell::default(),
+        }
+    }
+}
+
+/// Methods that are the model's.
+macro_rules! delegate {
+    ($(fn $name:ident(&self $(, $arg:ident: $of:ty)*) $(-> $result:ty)?;)*) => {
+        $(fn $name(&self $(, $arg: $of)*) $(-> $result)? {
+            self.backend.inner.$name($($arg),*)
+        })*
+    };
+}
+
+impl Fixture for WrongFixture {
+    type Backend = Backend;
+
+    fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    fn begin(&mut self, profile: &'static Profile, recording: Arc<Recording>) {
+        self.backend.inner.begin(profile, recording);
+    }
+
+    fn new_page(&self) -> Result<PageRef, FixtureError> {
+        let page = self.backend.inner.new_page()?;
+        if self.backend.wrong != Wrong::NewPageDirty {
+            return Ok(page);
+        }
+        let locked = self.backend.try_lock(page).expect("a new page is locked by nobody");
+        self.backend.edit_flags(&locked, PageFlags::DIRTY, PageFlags::empty());
+        Ok(self.backend.unlock(locked))
+    }
+
+    fn fault(&self, actor: ActorId, site: Site, store: Option<u64>) -> Result<Access, FixtureError> {
+        let access = self.backend.inner.fault(actor, site, store)?;
+        if access == Access::Asleep && self.backend.wrong == Wrong::ReferenceWhileWaiting {
+            let page = self.entry(site).pfn().and_then(|pfn| self.backend.get(pfn));
+            self.held.borrow_mut().extend(page);
+        }
+        Ok(access)
+    }
+
+    fn finish_faults(&self) -> Result<Vec<(ActorId, u64)>, FixtureError> {
+        self.held.take().into_iter().for_each(|page| self.backend.put(page));
+        self.backend.inner.finish_faults()
+    }
+
+    delegate! {
+        fn capabilities(&self) -> Capabilities;
+        fn space(&self) -> Result<SpaceId, FixtureError>;
+        fn map_anon(&self, site: Site, writable: bool) -> Result<Pfn, FixtureError>;
+        fn read(&self, site: Site) -> Result<u64, FixtureError>;
+        fn write(&self, site: Site, value: u64) -> Result<(), FixtureError>;
+        fn entry(&self, site: Site) -> Pte;
+        fn check(&self) -> Result<(), String>;
+        fn share(&self, pfn: Pfn, to: Site, writable: bool) -> Result<(), FixtureError>;
+        fn fork(&self, parent: SpaceId) -> Result<SpaceId, FixtureError>;
+        fn protect(&self, site: Site, writable: bool) -> Result<(), FixtureError>;
+        fn unmap(&self, site: Site) -> Result<(), FixtureError>;
+        fn exit(&self, space: SpaceId) -> Result<(), FixtureError>;
+        fn remap(&self, from: Site, to: Site) -> Result<(), FixtureError>;
+        fn pin(&self, pfn: Pfn) -> Result<(), FixtureError>;
+        fn unpin(&self, pfn: Pfn) -> Result<(), FixtureError>;
+        fn file(&self, pages: u64, mover: Mover) -> Result<MappingId, FixtureError>;
+        fn map_file(
+            &self,
+            file: MappingId,
+            index: u64,
+            site: Site,
+            writable: bool,
+            sharing: Sharing
+        ) -> Result<Pfn, FixtureError>;
+        fn nonlinear(&self, site: Site) -> Result<(), FixtureError>;
+        fn cached(&self, file: MappingId, index: u64) -> Result<Option<Pfn>, FixtureError>;
+        fn stored(&self, file: MappingId, index: u64) -> Result<u64, FixtureError>;
+        fn truncate(&self, pfn: Pfn) -> Result<(), FixtureError>;
+        fn free(&self, pfn: Pfn) -> Result<(), FixtureError>;
+        fn dirty(&self, pfn: Pfn) -> Result<(), FixtureError>;
+        fn buffers_busy(&self, pfn: Pfn, busy: bool) -> Result<(), FixtureError>;
+        fn writeback(&self, pfn: Pfn, on: bool) -> Result<(), FixtureError>;
+        fn swap_cache(&self, pfn: Pfn) -> Result<(), FixtureError>;
+        fn mlock(&self, site: Site) -> Result<(), FixtureError>;
+    }
+}

@@ -1,0 +1,268 @@
+//! Lets each search look for each bug of the museum that it is said to find, and prints a table. `ci/museum` runs it.
+//!
+//! ```text
+//! museum OUT-DIR SEARCH=TEST-BINARY... [-- BUG...]
+//! ```
+//!
+//! A search is a test binary that knows of no bug; the environment switches one on in it. A bug is found where the search
+//! fails in time, and a search is good where it passes with no bug switched on. What a search printed of a bug goes to
+//! `OUT-DIR/BUG.txt`: the shrunk case, what happened in it, and the step at which an invariant broke.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Instant;
+
+use mm_types::museum::{ABSENT, BUGS, Exhibit, Search};
+
+/// A bug is to be found within this time of the processor, whatever else the machine does.
+const LIMIT: Duration = Duration::from_secs(10);
+/// A search that gets no processor, or hangs, has to end some day.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// How often it is looked whether the time is up.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How a search ended.
+enum Ended {
+    Passed,
+    /// What it printed of the failure.
+    Failed(String),
+    OutOfTime,
+}
+
+/// Runs one search, on the system with `bug` or on the one without, until it ends or has told of a failure.
+fn search(binary: &Path, kind: Search, bug: Option<&Exhibit>) -> std::io::Result<(Ended, Duration)> {
+    let mut command = Command::new(binary);
+    command.arg("--nocapture").args(filter(kind));
+    command.env("RUST_BACKTRACE", "0").env_remove("MUSEUM");
+    if let Some(bug) = bug {
+        command.env("MUSEUM", bug.id);
+    }
+    let began = Instant::now();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (printed, lines) = channel();
+    let outputs = [child.stdout.take().map(boxed), child.stderr.take().map(boxed)];
+    for output in outputs.into_iter().flatten() {
+        let printed = printed.clone();
+        thread::spawn(move || {
+            // Nobody listens any more where enough was said, or the time was up.
+            let _ = output
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| printed.send(line));
+        });
+    }
+    drop(printed);
+
+    let (mut said, mut told) = (String::new(), false);
+    let mut took = Duration::ZERO;
+    let ended = loop {
+        took = took.max(processor_time(child.id()));
+        match lines.recv_timeout(LOOK) {
+            Ok(line) => {
+                // A search tells of its first failure from here on.
+                if line.contains(" FAILED after ") || line.contains(" panicked at ") {
+                    if !told {
+                        said.clear();
+                    }
+                    told = true;
+                }
+                said.push_str(&line);
+                said.push('\n');
+                if told && is_last(kind, &line) {
+                    break Ended::Failed(said);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) if child.wait()?.success() => break Ended::Passed,
+            Err(RecvTimeoutError::Disconnected) => break Ended::Failed(said),
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        if (bug.is_some() && took > LIMIT) || began.elapsed() > PATIENCE {
+            break Ended::OutOfTime;
+        }
+    };
+    child.kill()?;
+    child.wait()?;
+    Ok((ended, took))
+}
+
+/// Returns how long a process has run in all its threads (proc_pid_stat(5): fields 14 and 15, in hundredths of a second).
+fn processor_time(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in parentheses, may have spaces of its own.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks: u64 = fields
+        .split_whitespace()
+        .skip(11)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(ticks.saturating_mul(10))
+}
+
+fn boxed(output: impl Read + Send + 'static) -> Box<dyn BufRead + Send> {
+    Box::new(BufReader::new(output))
+}
+
+/// True for the line that ends what a search says of a failure.
+fn is_last(kind: Search, line: &str) -> bool {
+    match kind {
+        Search::AnyOrder | Search::Interleavings => line.starts_with("replay: "),
+        Search::Live => line.contains("was read after"),
+    }
+}
+
+/// How many steps the case has that was printed, or how many switches of threads the schedule: a search says so in a line.
+fn steps(said: &str) -> Option<usize> {
+    said.lines().find_map(|line| {
+        let switches = line.split_once(" switches of threads made ").map(|(_, made)| made);
+        line.strip_prefix("steps: ").or(switches)?.parse().ok()
+    })
+}
+
+/// The part of a live search's tests that compares what several spaces see; the rest of them is not about that.
+fn filter(search: Search) -> &'static [&'static str] {
+    match search {
+        Search::Live => &["never_disagree"],
+        Search::AnyOrder | Search::Interleavings => &[],
+    }
+}
+
+/// Lets a search look for a bug; returns what it printed, and how long it took, where it was found.
+///
+/// A search that draws is given the same seed each time, and searches once. A live process is never twice the same: it tries
+/// again for as long as there is time.
+fn seek(binary: &Path, kind: Search, bug: &Exhibit) -> std::io::Result<Option<(String, Duration)>> {
+    let mut spent = Duration::ZERO;
+    loop {
+        let (ended, took) = search(binary, kind, Some(bug))?;
+        spent += took;
+        match ended {
+            Ended::Failed(said) => return Ok((spent <= LIMIT).then_some((said, spent))),
+            Ended::Passed if kind == Search::Live && spent < LIMIT => {}
+            Ended::Passed | Ended::OutOfTime => return Ok(None),
+        }
+    }
+}
+
+/// Shows one bug; returns how long it took to be found, where it was.
+fn show(bug: &Exhibit, binaries: &BTreeMap<&str, PathBuf>, out: &Path) -> std::io::Result<Option<Duration>> {
+    for kind in bug.found_by {
+        let Some(binary) = binaries.get(kind.test()) else {
+            continue;
+        };
+        let Some((said, took)) = seek(binary, *kind, bug)? else {
+            continue;
+        };
+        let steps = steps(&said).map_or_else(|| "–".to_owned(), |steps| steps.to_string());
+        println!(
+            "{:9} {:44} {:14} {:>5} {:>6.2} s",
+            bug.id,
+            bug.fix.chars().take(44).collect::<String>(),
+            kind.test(),
+            steps,
+            took.as_secs_f64()
+        );
+        let text = format!(
+            "{} (fixed in Linux: {})\n{}\nbreaks {}; found by {} in {} steps and {:.2} s\n\n{said}",
+            bug.id,
+            bug.fix,
+            bug.scenario,
+            bug.breaks,
+            kind.test(),
+            steps,
+            took.as_secs_f64()
+        );
+        fs::write(out.join(format!("{}.txt", bug.id)), text)?;
+        return Ok(Some(took));
+    }
+    println!(
+        "{:9} {:44} NOT FOUND",
+        bug.id,
+        bug.fix.chars().take(44).collect::<String>()
+    );
+    Ok(None)
+}
+
+fn run() -> Result<bool, Box<dyn core::error::Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args = args.iter().map(String::as_str);
+    let out = PathBuf::from(
+        args.next()
+            .ok_or("usage: museum OUT-DIR SEARCH=TEST-BINARY... [-- BUG...]")?,
+    );
+    fs::create_dir_all(&out)?;
+    let mut binaries = BTreeMap::new();
+    for arg in args.by_ref().take_while(|arg| *arg != "--") {
+        let (name, path) = arg
+            .split_once('=')
+            .ok_or_else(|| format!("{arg}: SEARCH=TEST-BINARY is wanted"))?;
+        binaries.insert(name, PathBuf::from(path));
+    }
+    let wanted: Vec<&str> = args.collect();
+    if let Some(unknown) = wanted.iter().find(|id| !BUGS.iter().any(|bug| bug.id == **id)) {
+        return Err(format!("{unknown}: no such bug").into());
+    }
+
+    println!(
+        "{:9} {:44} {:14} {:>5} {:>8}",
+        "bug", "fixed in Linux", "found by", "steps", "time"
+    );
+    let (mut bugs, mut found, mut slowest) = (0, 0, Duration::ZERO);
+    for bug in BUGS.iter().filter(|bug| wanted.is_empty() || wanted.contains(&bug.id)) {
+        bugs += 1;
+        if let Some(took) = show(bug, &binaries, &out)? {
+            found += 1;
+            slowest = slowest.max(took);
+        }
+    }
+    let mut fixed = true;
+    for kind in [Search::AnyOrder, Search::Interleavings, Search::Live] {
+        let Some(binary) = binaries.get(kind.test()) else {
+            continue;
+        };
+        let (ended, took) = search(binary, kind, None)?;
+        let verdict = match ended {
+            Ended::Passed => "passes",
+            Ended::Failed(_) => "FAILS",
+            Ended::OutOfTime => "DOES NOT END",
+        };
+        fixed &= matches!(ended, Ended::Passed);
+        println!(
+            "{:9} {:44} {:14} {verdict:>5} {:>6.2} s",
+            "none",
+            "as it is",
+            kind.test(),
+            took.as_secs_f64()
+        );
+        if let Ended::Failed(said) = ended {
+            println!("{said}");
+        }
+    }
+    println!(
+        "{} more of Linux's bugs cannot be had here; docs/invariants.md says why",
+        ABSENT.len()
+    );
+    println!(
+        "proof: museum bugs={bugs} found={found} slowest={:.2}s fixed={}",
+        slowest.as_secs_f64(),
+        if fixed { "passes" } else { "FAILS" }
+    );
+    Ok(found == bugs && fixed)
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("museum: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
