@@ -39,6 +39,7 @@ use std::panic::catch_unwind;
 use std::sync::Once;
 
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
+use mm_types::trace::text_of;
 use proptest::strategy::BoxedStrategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
@@ -91,7 +92,8 @@ fn play(profile: &'static Profile, case: &Case) -> (World, Result<(), String>) {
 
 /// What is told of a case that fails: what happened, and the trace of the last run.
 fn report(world: &World, what: &str) -> String {
-    let trace = world.trace.borrow();
+    // Also of a run that a panic ended.
+    let trace = text_of(world.recording.borrow().events());
     let lines: Vec<&str> = trace.lines().collect();
     // Passes are alike: the first ones and the end say it all.
     let shown = match lines.len().checked_sub(60) {

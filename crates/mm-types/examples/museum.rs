@@ -161,14 +161,16 @@ fn show(bug: &Exhibit, binaries: &BTreeMap<&str, PathBuf>, out: &Path) -> std::i
             took.as_secs_f64()
         );
         let text = format!(
-            "{} (fixed in Linux: {})\n{}\nbreaks {}; found by {} in {} steps and {:.2} s\n\n{said}",
+            "{} (fixed in Linux: {})\n{}\nbreaks {}; found by {} in {} steps and {:.2} s\n\
+             to see it again: RUSTFLAGS='--cfg museum' MUSEUM={} and what stands after replay:\n\n{said}",
             bug.id,
             bug.fix,
             bug.scenario,
             bug.breaks,
             kind.to_string(),
             steps,
-            took.as_secs_f64()
+            took.as_secs_f64(),
+            bug.id
         );
         fs::write(out.join(format!("{}.txt", bug.id)), text)?;
         return Ok(Some(took));

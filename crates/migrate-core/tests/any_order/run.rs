@@ -18,7 +18,7 @@ use migrate_core::{
     PageRef, Profile, Slot, Tally, Target, Verdict, WaiterRef, isolate_lru_page, migrate_pages, migrate_pages_nowait,
     migrate_prep, putback_lru_pages,
 };
-use mm_types::trace::{Event, check_events, text_of};
+use mm_types::trace::{Event, check_events};
 use mm_types::{Mapping, Mode, Outcome, PageFlags, Pfn, Reason, Refusal, Rules};
 
 use super::step::Migrate;
@@ -224,7 +224,6 @@ impl World {
             putback_lru_pages(model, list, recording);
         }
         let events: Vec<_> = recording.events().collect();
-        *self.trace.borrow_mut() = text_of(events.iter().copied());
         if let Some(trouble) = trouble.take() {
             return Err(trouble);
         }

@@ -39,8 +39,6 @@ pub(crate) struct World {
     pub(crate) recording: RefCell<Arc<Recording>>,
     /// A migration is in progress: nobody may sleep for its pages.
     pub(crate) in_run: Cell<bool>,
-    /// The canonical trace of the last run.
-    pub(crate) trace: RefCell<String>,
     pub(crate) counts: RefCell<BTreeMap<String, u64>>,
 }
 
@@ -92,7 +90,6 @@ impl World {
             waits: RefCell::default(),
             recording: RefCell::new(Arc::new(Recording::with_capacity(0))),
             in_run: Cell::new(false),
-            trace: RefCell::default(),
             counts: RefCell::default(),
         }
     }
