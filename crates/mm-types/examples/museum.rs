@@ -167,7 +167,7 @@ fn show(bug: &Exhibit, binaries: &BTreeMap<&str, PathBuf>, out: &Path) -> std::i
             bug.fix,
             bug.scenario,
             bug.breaks,
-            kind.to_string(),
+            kind,
             steps,
             took.as_secs_f64(),
             bug.id
