@@ -38,7 +38,7 @@ enum Ended {
 /// Runs one search, on the system with `bug` or on the one without, until it ends or has told of a failure.
 fn search(binary: &Path, kind: Search, bug: Option<&Exhibit>) -> std::io::Result<(Ended, Duration)> {
     let mut command = Command::new(binary);
-    command.arg("--nocapture").args(filter(kind));
+    command.arg("--nocapture").args(kind.filter());
     command.env("RUST_BACKTRACE", "0").env_remove("MUSEUM");
     if let Some(bug) = bug {
         command.env("MUSEUM", bug.id);
@@ -66,7 +66,7 @@ fn search(binary: &Path, kind: Search, bug: Option<&Exhibit>) -> std::io::Result
         match lines.recv_timeout(LOOK) {
             Ok(line) => {
                 // A search tells of its first failure from here on.
-                if line.contains(" FAILED after ") || line.contains(" panicked at ") {
+                if line.contains(" FAILED at ") || line.contains(" panicked at ") {
                     if !told {
                         said.clear();
                     }
@@ -112,25 +112,17 @@ fn boxed(output: impl Read + Send + 'static) -> Box<dyn BufRead + Send> {
 /// True for the line that ends what a search says of a failure.
 fn is_last(kind: Search, line: &str) -> bool {
     match kind {
-        Search::AnyOrder | Search::Interleavings => line.starts_with("replay: "),
+        Search::AnyOrder | Search::Interleavings(_) => line.starts_with("replay: "),
         Search::Live => line.contains("was read after"),
     }
 }
 
-/// How many steps the case has that was printed, or how many switches of threads the schedule: a search says so in a line.
+/// How many steps the case has that was printed, or how many turns of threads the schedule: a search says so in a line.
 fn steps(said: &str) -> Option<usize> {
     said.lines().find_map(|line| {
-        let switches = line.split_once(" switches of threads made ").map(|(_, made)| made);
-        line.strip_prefix("steps: ").or(switches)?.parse().ok()
+        let turns = line.split_once(" turns of threads made ").map(|(_, made)| made);
+        line.strip_prefix("steps: ").or(turns)?.parse().ok()
     })
-}
-
-/// The part of a live search's tests that compares what several spaces see; the rest of them is not about that.
-fn filter(search: Search) -> &'static [&'static str] {
-    match search {
-        Search::Live => &["never_disagree"],
-        Search::AnyOrder | Search::Interleavings => &[],
-    }
 }
 
 /// Lets a search look for a bug; returns what it printed, and how long it took, where it was found.
@@ -161,22 +153,24 @@ fn show(bug: &Exhibit, binaries: &BTreeMap<&str, PathBuf>, out: &Path) -> std::i
         };
         let steps = steps(&said).map_or_else(|| "–".to_owned(), |steps| steps.to_string());
         println!(
-            "{:9} {:44} {:14} {:>5} {:>6.2} s",
+            "{:9} {:44} {:34} {:>5} {:>6.2} s",
             bug.id,
             bug.fix.chars().take(44).collect::<String>(),
-            kind.test(),
+            kind.to_string(),
             steps,
             took.as_secs_f64()
         );
         let text = format!(
-            "{} (fixed in Linux: {})\n{}\nbreaks {}; found by {} in {} steps and {:.2} s\n\n{said}",
+            "{} (fixed in Linux: {})\n{}\nbreaks {}; found by {} in {} steps and {:.2} s\n\
+             to see it again: RUSTFLAGS='--cfg museum' MUSEUM={} and what stands after replay:\n\n{said}",
             bug.id,
             bug.fix,
             bug.scenario,
             bug.breaks,
-            kind.test(),
+            kind,
             steps,
-            took.as_secs_f64()
+            took.as_secs_f64(),
+            bug.id
         );
         fs::write(out.join(format!("{}.txt", bug.id)), text)?;
         return Ok(Some(took));
@@ -210,7 +204,7 @@ fn run() -> Result<bool, Box<dyn core::error::Error>> {
     }
 
     println!(
-        "{:9} {:44} {:14} {:>5} {:>8}",
+        "{:9} {:44} {:34} {:>5} {:>8}",
         "bug", "fixed in Linux", "found by", "steps", "time"
     );
     let (mut bugs, mut found, mut slowest) = (0, 0, Duration::ZERO);
@@ -222,7 +216,13 @@ fn run() -> Result<bool, Box<dyn core::error::Error>> {
         }
     }
     let mut fixed = true;
-    for kind in [Search::AnyOrder, Search::Interleavings, Search::Live] {
+    let mut searches: Vec<Search> = Vec::new();
+    for kind in BUGS.iter().flat_map(|bug| bug.found_by) {
+        if !searches.contains(kind) {
+            searches.push(*kind);
+        }
+    }
+    for kind in searches {
         let Some(binary) = binaries.get(kind.test()) else {
             continue;
         };
@@ -234,10 +234,10 @@ fn run() -> Result<bool, Box<dyn core::error::Error>> {
         };
         fixed &= matches!(ended, Ended::Passed);
         println!(
-            "{:9} {:44} {:14} {verdict:>5} {:>6.2} s",
+            "{:9} {:44} {:34} {verdict:>5} {:>6.2} s",
             "none",
             "as it is",
-            kind.test(),
+            kind.to_string(),
             took.as_secs_f64()
         );
         if let Ended::Failed(said) = ended {

@@ -50,8 +50,8 @@ pub struct Exhibit {
 pub enum Search {
     /// Calls in any order on the model, and others in the middle of a run, against a plain reference.
     AnyOrder,
-    /// Threads in any schedule on the model.
-    Interleavings,
+    /// Threads in any schedule on the model, in the scenario of this name.
+    Interleavings(&'static str),
     /// A live process, its pages moving under threads that compare what they read.
     Live,
 }
@@ -62,8 +62,28 @@ impl Search {
     pub const fn test(self) -> &'static str {
         match self {
             Self::AnyOrder => "any_order",
-            Self::Interleavings => "interleavings",
+            Self::Interleavings(_) => "interleavings",
             Self::Live => "spaces",
+        }
+    }
+
+    /// Returns which of the search's tests it is, as far as one is meant: a scenario, or what several spaces see of each other.
+    #[must_use]
+    pub const fn filter(self) -> Option<&'static str> {
+        match self {
+            Self::AnyOrder => None,
+            Self::Interleavings(scenario) => Some(scenario),
+            Self::Live => Some("never_disagree"),
+        }
+    }
+}
+
+impl core::fmt::Display for Search {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.test())?;
+        match self.filter() {
+            Some(tests) => write!(f, " {tests}"),
+            None => Ok(()),
         }
     }
 }
@@ -84,9 +104,9 @@ pub struct Absent {
 use Search::{AnyOrder, Interleavings, Live};
 
 museum! {
-    B1 = "B1", "2.6.18, with 0697212a41", "I6", &[Interleavings],
+    B1 = "B1", "2.6.18, with 0697212a41", "I6", &[Interleavings("fork_against_restore")],
         "The restorer passed the child's area before fork had copied the parent's migration entry into it, and the child kept an entry that nobody came back for.";
-    B2 = "B2", "2.6.35, a8bef8ff6ea1", "I6", &[Interleavings],
+    B2 = "B2", "2.6.35, a8bef8ff6ea1", "I6", &[Interleavings("mremap_against_restore")],
         "Exec moved the bounds of its temporary stack before the entries, and the restorer looked for them where they were not yet.";
     B5 = "B5", "3.14, 7e09e738afd2", "I6", &[AnyOrder],
         "An area turned nonlinear while its pages were in flight: they were unmapped through the tree of linear areas, where the restorer found it no more.";
@@ -120,9 +140,9 @@ museum! {
         "A lookup without a lock gained a reference between the check of the count and the store into the slot.";
     B31 = "B31", "5.0, 9a1ea439b16b; 5.17", "I24", &[AnyOrder],
         "Each thread that waited on an entry held a reference meanwhile, and every attempt to move the page failed for that.";
-    B32 = "B32", "4.12, 3c226c637b69", "I25", &[Interleavings],
+    B32 = "B32", "4.12, 3c226c637b69", "I25", &[Interleavings("fault_against_migrate")],
         "A waiter without a reference dropped the entry lock before it slept, so that the page could be freed and then be marked as waited for.";
-    B35 = "B35", "2.6.23, 3dd9fe8c39", "I5", &[Interleavings],
+    B35 = "B35", "2.6.23, 3dd9fe8c39", "I5", &[Interleavings("isolation_against_free")],
         "A page whose last reference was gone was isolated, because its LRU flag was still set.";
     B37 = "B37", "2.6.23, dc386d4d1e", "I5", &[AnyOrder],
         "A page that had been cut off its file was moved like any other, and lost its private data.";
@@ -142,7 +162,7 @@ museum! {
         "The count of a zone's page-cache pages did not move along with the page.";
     B69 = "B69", "6.7, a259945efe6a", "I29", &[AnyOrder],
         "A page that was refused in one pass was counted again in the next, and the sum was more than the pages given.";
-    B75 = "B75", "2026", "I6", &[Interleavings],
+    B75 = "B75", "2026", "I6", &[Interleavings("fork_against_restore")],
         "The reverse map's lock was dropped in the middle of restoring, and an area came to be behind the restorer's back.";
     Rss = "RSS", "never in 2006", "I27", &[AnyOrder],
         "Fork did not count a page in flight as resident in the child, though its restoring or unmapping did.";

@@ -54,6 +54,9 @@ impl Count {
             if seen.free != 0 {
                 let bare = page.mapping == Mapping::None && !page.flags.intersects(Page::NOT_FREEABLE);
                 hold(I::OnlyForward, bare, || format!("{pfn:?} is free: {page:?}"))?;
+                hold(I::NotFreedInUse, !page.flags.contains(PageFlags::WAITERS), || {
+                    format!("{pfn:?} is free, and somebody waits for it")
+                })?;
                 let (word, free) = (backend.word(pfn), backend.free_word());
                 hold(I::NoStaleTranslation, free.is_none() || word == free, || {
                     format!("{pfn:?} was written while it was free")

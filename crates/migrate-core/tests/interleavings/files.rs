@@ -42,7 +42,7 @@ pub(crate) fn lookup_against_switch(rules: Rules) {
     world.finish();
 }
 
-/// I/O on a page's buffers and their move keep each other out (B25, B26).
+/// I/O on a page's buffers and their move keep each other out (B26, B27).
 pub(crate) fn buffers_against_switch(rules: Rules) {
     let world = World::new(rules);
     let file = world.model.create_file(1, Mover::Buffers, WritePage::Unlocks);
