@@ -46,6 +46,8 @@
     )
 )]
 
+#[cfg(feature = "fixture")]
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
@@ -53,6 +55,8 @@ mod areas;
 mod entry;
 mod error;
 mod fault;
+#[cfg(feature = "fixture")]
+pub mod fixture;
 mod gather;
 mod held;
 mod kernel;

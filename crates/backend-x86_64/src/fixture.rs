@@ -1,0 +1,377 @@
+//! These page tables as a fixture for scenarios and the conformance kit. What differs from machine to machine, the host's software
+//! walker or a guest's CPUs, is behind [`Machine`].
+//!
+//! Test code: it allocates, and leaks each kernel that it makes.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+
+use migrate_core::fixture::{Access, Capabilities, Fixture, FixtureError, Recording};
+use migrate_core::{Frames, Lru as _, MODERN, PageRef, Profile, UsesPageMap};
+use mm_types::{
+    ActorId, AnonVma, AnonVmaLink, NodeId, Page, PageFlags, PageMap, Pfn, Pte, Site, SpaceId, VirtAddr, VmaFlags, VmaSlot,
+    Vpn,
+};
+
+use crate::{FaultError, Kernel, MapError, Paging, Platform, Space, Storage};
+
+// The pages of a space that scenarios use.
+const PAGES: u64 = 4096;
+const SPACES: usize = 16;
+const AREAS: usize = 256;
+
+/// What a program does with the first word of a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Reads it.
+    Load,
+    /// Writes it.
+    Store(u64),
+}
+
+/// What an access that faulted does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It runs again.
+    Again,
+    /// It is given up.
+    Stop,
+}
+
+/// What a thread does for [`Machine::spawn`]; its result is the value it saw or stored.
+pub type Job = Box<dyn FnOnce() -> Result<u64, FixtureError> + Send>;
+
+/// A platform that a test can use: programs run on it.
+pub trait Machine: Platform + Sync + Sized + 'static {
+    /// Makes a machine like any other, its frames free, and says where its frames begin and how many there are. The one before
+    /// is not used any more.
+    fn boot(paging: Paging) -> (Self, Pfn, usize);
+
+    /// Returns the root whose upper half new spaces get, where there is one.
+    fn template(&self) -> Option<Pfn>;
+
+    /// Gives a free frame of a node: 0 is the source, 1 the target.
+    fn take_from(&self, node: NodeId) -> Option<Pfn>;
+
+    /// True where a frame is free.
+    fn is_free(&self, pfn: Pfn) -> bool;
+
+    /// Lets `actor` load or store the first word of the page at `site` in user mode, on a CPU of its own; `on_fault` is called
+    /// with the address and the error code. Returns the value read or stored, or `None` where it was given up.
+    fn access(
+        kernel: &Kernel<'static, Self>,
+        actor: ActorId,
+        site: Site,
+        op: Op,
+        on_fault: &mut dyn FnMut(VirtAddr, u32) -> Then,
+    ) -> Option<u64>;
+
+    /// Runs `job` on `actor`'s thread and returns when it is over, or sleeps.
+    ///
+    /// # Errors
+    /// The job's.
+    fn spawn(&self, actor: ActorId, job: Job) -> Result<Access, FixtureError>;
+
+    /// Waits until the jobs that slept are over; returns what came of each.
+    fn finish(&self) -> Vec<(ActorId, Result<u64, FixtureError>)>;
+
+    /// Called before a space is destroyed, and before the machine is looked at as a whole: no CPU runs any space afterwards.
+    fn leave_spaces(&self);
+
+    /// Returns a place where a CPU holds another translation than `kernel`'s tables say, where that can be known.
+    fn stale(kernel: &Kernel<'static, Self>) -> Option<Site>;
+}
+
+/// A kernel of its own for each scenario.
+pub struct KernelFixture<M: Machine> {
+    kernel: &'static Kernel<'static, M>,
+    recording: Arc<Recording>,
+}
+
+impl<M: Machine> fmt::Debug for KernelFixture<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KernelFixture").field("kernel", self.kernel).finish_non_exhaustive()
+    }
+}
+
+fn leak<T>(n: usize, make: impl FnMut() -> T) -> &'static mut [T] {
+    let mut make = make;
+    Box::leak((0..n).map(|_| make()).collect())
+}
+
+/// Makes a kernel over a machine of its own, for good.
+pub fn boot<M: Machine>(profile: &'static Profile) -> &'static Kernel<'static, M> {
+    let (machine, first, frames) = M::boot(Paging::Four);
+    let storage = Storage {
+        pages: PageMap::new(first, leak(frames, Page::new)),
+        spaces: leak(SPACES, Space::new),
+        vmas: leak(AREAS, VmaSlot::default),
+        anon_vmas: leak(AREAS, AnonVma::default),
+        links: leak(AREAS, AnonVmaLink::default),
+    };
+    Box::leak(Box::new(Kernel::new(machine, Paging::Four, profile, storage)))
+}
+
+impl<M: Machine> Default for KernelFixture<M> {
+    fn default() -> Self {
+        Self {
+            kernel: boot(&MODERN),
+            recording: Arc::new(Recording::with_capacity(0)),
+        }
+    }
+}
+
+impl<M: Machine> KernelFixture<M> {
+    fn spaces(&self) -> impl Iterator<Item = SpaceId> {
+        (0..).take(SPACES).map(SpaceId::new).filter(|id| self.kernel.space(*id).is_ok())
+    }
+
+    fn sites(&self, pfn: Pfn) -> Vec<Site> {
+        let all = self
+            .spaces()
+            .flat_map(|space| (0..PAGES).map(move |page| Site::new(space, Vpn::new(page))));
+        all.filter(|site| self.kernel.entry(*site).pfn() == Some(pfn)).collect()
+    }
+
+    fn frames(&self) -> impl Iterator<Item = Pfn> {
+        let map = self.kernel.page_map();
+        (map.base().raw()..).take(map.len()).map(Pfn::new)
+    }
+}
+
+fn addr(site: Site) -> Result<VirtAddr, FixtureError> {
+    site.page.addr().ok_or(FixtureError::BadSite(site))
+}
+
+fn map_error(site: Site) -> impl Fn(MapError) -> FixtureError {
+    move |error| match error {
+        MapError::NoTable => FixtureError::NoFrame,
+        _ => FixtureError::BadSite(site),
+    }
+}
+
+// An access of the actor's; where it would have to wait and may not, that is an error.
+fn touch<M: Machine>(
+    kernel: &'static Kernel<'static, M>,
+    recording: &Recording,
+    actor: ActorId,
+    site: Site,
+    op: Op,
+    may_wait: bool,
+) -> Result<u64, FixtureError> {
+    let mut ended = FixtureError::Killed(site);
+    let seen = M::access(kernel, actor, site, op, &mut |addr, code| {
+        if !may_wait && kernel.entry(site).is_migration() {
+            ended = FixtureError::Other("the access would sleep".into());
+            return Then::Stop;
+        }
+        match kernel.page_fault(site.space, addr, code, actor, recording) {
+            Ok(_) => return Then::Again,
+            Err(FaultError::OutOfMemory | FaultError::Map(MapError::NoTable)) => ended = FixtureError::NoFrame,
+            Err(_) => {}
+        }
+        Then::Stop
+    });
+    seen.ok_or(ended)
+}
+
+impl<M: Machine> Fixture for KernelFixture<M> {
+    type Backend = Kernel<'static, M>;
+
+    fn backend(&self) -> &Kernel<'static, M> {
+        self.kernel
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::ANON
+            | Capabilities::SEVERAL_SPACES
+            | Capabilities::SHARED
+            | Capabilities::FORK
+            | Capabilities::PROTECT
+            | Capabilities::UNMAP
+            | Capabilities::REMAP
+            | Capabilities::PIN
+            | Capabilities::MLOCK
+            | Capabilities::EXTRA_REF
+            | Capabilities::LOCK_BY_OTHER
+            | Capabilities::FAULT_THREAD
+            | Capabilities::MIDDLE
+    }
+
+    fn begin(&mut self, profile: &'static Profile, recording: Arc<Recording>) {
+        self.kernel = boot(profile);
+        self.recording = recording;
+    }
+
+    fn space(&self) -> Result<SpaceId, FixtureError> {
+        self.kernel
+            .create_space(self.kernel.platform().template())
+            .map_err(|error| FixtureError::Other(error.to_string()))
+    }
+
+    fn map_anon(&self, site: Site, writable: bool) -> Result<Pfn, FixtureError> {
+        let mut flags = VmaFlags::READ | VmaFlags::MAYREAD | VmaFlags::MAYWRITE;
+        flags.set(VmaFlags::WRITE, writable);
+        let at = addr(site)?;
+        self.kernel
+            .map_area(site.space, at, 1, flags)
+            .map_err(map_error(site))?;
+        let fault = self.kernel.page_fault(site.space, at, 0, ActorId::new(0), ());
+        fault.map_err(|_| FixtureError::NoFrame)?;
+        self.kernel.drain();
+        self.page_at(site).ok_or(FixtureError::BadSite(site))
+    }
+
+    fn read(&self, site: Site) -> Result<u64, FixtureError> {
+        touch(self.kernel, &self.recording, ActorId::new(0), site, Op::Load, false)
+    }
+
+    fn write(&self, site: Site, value: u64) -> Result<(), FixtureError> {
+        let op = Op::Store(value);
+        touch(self.kernel, &self.recording, ActorId::new(0), site, op, false).map(drop)
+    }
+
+    fn entry(&self, site: Site) -> Pte {
+        self.kernel.entry(site)
+    }
+
+    fn new_page(&self) -> Result<PageRef, FixtureError> {
+        let pfn = self.kernel.platform().take_from(NodeId::new(1)).ok_or(FixtureError::NoFrame)?;
+        PageRef::allocate(self.kernel.page_map(), pfn).ok_or(FixtureError::NoFrame)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.kernel.drain();
+        if let Some(site) = M::stale(self.kernel) {
+            return Err(format!("I33: a stale translation at {site:?}"));
+        }
+        for pfn in self.frames() {
+            let page = self.kernel.page_map().page(pfn).ok_or("a frame without a page")?;
+            let flags = page.flags().load();
+            if flags.contains(PageFlags::RESERVED) {
+                continue;
+            }
+            if flags.contains(PageFlags::LOCKED) || page.entries_out(0) != 0 {
+                return Err(format!("I3: {pfn:?} is locked, or in flight"));
+            }
+            if page.count() != page.mapcount() + page.pins() {
+                return Err(format!("I5: {pfn:?} has {} references", page.count()));
+            }
+            let free = self.kernel.platform().is_free(pfn);
+            if free != (page.count() == 0) {
+                return Err(format!("I20: {pfn:?} is free: {free}, references: {}", page.count()));
+            }
+        }
+        let mut mapped = 0;
+        for space in self.spaces() {
+            let entries: Vec<_> = (0..PAGES)
+                .map(|page| self.kernel.entry(Site::new(space, Vpn::new(page))))
+                .collect();
+            if entries.iter().any(|pte| pte.is_migration()) {
+                return Err(format!("I6: a migration entry is left in {space:?}"));
+            }
+            let rss = entries.iter().filter(|pte| pte.is_present()).count();
+            let counted = self.kernel.space(space).map_err(|error| error.to_string())?;
+            if counted.rss() != rss || counted.is_pending() {
+                return Err(format!(
+                    "I27: {} pages resident in {space:?}, found {rss}",
+                    counted.rss()
+                ));
+            }
+            mapped = usize::saturating_add(mapped, rss);
+        }
+        let counts = self.frames().filter_map(|pfn| self.kernel.page_map().page(pfn));
+        let counted: u32 = counts.map(Page::mapcount).sum();
+        if counted as usize == mapped {
+            Ok(())
+        } else {
+            Err(format!("I4: {mapped} mappings, counted {counted}"))
+        }
+    }
+
+    fn share(&self, pfn: Pfn, to: Site, writable: bool) -> Result<(), FixtureError> {
+        let from = *self.sites(pfn).first().ok_or(FixtureError::BadFrame(pfn))?;
+        self.kernel
+            .share(from, to.space, addr(to)?, writable)
+            .map_err(map_error(to))
+    }
+
+    fn fork(&self, parent: SpaceId) -> Result<SpaceId, FixtureError> {
+        let child = self.kernel.fork(parent, &*self.recording);
+        child.map_err(|error| FixtureError::Other(error.to_string()))
+    }
+
+    fn protect(&self, site: Site, writable: bool) -> Result<(), FixtureError> {
+        let mut access = VmaFlags::READ;
+        access.set(VmaFlags::WRITE, writable);
+        let done = self
+            .kernel
+            .protect(site.space, addr(site)?, 1, access, &*self.recording);
+        done.map_err(map_error(site))
+    }
+
+    fn unmap(&self, site: Site) -> Result<(), FixtureError> {
+        self.kernel.area(site).map_err(map_error(site))?;
+        let done = self.kernel.unmap(site.space, addr(site)?, 1, &*self.recording);
+        done.map_err(map_error(site))
+    }
+
+    fn exit(&self, space: SpaceId) -> Result<(), FixtureError> {
+        self.kernel.platform().leave_spaces();
+        let done = self.kernel.destroy_space(space, &*self.recording);
+        done.map_err(|error| FixtureError::Other(error.to_string()))
+    }
+
+    fn remap(&self, from: Site, to: Site) -> Result<(), FixtureError> {
+        self.kernel.area(from).map_err(map_error(from))?;
+        let done = self
+            .kernel
+            .move_range(from.space, addr(from)?, 1, addr(to)?, &*self.recording);
+        done.map_err(map_error(to))
+    }
+
+    fn pin(&self, pfn: Pfn) -> Result<(), FixtureError> {
+        let _counted = PageRef::get(self.kernel.page_map(), pfn).ok_or(FixtureError::BadFrame(pfn))?;
+        self.kernel
+            .page_map()
+            .page(pfn)
+            .ok_or(FixtureError::BadFrame(pfn))?
+            .add_pin();
+        Ok(())
+    }
+
+    fn unpin(&self, pfn: Pfn) -> Result<(), FixtureError> {
+        self.kernel
+            .page_map()
+            .page(pfn)
+            .ok_or(FixtureError::BadFrame(pfn))?
+            .remove_pin();
+        self.kernel.put(PageRef::counted(pfn));
+        Ok(())
+    }
+
+    fn mlock(&self, site: Site) -> Result<(), FixtureError> {
+        let done = self.kernel.lock_range(site.space, addr(site)?, 1, true);
+        done.map_err(map_error(site))
+    }
+
+    fn free(&self, pfn: Pfn) -> Result<(), FixtureError> {
+        self.sites(pfn).into_iter().try_for_each(|site| self.unmap(site))
+    }
+
+    fn fault(&self, actor: ActorId, site: Site, store: Option<u64>) -> Result<Access, FixtureError> {
+        let (kernel, recording) = (self.kernel, Arc::clone(&self.recording));
+        let op = store.map_or(Op::Load, Op::Store);
+        let job = move || touch(kernel, &recording, actor, site, op, true);
+        kernel.platform().spawn(actor, Box::new(job))
+    }
+
+    fn finish_faults(&self) -> Result<Vec<(ActorId, u64)>, FixtureError> {
+        let jobs = self.kernel.platform().finish().into_iter();
+        jobs.map(|(actor, saw)| Ok((actor, saw?))).collect()
+    }
+}
