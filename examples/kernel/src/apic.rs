@@ -43,6 +43,15 @@ pub fn end_of_interrupt() {
     write(END_OF_INTERRUPT, 0);
 }
 
+/// Silences the old interrupt controllers, whose timer would come as an exception's vector.
+pub fn mask_legacy() {
+    for mask in [0x21, 0xa1] {
+        let mut port = x86_64::instructions::port::Port::<u8>::new(mask);
+        // SAFETY: the mask registers of the two 8259s; nobody here waits for one of their interrupts.
+        unsafe { port.write(0xff) };
+    }
+}
+
 fn send(cpu: usize, command: u32) {
     // Two registers make one command: an interrupt handler here that sent one in between would spoil it.
     x86_64::instructions::interrupts::without_interrupts(|| {

@@ -68,7 +68,7 @@ static TABLES: [Tables; MAX] = [const {
 pub struct Cpu {
     /// The space whose tables it has in CR3.
     space: AtomicU32,
-    /// It waits for an interrupt.
+    /// It waits for a word to change.
     pub asleep: AtomicBool,
 }
 
@@ -97,6 +97,11 @@ impl Cpu {
     pub fn runs(&self, space: Option<SpaceId>) -> bool {
         let has = self.space.load(Ordering::SeqCst);
         space.map_or(has != NOBODY, |space| has == space.raw())
+    }
+
+    /// True while it sleeps on a word.
+    pub fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::SeqCst)
     }
 }
 

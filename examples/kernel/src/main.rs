@@ -15,7 +15,10 @@ extern crate alloc;
 mod apic;
 mod console;
 mod cpu;
+mod fixture;
+mod jobs;
 mod memory;
+mod scenarios;
 mod seam;
 mod start;
 mod trap;
@@ -27,34 +30,16 @@ core::arch::global_asm!(include_str!("boot.s"), options(att_syntax));
 #[unsafe(no_mangle)]
 extern "C" fn boot_cpu(info: u32) -> ! {
     let start = start::read(info);
+    apic::mask_legacy();
     cpu::init();
     user::show_programs();
     cpu::start_others(start.number("cpus").unwrap_or(1) as usize);
-    println!("booted {} CPUs, {} MiB", cpu::count(), start.memory_end >> 20);
-    smoke(start);
-    console::exit(true)
-}
-
-fn smoke(start: start::Start) {
-    use mm_types::*;
-    let mm = seam::new_mm(memory::pool(&start), 384, &migrate_core::MODERN);
-    let space = mm.create_space(Some(cpu::root())).unwrap();
-    let flags = VmaFlags::READ | VmaFlags::WRITE | VmaFlags::MAYREAD | VmaFlags::MAYWRITE;
-    mm.map_area(space, VirtAddr::new(0x3000), 1, flags).unwrap();
-    let root = mm.space(space).unwrap().root().unwrap();
-    for op in [user::Op::Store(42), user::Op::Load] {
-        let got = user::access((space, root), VirtAddr::new(0x3000), op, &mut |addr, code| {
-            println!("fault at {addr:?} code {code}");
-            match mm.page_fault(space, addr, code, ActorId::new(1), ()) {
-                Ok(_) => trap::Handled::Again,
-                Err(error) => {
-                    println!("{error}");
-                    trap::Handled::Stop
-                }
-            }
-        });
-        println!("{op:?} {got:?}");
-    }
+    println!("booted cpus={} mib={}", cpu::count(), start.memory_end >> 20);
+    let good = match start.value("mode") {
+        Some("scenarios") => scenarios::run(start.value("only")),
+        other => panic!("mode is scenarios, storm or flushes, not {other:?}"),
+    };
+    console::exit(good)
 }
 
 /// The other CPUs, from boot.s.
@@ -62,7 +47,5 @@ fn smoke(start: start::Start) {
 extern "C" fn other_cpu() -> ! {
     cpu::init();
     cpu::started();
-    loop {
-        x86_64::instructions::hlt();
-    }
+    jobs::serve()
 }

@@ -4,6 +4,7 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::ptr::{self, NonNull};
 
+use mm_types::{Pfn, PhysAddr};
 use spin::Mutex;
 
 /// Where the first GiB of physical memory, and the local APIC, are seen (boot.s: slot 256).
@@ -101,9 +102,9 @@ unsafe impl GlobalAlloc for Heap {
 }
 
 /// Returns the first frame after the kernel's image.
-pub fn pool(_start: &crate::start::Start) -> mm_types::Pfn {
+pub fn first_free_frame() -> Pfn {
     unsafe extern "C" {
         static kernel_end: u8;
     }
-    mm_types::PhysAddr::new(image_address(&raw const kernel_end)).pfn()
+    PhysAddr::new(image_address(&raw const kernel_end)).pfn()
 }

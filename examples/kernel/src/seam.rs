@@ -52,7 +52,8 @@ impl FrameSource for Machine {
 }
 
 impl Machine {
-    fn new(first: Pfn, frames: u64) -> Self {
+    /// Makes a machine of the frames from `first` on, all free.
+    pub fn new(first: Pfn, frames: u64) -> Self {
         let half = |node: u64| (0..frames / 2).map(|n| Pfn::new(first.raw() + node * (frames / 2) + n)).collect();
         Self {
             first,
@@ -76,9 +77,10 @@ impl Machine {
         self.free[usize::from(self.node(pfn).raw())].lock().contains(&pfn)
     }
 
-    /// Returns all frames.
-    pub fn frames(&self) -> impl Iterator<Item = Pfn> {
-        (self.first.raw()..self.first.raw() + self.frames).map(Pfn::new)
+    /// Returns the first word of a frame.
+    pub fn first_word(&self, pfn: Pfn) -> Option<u64> {
+        // SAFETY: valid for as long as the machine (condition 1 of `FrameMapping`), and atomics.
+        Some(unsafe { self.frame(pfn)?.as_ref() }[0].load(Ordering::Acquire))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use core::cell::Cell;
 
+use backend_x86_64::fixture::Then;
 use mm_types::VirtAddr as Address;
 use spin::Once;
 use x86_64::VirtAddr;
@@ -84,16 +85,8 @@ impl Frame {
     }
 }
 
-/// What a program's page fault came to.
-pub enum Handled {
-    /// The access runs again.
-    Again,
-    /// The program ends here.
-    Stop,
-}
-
 /// Handles the page fault of a program at an address with an error code.
-pub type OnFault<'f> = dyn FnMut(Address, u32) -> Handled + 'f;
+pub type OnFault<'f> = dyn FnMut(Address, u32) -> Then + 'f;
 
 /// A program that a CPU runs.
 #[derive(Clone, Copy)]
@@ -191,8 +184,8 @@ fn page_fault(frame: &mut Frame) -> u64 {
     let handled = on_fault(addr, frame.error as u32);
     interrupts::disable();
     match handled {
-        Handled::Again => 0,
-        Handled::Stop => leave(frame),
+        Then::Again => 0,
+        Then::Stop => leave(frame),
     }
 }
 

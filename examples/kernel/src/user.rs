@@ -1,5 +1,6 @@
 //! Programs that run in ring 3 (user.s), and what they are called with.
 
+use backend_x86_64::fixture::Op;
 use mm_types::{Pfn, SpaceId, VirtAddr};
 
 use crate::trap::{Frame, OnFault};
@@ -30,15 +31,6 @@ pub fn show_programs() {
 
 fn at(program: *const u8) -> u64 {
     PROGRAMS + (program.addr() - (&raw const user_start).addr()) as u64
-}
-
-/// What a program does with a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
-    /// Reads it.
-    Load,
-    /// Writes it.
-    Store(u64),
 }
 
 /// Runs one load or store of a program of `space`, in ring 3 on this CPU, and stays in that space's tables. Returns the value
