@@ -18,9 +18,11 @@ mod cpu;
 mod fixture;
 mod jobs;
 mod memory;
+mod migrator;
 mod scenarios;
 mod seam;
 mod start;
+mod storm;
 mod trap;
 mod user;
 
@@ -37,6 +39,7 @@ extern "C" fn boot_cpu(info: u32) -> ! {
     println!("booted cpus={} mib={}", cpu::count(), start.memory_end >> 20);
     let good = match start.value("mode") {
         Some("scenarios") => scenarios::run(start.value("only")),
+        Some("storm") => storm::run(&start.storm()),
         other => panic!("mode is scenarios, storm or flushes, not {other:?}"),
     };
     console::exit(good)

@@ -2,6 +2,10 @@
 
 use core::ffi::CStr;
 
+use migrate_core::{LINUX_2_6_17, MODERN};
+use mm_types::Mode;
+
+use crate::storm::Storm;
 use crate::memory::{DIRECT_MAP_BYTES, direct};
 
 const MAGIC: u32 = 0x336e_c578;
@@ -74,5 +78,21 @@ impl Start {
     pub fn number(&self, word: &str) -> Option<u64> {
         let value = self.value(word)?;
         Some(value.parse().unwrap_or_else(|_| panic!("{word}={value} is no number")))
+    }
+
+    /// Returns the storm that is asked for.
+    pub fn storm(&self) -> Storm {
+        Storm {
+            profile: match self.value("profile") {
+                Some("linux") => &LINUX_2_6_17,
+                None | Some("modern") => &MODERN,
+                Some(other) => panic!("profile is linux or modern, not {other}"),
+            },
+            mode: match self.value("wait") {
+                None => Mode::Sync,
+                Some(word) => word.parse().unwrap_or_else(|_| panic!("wait is async, sync-light or sync, not {word}")),
+            },
+            migrations: self.number("migrations").unwrap_or(10_000),
+        }
     }
 }
