@@ -1,10 +1,11 @@
 //! CPUs: their tables, their stacks, what each runs, and starting the others.
 
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicPtr, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering, fence};
 
 use mm_types::{Pfn, PhysAddr, SpaceId};
 use x86_64::VirtAddr;
+use x86_64::instructions::interrupts;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::registers::segmentation::{CS, DS, ES, SS, Segment};
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
@@ -68,8 +69,10 @@ static TABLES: [Tables; MAX] = [const {
 pub struct Cpu {
     /// The space whose tables it has in CR3.
     space: AtomicU32,
-    /// It waits for a word to change.
-    pub asleep: AtomicBool,
+    /// It sleeps on a word.
+    asleep: AtomicBool,
+    /// It is halted, or looks a last time before it is.
+    halted: AtomicBool,
 }
 
 /// All CPUs, by number.
@@ -77,6 +80,7 @@ pub static CPUS: [Cpu; MAX] = [const {
     Cpu {
         space: AtomicU32::new(NOBODY),
         asleep: AtomicBool::new(false),
+        halted: AtomicBool::new(false),
     }
 }; MAX];
 
@@ -102,6 +106,35 @@ impl Cpu {
     /// True while it sleeps on a word.
     pub fn is_asleep(&self) -> bool {
         self.asleep.load(Ordering::SeqCst)
+    }
+
+    /// Says whether it sleeps on a word, to whoever waits for that.
+    pub fn set_asleep(&self, asleep: bool) {
+        self.asleep.store(asleep, Ordering::SeqCst);
+        wake_halted();
+    }
+}
+
+/// Halts this CPU until an interrupt comes, unless `no_need`; interrupts are on afterwards.
+///
+/// A CPU that spins takes the time of the one it waits for, where there are fewer real CPUs than these.
+pub fn halt_unless(no_need: impl FnOnce() -> bool) {
+    let halted = &CPUS[current()].halted;
+    interrupts::disable();
+    // Said before the look: whoever makes it true after the look finds this CPU halted, and its interrupt ends the halt.
+    halted.store(true, Ordering::SeqCst);
+    if !no_need() {
+        interrupts::enable_and_hlt();
+    }
+    halted.store(false, Ordering::SeqCst);
+    interrupts::enable();
+}
+
+/// Lets halted CPUs look again; called after what they wait for became true.
+pub fn wake_halted() {
+    fence(Ordering::SeqCst);
+    for cpu in (0..count()).filter(|cpu| CPUS[*cpu].halted.load(Ordering::SeqCst)) {
+        apic::interrupt(cpu, trap::WAKE);
     }
 }
 
@@ -134,7 +167,7 @@ pub fn init() {
     load_segments(code, data, task);
     trap::load();
     apic::enable(trap::SPURIOUS);
-    x86_64::instructions::interrupts::enable();
+    interrupts::enable();
 }
 
 fn load_segments(code: SegmentSelector, data: SegmentSelector, task: SegmentSelector) {

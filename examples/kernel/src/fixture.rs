@@ -76,7 +76,7 @@ impl TestMachine for Machine {
                 GIVEN.lock().push(given);
                 return Ok(Access::Asleep);
             }
-            core::hint::spin_loop();
+            cpu::halt_unless(|| !jobs::is_busy(cpu) || CPUS[cpu].is_asleep());
         }
         given.result().map(Access::Done)
     }

@@ -4,9 +4,8 @@ use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use spin::Mutex;
-use x86_64::instructions::interrupts;
 
-use crate::{apic, cpu, trap};
+use crate::cpu;
 
 /// Something for a CPU to do.
 pub type Work = Box<dyn FnOnce() + Send>;
@@ -30,7 +29,7 @@ pub fn give(cpu: usize, work: Work) -> bool {
         return false;
     }
     *desk.next.lock() = Some(work);
-    apic::interrupt(cpu, trap::WAKE);
+    cpu::wake_halted();
     true
 }
 
@@ -42,7 +41,7 @@ pub fn is_busy(cpu: usize) -> bool {
 /// Waits until a CPU has done what it was given.
 pub fn wait(cpu: usize) {
     while is_busy(cpu) {
-        core::hint::spin_loop();
+        cpu::halt_unless(|| !is_busy(cpu));
     }
 }
 
@@ -50,17 +49,15 @@ pub fn wait(cpu: usize) {
 pub fn serve() -> ! {
     let desk = &DESKS[cpu::current()];
     loop {
-        interrupts::disable();
+        // Taken in a statement of its own: the lock is open while the work runs.
         let work = desk.next.lock().take();
-        match work {
-            Some(work) => {
-                interrupts::enable();
-                work();
-                cpu::switch_to(None);
-                desk.busy.store(false, Ordering::Release);
-            }
-            // The interrupt of somebody who gave work after the look ends the halt.
-            None => interrupts::enable_and_hlt(),
+        if let Some(work) = work {
+            work();
+            cpu::switch_to(None);
+            desk.busy.store(false, Ordering::SeqCst);
+            cpu::wake_halted();
+        } else {
+            cpu::halt_unless(|| desk.next.lock().is_some());
         }
     }
 }

@@ -4,8 +4,8 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use migrate_core::{
-    Args, Frames, FromFn, Isolated, Lru as _, PageRef, Slot, Tally, UsesPageMap, isolate_lru_page, migrate_pages, migrate_prep,
-    putback_lru_pages,
+    Args, Frames, FromFn, Isolated, Lru as _, PageRef, Slot, Tally, UsesPageMap, isolate_lru_page, migrate_pages,
+    migrate_prep, putback_lru_pages,
 };
 use mm_types::{Mode, NodeId, Reason, Refusal, Site};
 

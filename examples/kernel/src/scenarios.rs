@@ -18,7 +18,9 @@ const BOTH: &[(&str, &Profile)] = &[("linux", &LINUX_2_6_17), ("modern", &MODERN
 pub fn run(only: Option<&str>) -> bool {
     let (mut ran, mut not_applicable, mut failed) = (0, 0, 0);
     for (stem, text) in FILES {
-        let (base, one) = stem.split_once('.').map_or((*stem, None), |(base, word)| (base, Some(word)));
+        let (base, one) = stem
+            .split_once('.')
+            .map_or((*stem, None), |(base, word)| (base, Some(word)));
         for (word, profile) in BOTH.iter().filter(|(word, _)| one.is_none_or(|one| one == *word)) {
             let name = format!("{base}.{word}");
             if only.is_some_and(|only| only != name) {

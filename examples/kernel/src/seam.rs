@@ -5,7 +5,9 @@ use alloc::collections::VecDeque;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
-use backend_x86_64::{FrameMapping, FrameSource, FrameWords, Kernel, Paging, Purpose, Shootdown, Space, Stale, Storage};
+use backend_x86_64::{
+    FrameMapping, FrameSource, FrameWords, Kernel, Paging, Purpose, Shootdown, Space, Stale, Storage,
+};
 use migrate_core::Profile;
 use mm_types::{AnonVma, AnonVmaLink, NodeId, Page, PageMap, Pfn, Sleep, SpaceId, VmaSlot, Vpn};
 use spin::Mutex;
@@ -39,14 +41,17 @@ unsafe impl FrameMapping for Machine {
 
 impl FrameSource for Machine {
     fn take(&self, _purpose: Purpose) -> Option<Pfn> {
-        self.take_from(NodeId::new(0)).or_else(|| self.take_from(NodeId::new(1)))
+        self.take_from(NodeId::new(0))
+            .or_else(|| self.take_from(NodeId::new(1)))
     }
 
     fn give_back(&self, pfn: Pfn) {
         // Whoever reads it by an old translation shall see that.
         let words = self.frame(pfn).expect("a frame of this machine");
         // SAFETY: valid for as long as the machine (condition 1 of `FrameMapping`), and atomics.
-        unsafe { words.as_ref() }.iter().for_each(|word| word.store(POISON, Ordering::Relaxed));
+        unsafe { words.as_ref() }
+            .iter()
+            .for_each(|word| word.store(POISON, Ordering::Relaxed));
         self.free[usize::from(self.node(pfn).raw())].lock().push_back(pfn);
     }
 }
@@ -54,7 +59,11 @@ impl FrameSource for Machine {
 impl Machine {
     /// Makes a machine of the frames from `first` on, all free.
     pub fn new(first: Pfn, frames: u64) -> Self {
-        let half = |node: u64| (0..frames / 2).map(|n| Pfn::new(first.raw() + node * (frames / 2) + n)).collect();
+        let half = |node: u64| {
+            (0..frames / 2)
+                .map(|n| Pfn::new(first.raw() + node * (frames / 2) + n))
+                .collect()
+        };
         Self {
             first,
             frames,
@@ -142,7 +151,7 @@ impl Shootdown for Machine {
             drop_translations(space, pages);
         }
         while REQUEST.waiting.load(Ordering::Acquire) != 0 {
-            core::hint::spin_loop();
+            cpu::halt_unless(|| REQUEST.waiting.load(Ordering::SeqCst) == 0);
         }
     }
 }
@@ -156,7 +165,9 @@ pub fn on_shootdown() {
     let space = SpaceId::new(REQUEST.space.load(Ordering::Relaxed));
     let everything = REQUEST.kind.load(Ordering::Relaxed) == EVERYTHING;
     drop_translations((!everything).then_some(space), pages);
-    REQUEST.waiting.fetch_sub(1, Ordering::Release);
+    if REQUEST.waiting.fetch_sub(1, Ordering::SeqCst) == 1 {
+        cpu::wake_halted();
+    }
 }
 
 // No pages named: all of the space, and what is cached on the way to them. One tag: there are no PCIDs here.
@@ -173,22 +184,14 @@ fn drop_translations(space: Option<SpaceId>, pages: &[Vpn]) {
 
 impl Sleep for Machine {
     fn wait(&self, word: &AtomicU32, seen: u32) {
-        let asleep = &CPUS[cpu::current()].asleep;
-        interrupts::disable();
-        // Said before the look: a waker that changes the word after it finds this CPU asleep, and its interrupt ends the halt.
-        asleep.store(true, Ordering::SeqCst);
-        if word.load(Ordering::SeqCst) == seen {
-            interrupts::enable_and_hlt();
-        }
-        asleep.store(false, Ordering::SeqCst);
-        interrupts::enable();
+        let me = &CPUS[cpu::current()];
+        me.set_asleep(true);
+        cpu::halt_unless(|| word.load(Ordering::SeqCst) != seen);
+        me.set_asleep(false);
     }
 
     fn wake_all(&self, _word: &AtomicU32) {
-        fence(Ordering::SeqCst);
-        for cpu in (0..cpu::count()).filter(|cpu| CPUS[*cpu].asleep.load(Ordering::SeqCst)) {
-            apic::interrupt(cpu, trap::WAKE);
-        }
+        cpu::wake_halted();
     }
 }
 
@@ -207,5 +210,10 @@ pub fn new_mm(first: Pfn, frames: u64, profile: &'static Profile) -> &'static Mm
         anon_vmas: leak(areas, AnonVma::default),
         links: leak(areas, AnonVmaLink::default),
     };
-    Box::leak(Box::new(Kernel::new(Machine::new(first, frames), Paging::Four, profile, storage)))
+    Box::leak(Box::new(Kernel::new(
+        Machine::new(first, frames),
+        Paging::Four,
+        profile,
+        storage,
+    )))
 }

@@ -5,8 +5,8 @@ use core::ffi::CStr;
 use migrate_core::{LINUX_2_6_17, MODERN};
 use mm_types::Mode;
 
-use crate::storm::Storm;
 use crate::memory::{DIRECT_MAP_BYTES, direct};
+use crate::storm::Storm;
 
 const MAGIC: u32 = 0x336e_c578;
 const RAM: u32 = 1;
@@ -48,7 +48,10 @@ pub fn read(at: u32) -> Start {
     let info = direct(at.into()).cast::<StartInfo>();
     // SAFETY: the loader's, in memory below 1 GiB, which the direct map shows; nobody writes it.
     let info = unsafe { info.read_unaligned() };
-    assert!(info.magic == MAGIC && info.version >= 1, "started by something other than PVH");
+    assert!(
+        info.magic == MAGIC && info.version >= 1,
+        "started by something other than PVH"
+    );
     let line = direct(info.command_line).cast_const().cast();
     // SAFETY: the protocol says that a string with a 0 at its end is there; nobody writes it.
     let line = unsafe { CStr::from_ptr(line) };
@@ -59,7 +62,8 @@ pub fn read(at: u32) -> Start {
         unsafe { range.read_unaligned() }
     });
     let image = 1 << 20;
-    let mut around = ranges.filter(|range| range.kind == RAM && (range.start..range.start + range.size).contains(&image));
+    let mut around =
+        ranges.filter(|range| range.kind == RAM && (range.start..range.start + range.size).contains(&image));
     let memory = around.next().expect("the kernel is loaded into memory");
     Start {
         command_line: line.to_str().unwrap_or_default(),
@@ -90,7 +94,9 @@ impl Start {
             },
             mode: match self.value("wait") {
                 None => Mode::Sync,
-                Some(word) => word.parse().unwrap_or_else(|_| panic!("wait is async, sync-light or sync, not {word}")),
+                Some(word) => word
+                    .parse()
+                    .unwrap_or_else(|_| panic!("wait is async, sync-light or sync, not {word}")),
             },
             migrations: self.number("migrations").unwrap_or(10_000),
         }

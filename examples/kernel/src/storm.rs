@@ -96,10 +96,19 @@ impl World {
     }
 
     fn wrong(&self, what: &str, space: SpaceId, words: Words, round: u64, wrong: Option<WrongWord>, exact: bool) {
-        let Some(WrongWord { count, at, found }) = wrong else { return };
+        let Some(WrongWord { count, at, found }) = wrong else {
+            return;
+        };
         // An earlier round's word is a write that was lost; anything else was never written there.
         let lost = exact && found >> 32 < round;
-        add(if lost { &self.counts.lost_writes } else { &self.counts.wrong_reads }, count);
+        add(
+            if lost {
+                &self.counts.lost_writes
+            } else {
+                &self.counts.wrong_reads
+            },
+            count,
+        );
         println!("wrong {what} {space:?} {words:?} round={round} count={count} at={at:?} found={found:#x}");
     }
 
@@ -170,7 +179,8 @@ impl World {
 pub fn run(storm: &Storm) -> bool {
     let mm = seam::new_mm(memory::first_free_frame(), FRAMES, storm.profile);
     let first = mm.create_space(Some(cpu::root())).expect("there is room");
-    mm.map_area(first, SHARED, PAGES, FLAGS | VmaFlags::SHARED).expect("there is room");
+    mm.map_area(first, SHARED, PAGES, FLAGS | VmaFlags::SHARED)
+        .expect("there is room");
     mm.map_area(first, PRIVATE, PAGES, FLAGS).expect("there is room");
     let mut world = World {
         mm,
@@ -198,7 +208,11 @@ pub fn run(storm: &Storm) -> bool {
         let sites: Vec<Site> = (0..SPACES)
             .map(SpaceId::new)
             .filter(|space| mm.space(*space).is_ok())
-            .flat_map(|space| pages(SHARED).chain(pages(PRIVATE)).map(move |page| Site::new(space, page)))
+            .flat_map(|space| {
+                pages(SHARED)
+                    .chain(pages(PRIVATE))
+                    .map(move |page| Site::new(space, page))
+            })
             .collect();
         for some in sites.chunks(BATCH) {
             let tally = migrate(mm, some, NodeId::new(node), storm.mode);
@@ -211,7 +225,10 @@ pub fn run(storm: &Storm) -> bool {
     }
     world.over.store(true, Ordering::Release);
     (1..cpu::count()).for_each(jobs::wait);
-    world.spaces.iter().for_each(|space| mm.destroy_space(*space, ()).expect("it exists"));
+    world
+        .spaces
+        .iter()
+        .for_each(|space| mm.destroy_space(*space, ()).expect("it exists"));
     mm.drain();
     let leaked = (0..FRAMES).filter(|n| {
         let pfn = Pfn::new(memory::first_free_frame().raw() + n);
