@@ -9,8 +9,10 @@
 //! | what is happening? | [`progress`], [`picture`], [`stop`] |
 //! | why would a page stay? | [`provoke`] |
 //! | what came of it? | [`report`], [`refused`], [`tally`], [`console`] |
+//! | and with real page tables, in a kernel of its own? | [`boot`] |
 
 pub mod args;
+pub mod boot;
 pub mod console;
 pub mod file_check;
 mod input;

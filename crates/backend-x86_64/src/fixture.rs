@@ -13,8 +13,8 @@ use core::fmt;
 use migrate_core::fixture::{Access, Capabilities, Fixture, FixtureError, Recording};
 use migrate_core::{Frames, Lru as _, MODERN, PageRef, Profile, UsesPageMap};
 use mm_types::{
-    ActorId, AnonVma, AnonVmaLink, NodeId, Page, PageFlags, PageMap, Pfn, Pte, Site, SpaceId, VirtAddr, VmaFlags, VmaSlot,
-    Vpn,
+    ActorId, AnonVma, AnonVmaLink, NodeId, Page, PageFlags, PageMap, Pfn, Pte, Site, SpaceId, VirtAddr, VmaFlags,
+    VmaSlot, Vpn,
 };
 
 use crate::{FaultError, Kernel, MapError, Paging, Platform, Space, Storage};
@@ -94,7 +94,9 @@ pub struct KernelFixture<M: Machine> {
 
 impl<M: Machine> fmt::Debug for KernelFixture<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KernelFixture").field("kernel", self.kernel).finish_non_exhaustive()
+        f.debug_struct("KernelFixture")
+            .field("kernel", self.kernel)
+            .finish_non_exhaustive()
     }
 }
 
@@ -127,7 +129,10 @@ impl<M: Machine> Default for KernelFixture<M> {
 
 impl<M: Machine> KernelFixture<M> {
     fn spaces(&self) -> impl Iterator<Item = SpaceId> {
-        (0..).take(SPACES).map(SpaceId::new).filter(|id| self.kernel.space(*id).is_ok())
+        (0..)
+            .take(SPACES)
+            .map(SpaceId::new)
+            .filter(|id| self.kernel.space(*id).is_ok())
     }
 
     fn sites(&self, pfn: Pfn) -> Vec<Site> {
@@ -240,7 +245,11 @@ impl<M: Machine> Fixture for KernelFixture<M> {
     }
 
     fn new_page(&self) -> Result<PageRef, FixtureError> {
-        let pfn = self.kernel.platform().take_from(NodeId::new(1)).ok_or(FixtureError::NoFrame)?;
+        let pfn = self
+            .kernel
+            .platform()
+            .take_from(NodeId::new(1))
+            .ok_or(FixtureError::NoFrame)?;
         PageRef::allocate(self.kernel.page_map(), pfn).ok_or(FixtureError::NoFrame)
     }
 

@@ -29,7 +29,7 @@ pub fn run(only: Option<&str>) -> bool {
             match run_scenario(&mut KernelFixture::<Machine>::default(), text, Some(profile)) {
                 Ok(Replay::Ran(report)) => {
                     ran += 1;
-                    println!("trace {name}\n{report}end");
+                    println!("scenario {name}\n{report}end");
                 }
                 Ok(Replay::NotApplicable { lacks }) => {
                     not_applicable += 1;

@@ -26,6 +26,8 @@ const ROUNDS_BETWEEN_FORKS: u64 = 16;
 const ROUNDS_OF_A_CHILD: u64 = 3;
 // More spaces than ever are there at once.
 const SPACES: u32 = 16;
+// Moved pages between two lines that say so.
+const STEPS: u64 = 10_000;
 // A word of the shared pages that no program uses.
 const UNUSED: u64 = 63;
 
@@ -201,7 +203,7 @@ pub fn run(storm: &Storm) -> bool {
         assert!(jobs::give(cpu, Box::new(move || world.programs(cpu))));
     }
 
-    let (mut moved, mut stayed, mut retried, mut runs) = (0, 0, 0, 0);
+    let (mut moved, mut stayed, mut retried, mut runs, mut told) = (0, 0, 0, 0, 0);
     let mut node = 1;
     while moved < storm.migrations {
         let pages = |start: VirtAddr| (0..PAGES).filter_map(move |page| start.vpn().checked_add(page));
@@ -222,6 +224,10 @@ pub fn run(storm: &Storm) -> bool {
             runs += 1;
         }
         node = 1 - node;
+        if moved / STEPS > told {
+            told = moved / STEPS;
+            println!("moved {moved}");
+        }
     }
     world.over.store(true, Ordering::Release);
     (1..cpu::count()).for_each(jobs::wait);

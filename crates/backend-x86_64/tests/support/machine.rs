@@ -81,7 +81,10 @@ impl TestMachine for Machine {
 
     fn finish(&self) -> Vec<(ActorId, Result<u64, FixtureError>)> {
         let threads = core::mem::take(&mut *self.threads.lock().unwrap());
-        threads.into_iter().map(|(actor, thread)| (actor, join(thread))).collect()
+        threads
+            .into_iter()
+            .map(|(actor, thread)| (actor, join(thread)))
+            .collect()
     }
 
     fn leave_spaces(&self) {}
