@@ -52,6 +52,7 @@ extern crate alloc;
 extern crate std;
 
 mod areas;
+mod barrier;
 mod entry;
 mod error;
 mod fault;
@@ -68,6 +69,7 @@ mod rmap;
 mod space;
 mod tables;
 
+pub use barrier::Barrier;
 pub use entry::{Attributes, EntryError, HwBits, HwEntry};
 pub use error::MapError;
 pub use fault::{FaultError, Faulted};

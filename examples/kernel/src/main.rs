@@ -16,13 +16,17 @@ mod apic;
 mod console;
 mod cpu;
 mod fixture;
+mod flushes;
+mod hold;
 mod jobs;
 mod memory;
 mod migrator;
+mod mutant;
 mod scenarios;
 mod seam;
 mod start;
 mod storm;
+mod thread;
 mod trap;
 mod user;
 
@@ -40,6 +44,12 @@ extern "C" fn boot_cpu(info: u32) -> ! {
     let good = match start.value("mode") {
         Some("scenarios") => scenarios::run(start.value("only")),
         Some("storm") => storm::run(&start.storm()),
+        Some("flushes") => {
+            if let Some(name) = start.value("missing") {
+                mutant::leave_out(name);
+            }
+            flushes::run(start.profile(), start.number("times").unwrap_or(1), start.value("only"))
+        }
         other => panic!("mode is scenarios, storm or flushes, not {other:?}"),
     };
     console::exit(good)

@@ -15,7 +15,8 @@ use x86_64::instructions::{interrupts, tlb};
 
 use crate::cpu::{self, CPUS};
 use crate::memory::{DIRECT_MAP_BYTES, direct};
-use crate::{apic, trap};
+use crate::mutant::Step;
+use crate::{apic, hold, trap};
 
 /// This kernel's memory management.
 pub type Mm = Kernel<'static, Machine>;
@@ -132,6 +133,9 @@ impl Shootdown for Machine {
             Stale::Space(space) => (SPACE, Some(space), [].as_slice()),
             Stale::Everything => (EVERYTHING, None, [].as_slice()),
         };
+        if kind == PAGES {
+            hold::pass();
+        }
         let _one = REQUEST.asking.lock();
         // The entries were written before; a CPU that is not found to run the space loads CR3 after this, and reads them.
         fence(Ordering::SeqCst);
@@ -142,7 +146,7 @@ impl Shootdown for Machine {
         REQUEST.space.store(space.map_or(0, SpaceId::raw), Ordering::Relaxed);
         REQUEST.pages.store(pages.as_ptr().cast_mut(), Ordering::Relaxed);
         REQUEST.len.store(pages.len(), Ordering::Relaxed);
-        for cpu in others {
+        for cpu in others.filter(|_| !Step::Others.is_missing()) {
             REQUEST.waiting.fetch_add(1, Ordering::Release);
             INTERRUPTS.fetch_add(1, Ordering::Relaxed);
             apic::interrupt(cpu, trap::SHOOTDOWN);
@@ -175,8 +179,10 @@ fn drop_translations(space: Option<SpaceId>, pages: &[Vpn]) {
     if !CPUS[cpu::current()].runs(space) {
         // It left the space meanwhile; loading CR3 dropped all.
     } else if pages.is_empty() {
-        cpu::flush_all();
-    } else {
+        if !Step::Space.is_missing() {
+            cpu::flush_all();
+        }
+    } else if !Step::Pages.is_missing() {
         let addresses = pages.iter().filter_map(|page| page.addr());
         addresses.for_each(|addr| tlb::flush(x86_64::VirtAddr::new(addr.raw())));
     }

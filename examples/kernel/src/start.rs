@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 
-use migrate_core::{LINUX_2_6_17, MODERN};
+use migrate_core::{LINUX_2_6_17, MODERN, Profile};
 use mm_types::Mode;
 
 use crate::memory::{DIRECT_MAP_BYTES, direct};
@@ -84,14 +84,19 @@ impl Start {
         Some(value.parse().unwrap_or_else(|_| panic!("{word}={value} is no number")))
     }
 
+    /// Returns whose rules are asked for.
+    pub fn profile(&self) -> &'static Profile {
+        match self.value("profile") {
+            Some("linux") => &LINUX_2_6_17,
+            None | Some("modern") => &MODERN,
+            Some(other) => panic!("profile is linux or modern, not {other}"),
+        }
+    }
+
     /// Returns the storm that is asked for.
     pub fn storm(&self) -> Storm {
         Storm {
-            profile: match self.value("profile") {
-                Some("linux") => &LINUX_2_6_17,
-                None | Some("modern") => &MODERN,
-                Some(other) => panic!("profile is linux or modern, not {other}"),
-            },
+            profile: self.profile(),
             mode: match self.value("wait") {
                 None => Mode::Sync,
                 Some(word) => word
