@@ -7,12 +7,14 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Debug;
 
 use backend_x86_64::fixture::Op;
 use migrate_core::{Lru as _, Profile};
 use mm_types::{Mode, NodeId, Site, SpaceId, VirtAddr, VmaFlags};
+use spin::Mutex;
 
 use crate::migrator::migrate;
 use crate::seam::{self, Mm};
@@ -196,16 +198,18 @@ fn before_copy(mm: &'static Mm, space: SpaceId) -> Outcome {
     let other = Thread::begin(copier, mm, space);
     thread.access(page(0), Op::Store(1));
     hold::arm(forker);
-    let child = alloc::sync::Arc::new(spin::Mutex::new(None));
-    let forked = alloc::sync::Arc::clone(&child);
+    let child = Arc::new(Mutex::new(None));
+    let forked = Arc::clone(&child);
     jobs::give(forker, Box::new(move || *forked.lock() = mm.fork(space, ()).ok()));
-    until_held(forker);
-    hold::arm(copier);
-    other.ask(second_word, Op::Store(2));
-    until_held(copier);
-    thread.access(page(0), Op::Store(3));
-    hold::release(copier);
-    other.answer();
+    let held = until_held(forker, || !jobs::is_busy(forker)).and_then(|()| {
+        hold::arm(copier);
+        other.ask(second_word, Op::Store(2));
+        let held = until_held(copier, || other.has_answered());
+        thread.access(page(0), Op::Store(3));
+        hold::release(copier);
+        other.answer();
+        held
+    });
     hold::release(forker);
     jobs::wait(forker);
     let seen = thread.access(page(0), Op::Load);
@@ -213,6 +217,7 @@ fn before_copy(mm: &'static Mm, space: SpaceId) -> Outcome {
     other.end();
     let child = child.lock().take().ok_or("no fork")?;
     mm.destroy_space(child, ()).map_err(|error| format!("{error}"))?;
+    held?;
     expect("what the writer stored last", seen, Some(3))
 }
 
@@ -228,19 +233,26 @@ fn at_end(mm: &'static Mm, space: SpaceId) -> Outcome {
             migrate(mm, &[site(space, 0)], NodeId::new(1), Mode::Sync);
         }),
     );
-    until_held(migrator);
+    let held = until_held(migrator, || !jobs::is_busy(migrator));
     let unmapped = mm.unmap(space, page(0), 1, ());
     let seen = access(mm, space, page(0), Op::Load);
     hold::release(migrator);
     jobs::wait(migrator);
+    held?;
     unmapped.map_err(|error| format!("{error}"))?;
     expect("a load of what is gone", seen, None)
 }
 
-fn until_held(cpu: usize) {
+// Waits until `cpu` is held; an error where what it does is over, and it never came to a flush.
+fn until_held(cpu: usize, over: impl Fn() -> bool) -> Outcome {
     while !hold::is_held(cpu) {
-        cpu::halt_unless(|| hold::is_held(cpu));
+        if over() {
+            hold::release(cpu);
+            return Err(format!("CPU {cpu} did not flush"));
+        }
+        cpu::halt_unless(|| hold::is_held(cpu) || over());
     }
+    Ok(())
 }
 
 /// Runs each scenario `times` times; true where none failed.

@@ -73,13 +73,18 @@ impl Thread {
         cpu::wake_halted();
     }
 
+    /// True where it has done what it was asked for.
+    pub fn has_answered(&self) -> bool {
+        matches!(*self.desk.lock(), Desk::Answered(_))
+    }
+
     /// Waits for what came of the access that was asked for.
     pub fn answer(&self) -> Option<u64> {
         loop {
             if let Desk::Answered(seen) = *self.desk.lock() {
                 return seen;
             }
-            cpu::halt_unless(|| matches!(*self.desk.lock(), Desk::Answered(_)));
+            cpu::halt_unless(|| self.has_answered());
         }
     }
 
