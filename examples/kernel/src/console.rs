@@ -49,6 +49,9 @@ pub fn exit(good: bool) -> ! {
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     // Another CPU, or this one, may hold the line for ever.
     let mut line = Serial;
-    let _ = writeln!(line, "\nfailed {info}");
+    let _ = match info.location() {
+        Some(at) => writeln!(line, "\nfailed {}, at {at}", info.message()),
+        None => writeln!(line, "\nfailed {}", info.message()),
+    };
     exit(false)
 }
