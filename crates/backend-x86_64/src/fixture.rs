@@ -267,7 +267,7 @@ impl<M: Machine> Fixture for KernelFixture<M> {
             if flags.contains(PageFlags::LOCKED) || page.entries_out(0) != 0 {
                 return Err(format!("I3: {pfn:?} is locked, or in flight"));
             }
-            if page.count() != page.mapcount() + page.pins() {
+            if page.count() != page.mapcount().saturating_add(page.pins()) {
                 return Err(format!("I5: {pfn:?} has {} references", page.count()));
             }
             let free = self.kernel.platform().is_free(pfn);

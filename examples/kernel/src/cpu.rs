@@ -225,14 +225,15 @@ const START_PAGE: u8 = 8;
 
 /// Starts the CPUs that do not run yet; each calls [`init`] and goes to `other_cpu`. Returns when all run.
 pub fn start_others(cpus: usize) {
+    assert!(cpus <= MAX, "no more than {MAX} CPUs");
     RUNNING.store(1, Ordering::Release);
     let stub = direct(image_stub());
     let size = (&raw const ap16_end).addr() - (&raw const ap16).addr();
     let there = direct(u64::from(START_PAGE) << 12);
     // SAFETY: the stub in the image, and a page of conventional memory that nobody uses.
     unsafe { core::ptr::copy_nonoverlapping(stub, there, size) };
-    for cpu in 1..cpus {
-        next_stack.store(STACKS[cpu].end(), Ordering::Release);
+    for (cpu, stack) in STACKS.iter().enumerate().take(cpus).skip(1) {
+        next_stack.store(stack.end(), Ordering::Release);
         apic::start(cpu, START_PAGE);
         while count() <= cpu {
             core::hint::spin_loop();

@@ -32,9 +32,10 @@ const FLAGS: VmaFlags = VmaFlags::READ
     .union(VmaFlags::MAYWRITE);
 
 type Outcome = Result<(), String>;
+type Scenario = fn(&'static Mm, SpaceId) -> Outcome;
 
 /// Its name, and what it does in a fresh space.
-const SCENARIOS: [(&str, fn(&'static Mm, SpaceId) -> Outcome); 11] = [
+const SCENARIOS: [(&str, Scenario); 11] = [
     ("migrate_here", migrate_here),
     ("migrate_elsewhere", migrate_elsewhere),
     ("batch_here", batch_here),

@@ -80,7 +80,7 @@ impl Frame {
         }
     }
 
-    const fn from_program(&self) -> bool {
+    const fn is_programs(&self) -> bool {
         self.cs & 3 == 3
     }
 }
@@ -91,7 +91,8 @@ pub type OnFault<'f> = dyn FnMut(Address, u32) -> Then + 'f;
 /// A program that a CPU runs.
 #[derive(Clone, Copy)]
 struct Running {
-    on_fault: *mut OnFault<'static>,
+    // To the reference that `run` was given.
+    on_fault: *mut (),
     last: *mut Frame,
 }
 
@@ -132,14 +133,11 @@ fn table() -> InterruptDescriptorTable {
 
 /// Runs a program in ring 3, in the tables that this CPU has in CR3, until it calls or `on_fault` stops it. Returns its
 /// registers then, or `None` where it was stopped.
-pub fn run(frame: &Frame, on_fault: &mut OnFault<'_>) -> Option<Frame> {
+pub fn run(frame: &Frame, mut on_fault: &mut OnFault<'_>) -> Option<Frame> {
     let me = cpu::current();
     let mut last = Frame::default();
-    let on_fault: *mut OnFault<'_> = on_fault;
-    // SAFETY: the same pointer without its lifetime; it is used by this CPU's traps until `enter_user` returns, no longer.
-    let on_fault = unsafe { core::mem::transmute::<*mut OnFault<'_>, *mut OnFault<'static>>(on_fault) };
     let outer = RUNNING.0[me].replace(Some(Running {
-        on_fault,
+        on_fault: (&raw mut on_fault).cast(),
         last: &raw mut last,
     }));
     assert!(outer.is_none(), "a program runs on this CPU already");
@@ -152,7 +150,7 @@ pub fn run(frame: &Frame, on_fault: &mut OnFault<'_>) -> Option<Frame> {
 /// Every trap comes here, with interrupts off. Returns 0 to go on where it came from, or the stack of [`run`]'s caller.
 #[unsafe(no_mangle)]
 extern "C" fn trap(frame: &mut Frame) -> u64 {
-    match (frame.vector as u8, frame.from_program()) {
+    match (frame.vector as u8, frame.is_programs()) {
         (PAGE_FAULT, true) => page_fault(frame),
         (CALL, true) => leave(frame),
         (SHOOTDOWN, _) => {
@@ -179,8 +177,8 @@ fn page_fault(frame: &mut Frame) -> u64 {
     let addr = Address::new(Cr2::read_raw());
     let running = RUNNING.0[cpu::current()].get().expect("programs run in `run`");
     interrupts::enable();
-    // SAFETY: `run`, below on this stack, borrows the closure alone, and waits in `enter_user` for this trap.
-    let on_fault = unsafe { &mut *running.on_fault };
+    // SAFETY: a variable of `run`, below on this stack, which waits in `enter_user` for this trap and touches it no other way.
+    let on_fault = unsafe { &mut *running.on_fault.cast::<&mut OnFault<'_>>() };
     let handled = on_fault(addr, frame.error as u32);
     interrupts::disable();
     match handled {
