@@ -13,6 +13,7 @@ use x86_64::structures::paging::{PhysFrame, Size4KiB};
 use x86_64::structures::tss::TaskStateSegment;
 
 use crate::memory::{direct, image_address};
+use crate::mutant::Step;
 use crate::{apic, trap};
 
 /// The most CPUs.
@@ -208,10 +209,27 @@ pub fn switch_to(space: Option<(SpaceId, Pfn)>) {
     load_root(root);
 }
 
-/// Drops every translation that this CPU has.
+/// Drops every translation that this CPU has, and what it cached on the way to them.
 pub fn flush_all() {
+    if Step::Space.is_missing() {
+        return;
+    }
     let (root, _) = Cr3::read();
     load_root(PhysAddr::new(root.start_address().as_u64()).pfn());
+}
+
+/// Drops this CPU's translation of a page.
+pub fn flush_page(addr: mm_types::VirtAddr) {
+    if !Step::Pages.is_missing() {
+        x86_64::instructions::tlb::flush(VirtAddr::new(addr.raw()));
+    }
+}
+
+/// Returns the CPUs other than this one that may have translations of `space`, or any space's for `None`.
+pub fn others_that_run(space: Option<SpaceId>) -> impl Iterator<Item = usize> {
+    let me = current();
+    let others = (0..count()).filter(move |cpu| *cpu != me && CPUS[*cpu].runs(space));
+    others.filter(|_| !Step::Others.is_missing())
 }
 
 fn load_root(root: Pfn) {

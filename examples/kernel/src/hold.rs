@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use backend_x86_64::Stale;
+
 use crate::cpu;
 
 const OPEN: u32 = 0;
@@ -26,8 +28,11 @@ pub fn release(cpu: usize) {
     cpu::wake_halted();
 }
 
-/// Where CPUs are held.
-pub fn pass() {
+/// Where CPUs are held: what they are about to invalidate.
+pub fn pass(stale: Stale<'_>) {
+    if !matches!(stale, Stale::Pages(..)) {
+        return;
+    }
     let gate = &GATES[cpu::current()];
     if gate
         .compare_exchange(ARMED, HELD, Ordering::SeqCst, Ordering::SeqCst)

@@ -11,11 +11,10 @@ use backend_x86_64::{
 use migrate_core::Profile;
 use mm_types::{AnonVma, AnonVmaLink, NodeId, Page, PageMap, Pfn, Sleep, SpaceId, VmaSlot, Vpn};
 use spin::Mutex;
-use x86_64::instructions::{interrupts, tlb};
+use x86_64::instructions::interrupts;
 
 use crate::cpu::{self, CPUS};
 use crate::memory::{DIRECT_MAP_BYTES, direct};
-use crate::mutant::Step;
 use crate::{apic, hold, trap};
 
 /// This kernel's memory management.
@@ -133,27 +132,20 @@ impl Shootdown for Machine {
             Stale::Space(space) => (SPACE, Some(space), [].as_slice()),
             Stale::Everything => (EVERYTHING, None, [].as_slice()),
         };
-        if kind == PAGES {
-            hold::pass();
-        }
+        hold::pass(stale);
         let _one = REQUEST.asking.lock();
         // The entries were written before; a CPU that is not found to run the space loads CR3 after this, and reads them.
         fence(Ordering::SeqCst);
-        let me = cpu::current();
-        let runs = |cpu: &usize| CPUS[*cpu].runs(space);
-        let others = (0..cpu::count()).filter(|cpu| *cpu != me).filter(runs);
         REQUEST.kind.store(kind, Ordering::Relaxed);
         REQUEST.space.store(space.map_or(0, SpaceId::raw), Ordering::Relaxed);
         REQUEST.pages.store(pages.as_ptr().cast_mut(), Ordering::Relaxed);
         REQUEST.len.store(pages.len(), Ordering::Relaxed);
-        for cpu in others.filter(|_| !Step::Others.is_missing()) {
+        for cpu in cpu::others_that_run(space) {
             REQUEST.waiting.fetch_add(1, Ordering::Release);
             INTERRUPTS.fetch_add(1, Ordering::Relaxed);
             apic::interrupt(cpu, trap::SHOOTDOWN);
         }
-        if runs(&me) {
-            drop_translations(space, pages);
-        }
+        drop_translations(space, pages);
         while REQUEST.waiting.load(Ordering::Acquire) != 0 {
             cpu::halt_unless(|| REQUEST.waiting.load(Ordering::SeqCst) == 0);
         }
@@ -162,7 +154,9 @@ impl Shootdown for Machine {
 
 /// The other half, on a CPU that was asked; in its interrupt handler, so it takes no lock.
 pub fn on_shootdown() {
-    let len = REQUEST.len.load(Ordering::Acquire);
+    // Pairs with the asker's addition, which comes after it wrote the request.
+    REQUEST.waiting.load(Ordering::Acquire);
+    let len = REQUEST.len.load(Ordering::Relaxed);
     let pages = REQUEST.pages.load(Ordering::Relaxed);
     // SAFETY: the asker's slice; it waits below for this CPU's answer and keeps it until then.
     let pages = unsafe { core::slice::from_raw_parts(pages, len) };
@@ -177,14 +171,11 @@ pub fn on_shootdown() {
 // No pages named: all of the space, and what is cached on the way to them. One tag: there are no PCIDs here.
 fn drop_translations(space: Option<SpaceId>, pages: &[Vpn]) {
     if !CPUS[cpu::current()].runs(space) {
-        // It left the space meanwhile; loading CR3 dropped all.
+        // It is in another space, or left this one meanwhile; loading CR3 dropped all.
     } else if pages.is_empty() {
-        if !Step::Space.is_missing() {
-            cpu::flush_all();
-        }
-    } else if !Step::Pages.is_missing() {
-        let addresses = pages.iter().filter_map(|page| page.addr());
-        addresses.for_each(|addr| tlb::flush(x86_64::VirtAddr::new(addr.raw())));
+        cpu::flush_all();
+    } else {
+        pages.iter().filter_map(|page| page.addr()).for_each(cpu::flush_page);
     }
 }
 
