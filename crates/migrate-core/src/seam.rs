@@ -179,7 +179,8 @@ pub trait Rmap: Frames {
     /// destination. A VMA that was copied from another is visited after it (B1). Need not be re-entrant.
     fn walk(&self, page: &Self::Locked, gather: &mut Self::Gather, visit: &mut Visit<'_>);
 
-    /// The barrier (Linux: `try_to_unmap_flush`): when it returns, no CPU can use a translation that was gathered, and gathered restorations are real.
+    /// The barrier (Linux: `try_to_unmap_flush`): when it returns, no CPU can use a translation that was gathered, and gathered
+    /// restorations are real.
     ///
     /// Never called under an entry lock; several page locks may be held. Cannot fail: what it needs was reserved.
     fn flush(&self, gather: Self::Gather);
@@ -367,7 +368,8 @@ pub trait Wait: Frames {
     }
 }
 
-/// The fault side (Linux: `migration_entry_wait`); asked for by [`migration_entry_wait`](crate::migration_entry_wait) only.
+/// The fault side (Linux: `migration_entry_wait_on_locked`); asked for by
+/// [`migration_entry_wait`](crate::migration_entry_wait) only.
 pub trait Faults: Rmap {
     /// Shows `look` the entry at `site` under its lock; where it names a page to wait for, sleeps until that page's lock opens.
     ///
