@@ -208,7 +208,7 @@ fn main() {
         });
     });
     group.bench_function("memcpy", |b| {
-        b.iter_custom(|rounds| (0..rounds).map(|_| copy_all(&kernel, &sites)).sum())
+        b.iter_custom(|rounds| (0..rounds).map(|_| copy_all(&kernel, &sites)).sum());
     });
     group.finish();
     criterion.final_summary();

@@ -11,17 +11,21 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use migrate_core::fixture::{Access, Capabilities, Fixture, FixtureError, Recording};
+use migrate_core::invariants::{Held, TranslationState, check_at_rest};
 use migrate_core::{Frames, Lru as _, MODERN, PageRef, Profile, UsesPageMap};
 use mm_types::{
-    ActorId, AnonVma, AnonVmaLink, NodeId, Page, PageFlags, PageMap, Pfn, Pte, Site, SpaceId, VirtAddr, VmaFlags,
-    VmaSlot, Vpn,
+    ActorId, AnonVma, AnonVmaLink, NodeId, Page, PageMap, Pfn, Pte, Site, SpaceId, VirtAddr, VmaFlags, VmaSlot, Vpn,
 };
 
 use crate::{FaultError, Kernel, MapError, Paging, Platform, Space, Storage};
 
+mod shown;
+
+pub use shown::Shown;
+
 // The pages of a space that scenarios use.
 const PAGES: u64 = 4096;
-const SPACES: usize = 16;
+const SPACES: u32 = 16;
 const AREAS: usize = 256;
 
 /// What a program does with the first word of a page.
@@ -57,8 +61,16 @@ pub trait Machine: Platform + Sync + Sized + 'static {
     /// Gives a free frame of a node: 0 is the source, 1 the target.
     fn take_from(&self, node: NodeId) -> Option<Pfn>;
 
-    /// True where a frame is free.
-    fn is_free(&self, pfn: Pfn) -> bool;
+    /// Visits every free frame.
+    fn free_frames(&self, see: &mut dyn FnMut(Pfn));
+
+    /// Returns the first word of a frame.
+    fn word(&self, pfn: Pfn) -> Option<u64>;
+
+    /// Visits every translation that a CPU holds, where that can be known.
+    fn translations(&self, see: &mut dyn FnMut(TranslationState)) {
+        let _ = see;
+    }
 
     /// Lets `actor` load or store the first word of the page at `site` in user mode, on a CPU of its own; `on_fault` is called
     /// with the address and the error code. Returns the value read or stored, or `None` where it was given up.
@@ -82,8 +94,12 @@ pub trait Machine: Platform + Sync + Sized + 'static {
     /// Called before a space is destroyed, and before the machine is looked at as a whole: no CPU runs any space afterwards.
     fn leave_spaces(&self);
 
-    /// Returns a place where a CPU holds another translation than `kernel`'s tables say, where that can be known.
-    fn stale(kernel: &Kernel<'static, Self>) -> Option<Site>;
+    /// Returns a place where a CPU uses another translation than `kernel`'s tables say, for machines whose translations can only
+    /// be used.
+    fn stale(kernel: &Kernel<'static, Self>) -> Option<Site> {
+        let _ = kernel;
+        None
+    }
 }
 
 /// A kernel of its own for each scenario.
@@ -110,7 +126,7 @@ pub fn boot<M: Machine>(profile: &'static Profile) -> &'static Kernel<'static, M
     let (machine, first, frames) = M::boot(Paging::Four);
     let storage = Storage {
         pages: PageMap::new(first, leak(frames, Page::new)),
-        spaces: leak(SPACES, Space::new),
+        spaces: leak(SPACES as usize, Space::new),
         vmas: leak(AREAS, VmaSlot::default),
         anon_vmas: leak(AREAS, AnonVma::default),
         links: leak(AREAS, AnonVmaLink::default),
@@ -129,8 +145,7 @@ impl<M: Machine> Default for KernelFixture<M> {
 
 impl<M: Machine> KernelFixture<M> {
     fn spaces(&self) -> impl Iterator<Item = SpaceId> {
-        (0..)
-            .take(SPACES)
+        (0..SPACES)
             .map(SpaceId::new)
             .filter(|id| self.kernel.space(*id).is_ok())
     }
@@ -140,11 +155,6 @@ impl<M: Machine> KernelFixture<M> {
             .spaces()
             .flat_map(|space| (0..PAGES).map(move |page| Site::new(space, Vpn::new(page))));
         all.filter(|site| self.kernel.entry(*site).pfn() == Some(pfn)).collect()
-    }
-
-    fn frames(&self) -> impl Iterator<Item = Pfn> {
-        let map = self.kernel.page_map();
-        (map.base().raw()..).take(map.len()).map(Pfn::new)
     }
 }
 
@@ -258,48 +268,12 @@ impl<M: Machine> Fixture for KernelFixture<M> {
         if let Some(site) = M::stale(self.kernel) {
             return Err(format!("I33: a stale translation at {site:?}"));
         }
-        for pfn in self.frames() {
-            let page = self.kernel.page_map().page(pfn).ok_or("a frame without a page")?;
-            let flags = page.flags().load();
-            if flags.contains(PageFlags::RESERVED) {
-                continue;
-            }
-            if flags.contains(PageFlags::LOCKED) || page.entries_out(0) != 0 {
-                return Err(format!("I3: {pfn:?} is locked, or in flight"));
-            }
-            if page.count() != page.mapcount().saturating_add(page.pins()) {
-                return Err(format!("I5: {pfn:?} has {} references", page.count()));
-            }
-            let free = self.kernel.platform().is_free(pfn);
-            if free != (page.count() == 0) {
-                return Err(format!("I20: {pfn:?} is free: {free}, references: {}", page.count()));
-            }
-        }
-        let mut mapped = 0;
-        for space in self.spaces() {
-            let entries: Vec<_> = (0..PAGES)
-                .map(|page| self.kernel.entry(Site::new(space, Vpn::new(page))))
-                .collect();
-            if entries.iter().any(|pte| pte.is_migration()) {
-                return Err(format!("I6: a migration entry is left in {space:?}"));
-            }
-            let rss = entries.iter().filter(|pte| pte.is_present()).count();
-            let counted = self.kernel.space(space).map_err(|error| error.to_string())?;
-            if counted.rss() != rss || counted.is_pending() {
-                return Err(format!(
-                    "I27: {} pages resident in {space:?}, found {rss}",
-                    counted.rss()
-                ));
-            }
-            mapped = usize::saturating_add(mapped, rss);
-        }
-        let counts = self.frames().filter_map(|pfn| self.kernel.page_map().page(pfn));
-        let counted: u32 = counts.map(Page::mapcount).sum();
-        if counted as usize == mapped {
-            Ok(())
-        } else {
-            Err(format!("I4: {mapped} mappings, counted {counted}"))
-        }
+        let shown = Shown {
+            kernel: self.kernel,
+            spaces: SPACES,
+            pages: PAGES,
+        };
+        check_at_rest(&shown, &Held::default()).map_err(|violation| violation.to_string())
     }
 
     fn share(&self, pfn: Pfn, to: Site, writable: bool) -> Result<(), FixtureError> {

@@ -48,8 +48,12 @@ impl TestMachine for Machine {
         self.take_from(node)
     }
 
-    fn is_free(&self, pfn: Pfn) -> bool {
-        self.is_free(pfn)
+    fn free_frames(&self, see: &mut dyn FnMut(Pfn)) {
+        self.frames().filter(|pfn| self.is_free(*pfn)).for_each(see);
+    }
+
+    fn word(&self, pfn: Pfn) -> Option<u64> {
+        self.first_word(pfn)
     }
 
     fn access(

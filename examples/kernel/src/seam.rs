@@ -86,6 +86,11 @@ impl Machine {
         self.free[usize::from(self.node(pfn).raw())].lock().contains(&pfn)
     }
 
+    /// Returns all frames.
+    pub fn frames(&self) -> impl Iterator<Item = Pfn> {
+        (self.first.raw()..self.first.raw() + self.frames).map(Pfn::new)
+    }
+
     /// Returns the first word of a frame.
     pub fn first_word(&self, pfn: Pfn) -> Option<u64> {
         // SAFETY: valid for as long as the machine (condition 1 of `FrameMapping`), and atomics.

@@ -7,6 +7,7 @@ use backend_x86_64::fixture::{Job, KernelFixture, Machine as TestMachine, Op as 
 use backend_x86_64::{Kernel, Paging};
 use core::sync::atomic::Ordering;
 use migrate_core::fixture::{Access, FixtureError};
+use migrate_core::invariants::TranslationState;
 use mm_types::{ActorId, NodeId, Pfn, Site, VirtAddr};
 
 use super::{BASE, Machine, Op};
@@ -33,8 +34,16 @@ impl TestMachine for Machine {
         self.take_from(node.raw().into())
     }
 
-    fn is_free(&self, pfn: Pfn) -> bool {
-        self.free_frames().contains(&pfn)
+    fn free_frames(&self, see: &mut dyn FnMut(Pfn)) {
+        self.free_frames().into_iter().for_each(see);
+    }
+
+    fn word(&self, pfn: Pfn) -> Option<u64> {
+        Some(self.data(pfn, 0).load(Ordering::Acquire))
+    }
+
+    fn translations(&self, see: &mut dyn FnMut(TranslationState)) {
+        self.translations().into_iter().for_each(see);
     }
 
     fn access(
@@ -88,10 +97,6 @@ impl TestMachine for Machine {
     }
 
     fn leave_spaces(&self) {}
-
-    fn stale(kernel: &Kernel<'static, Self>) -> Option<Site> {
-        kernel.platform().stale(|site| kernel.word(site))
-    }
 }
 
 fn join(thread: JoinHandle<Result<u64, FixtureError>>) -> Result<u64, FixtureError> {

@@ -8,7 +8,6 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-pub(crate) mod inspect;
 pub(crate) mod machine;
 
 use backend_x86_64::{
