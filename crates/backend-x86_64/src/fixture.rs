@@ -1,7 +1,7 @@
 //! These page tables as a fixture for scenarios and the conformance kit. What differs from machine to machine, the host's software
 //! walker or a guest's CPUs, is behind [`Machine`].
 //!
-//! Test code: it allocates, and leaks each kernel that it makes.
+//! Test code: it allocates.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -24,11 +24,11 @@ mod shown;
 pub use shown::Shown;
 
 // The pages of a space that scenarios use.
-const PAGES: u64 = 4096;
+const PAGES: u64 = 512;
 const SPACES: u32 = 16;
 const AREAS: usize = 256;
 
-/// What a program does with the first word of a page.
+/// What a program does with a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Reads it.
@@ -72,12 +72,12 @@ pub trait Machine: Platform + Sync + Sized + 'static {
         let _ = see;
     }
 
-    /// Lets `actor` load or store the first word of the page at `site` in user mode, on a CPU of its own; `on_fault` is called
-    /// with the address and the error code. Returns the value read or stored, or `None` where it was given up.
+    /// Lets `actor` load or store a word of the page at `site` in user mode, on a CPU of its own; `on_fault` is called with the
+    /// address and the error code. Returns the value read or stored, or `None` where it was given up.
     fn access(
         kernel: &Kernel<'static, Self>,
         actor: ActorId,
-        site: Site,
+        at: (Site, usize),
         op: Op,
         on_fault: &mut dyn FnMut(VirtAddr, u32) -> Then,
     ) -> Option<u64>;
@@ -87,6 +87,9 @@ pub trait Machine: Platform + Sync + Sized + 'static {
     /// # Errors
     /// The job's.
     fn spawn(&self, actor: ActorId, job: Job) -> Result<Access, FixtureError>;
+
+    /// True where a job of [`Machine::spawn`] is not over, so that it has the kernel still.
+    fn is_busy(&self) -> bool;
 
     /// Waits until the jobs that slept are over; returns what came of each.
     fn finish(&self) -> Vec<(ActorId, Result<u64, FixtureError>)>;
@@ -106,7 +109,12 @@ pub trait Machine: Platform + Sync + Sized + 'static {
 pub struct KernelFixture<M: Machine> {
     kernel: &'static Kernel<'static, M>,
     recording: Arc<Recording>,
+    /// What the kernel stands on. Given back, the kernel first, when the fixture goes.
+    memory: Vec<Lent>,
 }
+
+/// Memory that is lent for as long as the fixture lives, and how it is given back.
+type Lent = Box<dyn FnOnce()>;
 
 impl<M: Machine> fmt::Debug for KernelFixture<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -116,29 +124,52 @@ impl<M: Machine> fmt::Debug for KernelFixture<M> {
     }
 }
 
-fn leak<T>(n: usize, make: impl FnMut() -> T) -> &'static mut [T] {
-    let mut make = make;
-    Box::leak((0..n).map(|_| make()).collect())
+/// Lends a box for ever; `memory` learns how to take it back.
+fn lend<T: ?Sized + 'static>(boxed: Box<T>, memory: &mut Vec<Lent>) -> &'static mut T {
+    let at = Box::into_raw(boxed);
+    memory.push(Box::new(move || {
+        // SAFETY: `at` came of `Box::into_raw` and is taken back once, by the fixture's drop, when nobody uses what was lent.
+        drop(unsafe { Box::from_raw(at) });
+    }));
+    // SAFETY: a box's memory, aligned and initialised; there is no other reference to it until it is taken back.
+    unsafe { &mut *at }
 }
 
-/// Makes a kernel over a machine of its own, for good.
-pub fn boot<M: Machine>(profile: &'static Profile) -> &'static Kernel<'static, M> {
+fn lend_many<T: 'static>(n: usize, make: impl FnMut() -> T, memory: &mut Vec<Lent>) -> &'static mut [T] {
+    lend(core::iter::repeat_with(make).take(n).collect::<Box<[T]>>(), memory)
+}
+
+fn boot<M: Machine>(profile: &'static Profile, memory: &mut Vec<Lent>) -> &'static Kernel<'static, M> {
     let (machine, first, frames) = M::boot(Paging::Four);
     let storage = Storage {
-        pages: PageMap::new(first, leak(frames, Page::new)),
-        spaces: leak(SPACES as usize, Space::new),
-        vmas: leak(AREAS, VmaSlot::default),
-        anon_vmas: leak(AREAS, AnonVma::default),
-        links: leak(AREAS, AnonVmaLink::default),
+        pages: PageMap::new(first, lend_many(frames, Page::new, memory)),
+        spaces: lend_many(SPACES as usize, Space::new, memory),
+        vmas: lend_many(AREAS, VmaSlot::default, memory),
+        anon_vmas: lend_many(AREAS, AnonVma::default, memory),
+        links: lend_many(AREAS, AnonVmaLink::default, memory),
     };
-    Box::leak(Box::new(Kernel::new(machine, Paging::Four, profile, storage)))
+    lend(Box::new(Kernel::new(machine, Paging::Four, profile, storage)), memory)
+}
+
+impl<M: Machine> Drop for KernelFixture<M> {
+    fn drop(&mut self) {
+        self.kernel.platform().leave_spaces();
+        // A thread that sleeps for ever, in a test that has failed, still has the kernel.
+        if self.kernel.platform().is_busy() {
+            core::mem::forget(core::mem::take(&mut self.memory));
+        } else {
+            self.memory.drain(..).rev().for_each(|lent| lent());
+        }
+    }
 }
 
 impl<M: Machine> Default for KernelFixture<M> {
     fn default() -> Self {
+        let mut memory = Vec::new();
         Self {
-            kernel: boot(&MODERN),
+            kernel: boot(&MODERN, &mut memory),
             recording: Arc::new(Recording::with_capacity(0)),
+            memory,
         }
     }
 }
@@ -174,12 +205,12 @@ fn touch<M: Machine>(
     kernel: &'static Kernel<'static, M>,
     recording: &Recording,
     actor: ActorId,
-    site: Site,
+    (site, word): (Site, usize),
     op: Op,
     may_wait: bool,
 ) -> Result<u64, FixtureError> {
     let mut ended = FixtureError::Killed(site);
-    let seen = M::access(kernel, actor, site, op, &mut |addr, code| {
+    let seen = M::access(kernel, actor, (site, word), op, &mut |addr, code| {
         if !may_wait && kernel.entry(site).is_migration() {
             ended = FixtureError::Other("the access would sleep".into());
             return Then::Stop;
@@ -215,10 +246,12 @@ impl<M: Machine> Fixture for KernelFixture<M> {
             | Capabilities::LOCK_BY_OTHER
             | Capabilities::FAULT_THREAD
             | Capabilities::MIDDLE
+            | Capabilities::WHOLE_PAGES
     }
 
     fn begin(&mut self, profile: &'static Profile, recording: Arc<Recording>) {
-        self.kernel = boot(profile);
+        // What was lent for the kernel before is given back with the rest.
+        self.kernel = boot(profile, &mut self.memory);
         self.recording = recording;
     }
 
@@ -242,12 +275,21 @@ impl<M: Machine> Fixture for KernelFixture<M> {
     }
 
     fn read(&self, site: Site) -> Result<u64, FixtureError> {
-        touch(self.kernel, &self.recording, ActorId::new(0), site, Op::Load, false)
+        self.read_word(site, 0)
     }
 
     fn write(&self, site: Site, value: u64) -> Result<(), FixtureError> {
-        let op = Op::Store(value);
-        touch(self.kernel, &self.recording, ActorId::new(0), site, op, false).map(drop)
+        self.write_word(site, 0, value)
+    }
+
+    fn read_word(&self, site: Site, word: usize) -> Result<u64, FixtureError> {
+        let at = (site, word);
+        touch(self.kernel, &self.recording, ActorId::new(0), at, Op::Load, false)
+    }
+
+    fn write_word(&self, site: Site, word: usize, value: u64) -> Result<(), FixtureError> {
+        let (at, op) = ((site, word), Op::Store(value));
+        touch(self.kernel, &self.recording, ActorId::new(0), at, op, false).map(drop)
     }
 
     fn entry(&self, site: Site) -> Pte {
@@ -349,7 +391,7 @@ impl<M: Machine> Fixture for KernelFixture<M> {
     fn fault(&self, actor: ActorId, site: Site, store: Option<u64>) -> Result<Access, FixtureError> {
         let (kernel, recording) = (self.kernel, Arc::clone(&self.recording));
         let op = store.map_or(Op::Load, Op::Store);
-        let job = move || touch(kernel, &recording, actor, site, op, true);
+        let job = move || touch(kernel, &recording, actor, (site, 0), op, true);
         kernel.platform().spawn(actor, Box::new(job))
     }
 

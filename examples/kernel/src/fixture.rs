@@ -15,7 +15,7 @@ use crate::{jobs, memory, user};
 
 const FRAMES: u64 = 384;
 // The pages of a space that scenarios use.
-const PAGES: u64 = 4096;
+const PAGES: u64 = 512;
 
 /// A job on another CPU, and where its result comes.
 struct Given {
@@ -59,12 +59,13 @@ impl TestMachine for Machine {
     fn access(
         mm: &Mm,
         _actor: ActorId,
-        site: Site,
+        (site, word): (Site, usize),
         op: Op,
         on_fault: &mut dyn FnMut(VirtAddr, u32) -> Then,
     ) -> Option<u64> {
         let root = mm.space(site.space).ok()?.root()?;
-        user::access((site.space, root), site.page.addr()?, op, on_fault)
+        let addr = VirtAddr::new(site.page.addr()?.raw() + word as u64 * 8);
+        user::access((site.space, root), addr, op, on_fault)
     }
 
     fn spawn(&self, actor: ActorId, job: Job) -> Result<Access, FixtureError> {
@@ -83,6 +84,10 @@ impl TestMachine for Machine {
             cpu::halt_unless(|| !jobs::is_busy(cpu) || CPUS[cpu].is_asleep());
         }
         given.result().map(Access::Done)
+    }
+
+    fn is_busy(&self) -> bool {
+        !GIVEN.lock().is_empty()
     }
 
     fn finish(&self) -> Vec<(ActorId, Result<u64, FixtureError>)> {
@@ -106,7 +111,7 @@ impl TestMachine for Machine {
             word.is_present() && word.hw_bits().contains(HwBits::USER)
         };
         pages.filter(readable).find(|site| {
-            let seen = Self::access(mm, ActorId::new(0), *site, Op::Load, &mut |_, _| Then::Stop);
+            let seen = Self::access(mm, ActorId::new(0), (*site, 0), Op::Load, &mut |_, _| Then::Stop);
             seen != mm.platform().first_word(mm.word(*site).frame())
         })
     }

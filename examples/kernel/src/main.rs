@@ -19,6 +19,7 @@ mod fixture;
 mod flushes;
 mod hold;
 mod jobs;
+mod kit;
 mod memory;
 mod migrator;
 mod mutant;
@@ -43,6 +44,7 @@ extern "C" fn boot_cpu(info: u32) -> ! {
     println!("booted cpus={} mib={}", cpu::count(), start.memory_end >> 20);
     let good = match start.value("mode") {
         Some("scenarios") => scenarios::run(start.value("only")),
+        Some("kit") => kit::run(),
         Some("storm") => storm::run(&start.storm()),
         Some("flushes") => {
             if let Some(name) = start.value("missing") {

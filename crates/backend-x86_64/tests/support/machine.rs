@@ -49,7 +49,7 @@ impl TestMachine for Machine {
     fn access(
         kernel: &Kernel<'static, Self>,
         actor: ActorId,
-        site: Site,
+        (site, word): (Site, usize),
         op: Word,
         on_fault: &mut dyn FnMut(VirtAddr, u32) -> Then,
     ) -> Option<u64> {
@@ -60,7 +60,7 @@ impl TestMachine for Machine {
             Word::Store(value) => Op::Store(value),
         };
         loop {
-            let code = match kernel.platform().access(cpu, root, site.space, site.page, 0, done) {
+            let code = match kernel.platform().access(cpu, root, site.space, site.page, word, done) {
                 Ok(before) => {
                     return Some(match op {
                         Word::Load => before,
@@ -86,6 +86,10 @@ impl TestMachine for Machine {
         }
         self.threads.lock().unwrap().push((actor, thread));
         Ok(Access::Asleep)
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.threads.lock().unwrap().is_empty()
     }
 
     fn finish(&self) -> Vec<(ActorId, Result<u64, FixtureError>)> {
