@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use examples::boot::line::Values;
 use examples::boot::machine::{self, Accelerator, Machine, Ran};
-use examples::boot::{Cli, same_trace};
+use examples::boot::report::Kit;
+use examples::boot::{Cli, KIT_CPUS, same_trace};
 
 fn boot(cfgs: &[&str], cpus: u8, more: &[&'static str], line: &str) -> Ran {
     let qemu = machine::find_qemu().unwrap();
@@ -32,6 +33,17 @@ fn of_a_snapshot(name: &str) -> String {
         None => format!("{}\n", line.get(8..).unwrap_or_default()),
     };
     lines.map(line).collect()
+}
+
+#[test]
+#[ignore = "boots a machine: ci/boot runs it"]
+fn no_case_of_the_conformance_kit_fails_at_boot() {
+    let ran = boot(&[], KIT_CPUS, &[], "mode=kit");
+    let kit = Kit::new(&ran);
+    assert!(kit.is_good(), "{kit:?}");
+    let of = |word| kit.counts.number(word).unwrap();
+    assert_eq!(ran.said("case").count() as u64, of("passed") + of("not_applicable"));
+    assert!(of("passed") >= 400, "only {} cases were applicable", of("passed"));
 }
 
 #[test]

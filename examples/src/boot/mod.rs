@@ -20,15 +20,19 @@ use migrate_core::{LINUX_2_6_17, MODERN, Profile};
 use mm_types::Rules;
 
 use machine::{Accelerator, Machine, MachineError};
-use report::{Report, Storm};
+use report::{Kit, Report, Storm};
 
 /// Migrations of a storm when nobody says.
 pub const DEFAULT_MIGRATIONS: u64 = 20_000;
 
+/// CPUs of the machine that runs the conformance kit: one for each thread of a case.
+pub const KIT_CPUS: u8 = 8;
+
 /// Builds a small kernel, boots it under QEMU, and migrates pages of programs that run in ring 3 on another CPU.
 ///
-/// First the canonical scenarios, whose traces are compared with the model's; then a storm for each profile: programs write, read and
-/// fork while all their pages move. Exits with 0 only when all traces are the same, no write was lost and no read was wrong.
+/// First the conformance kit, then the canonical scenarios, whose traces are compared with the model's, then a storm for each
+/// profile: programs write, read and fork while all their pages move. Exits with 0 only when no case fails, all traces are the same, no
+/// write was lost and no read was wrong.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "boot", version, disable_help_subcommand = true)]
 pub struct Cli {
@@ -90,6 +94,12 @@ pub fn run(cli: &Cli, say: &dyn Fn(&str)) -> Result<Report, MachineError> {
         more: Vec::new(),
     };
     let mut report = Report::new(machine::version(&qemu)?, cli.cpus, cli.accel);
+    say("the conformance kit");
+    let kit = Machine {
+        cpus: KIT_CPUS,
+        ..machine.clone()
+    };
+    report.kit = Kit::new(&kit.run(&qemu, "mode=kit", |_| ())?);
     say("the canonical scenarios");
     let ran = machine.run(&qemu, "mode=scenarios", |_| ())?;
     report.compare(&ran);

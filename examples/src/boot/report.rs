@@ -25,6 +25,67 @@ pub struct Scenarios {
     pub failure: Option<String>,
 }
 
+/// The conformance kit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kit {
+    /// What the kernel counted: `passed`, `not_applicable`, `failed`.
+    pub counts: Values,
+    /// What the kernel does not have.
+    pub lacks: Vec<String>,
+    /// The cases that failed, and why.
+    pub failed: Vec<String>,
+    /// Why it was not well.
+    pub failure: Option<String>,
+}
+
+impl Kit {
+    /// Reads what a machine said.
+    #[must_use]
+    pub fn new(ran: &Ran) -> Self {
+        let counts = ran.said("kit").next().map(Values::new);
+        let last = ran.said("case").last().unwrap_or("the first case");
+        let missing = counts.is_none().then(|| format!("it ended in {last}"));
+        Self {
+            counts: counts.unwrap_or_default(),
+            lacks: ran.said("lacks").map(str::to_owned).collect(),
+            failed: ran.said("failed").map(str::to_owned).collect(),
+            failure: missing.or_else(|| ran.failure.clone()),
+        }
+    }
+
+    /// True where it came to its end, cases passed, and none failed.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        let passed = self.counts.number("passed").unwrap_or(0);
+        self.failure.is_none() && passed > 0 && self.counts.number("failed") == Some(0)
+    }
+
+    fn write_text(&self, out: &mut String) -> core::fmt::Result {
+        let of = |word| self.counts.value(word).unwrap_or("?");
+        writeln!(
+            out,
+            "conformance    {} cases passed, {} failed",
+            of("passed"),
+            of("failed")
+        )?;
+        for case in &self.failed {
+            writeln!(out, "                FAILED: {}", one_line(case))?;
+        }
+        if !self.lacks.is_empty() {
+            let lacks = self.lacks.join(", ");
+            writeln!(
+                out,
+                "                {} not applicable: they need {lacks}",
+                of("not_applicable")
+            )?;
+        }
+        match &self.failure {
+            Some(failure) => writeln!(out, "failed         {}", one_line(failure)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// A storm.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Storm {
@@ -66,6 +127,8 @@ pub struct Report {
     pub cpus: u8,
     /// Who ran them.
     pub accelerator: Accelerator,
+    /// The conformance kit.
+    pub kit: Kit,
     /// The scenarios.
     pub scenarios: Scenarios,
     /// The storms.
@@ -80,6 +143,7 @@ impl Report {
             qemu,
             cpus,
             accelerator,
+            kit: Kit::default(),
             scenarios: Scenarios::default(),
             storms: Vec::new(),
         }
@@ -103,11 +167,11 @@ impl Report {
         scenarios.failure = ran.failure.clone().or(none);
     }
 
-    /// True where every trace is the model's and every storm was good.
+    /// True where no case failed, every trace is the model's and every storm was good.
     #[must_use]
     pub fn is_good(&self) -> bool {
         let scenarios = &self.scenarios;
-        let good = scenarios.different.is_empty() && scenarios.failure.is_none();
+        let good = self.kit.is_good() && scenarios.different.is_empty() && scenarios.failure.is_none();
         good && !self.storms.is_empty() && self.storms.iter().all(Storm::is_good)
     }
 
@@ -121,10 +185,15 @@ impl Report {
             Value::Object(object)
         };
         let scenarios = &self.scenarios;
+        let mut kit = self.kit.counts.object();
+        kit.insert("lacks".into(), json!(self.kit.lacks));
+        kit.insert("failed_cases".into(), json!(self.kit.failed));
+        kit.insert("failure".into(), json!(self.kit.failure));
         let object = json!({
             "qemu": self.qemu,
             "accelerator": self.accelerator.word(),
             "cpus": self.cpus,
+            "conformance": kit,
             "scenarios": {
                 "same_as_the_model": scenarios.same,
                 "different": scenarios.different,
@@ -160,6 +229,7 @@ impl Report {
             self.cpus,
             self.accelerator.word()
         )?;
+        self.kit.write_text(out)?;
         let Scenarios { same, different, .. } = &self.scenarios;
         let ran = same.len() + different.len();
         writeln!(
