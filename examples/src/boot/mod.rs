@@ -4,7 +4,7 @@
 //! |---|---|
 //! | what was asked for? | [`Cli`] |
 //! | how is it built and booted? | [`machine`] |
-//! | what do its lines say? | [`line`] |
+//! | what do its lines say? | [`mod@line`] |
 //! | is it what the model says? | [`same_trace`] |
 //! | what came of it? | [`report`] |
 
