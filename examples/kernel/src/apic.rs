@@ -69,6 +69,8 @@ pub fn interrupt(cpu: usize, vector: u8) {
 }
 
 /// Starts another CPU in real mode at the page `page` of the first MiB.
+///
+/// A real machine wants 10 ms between the two, and the second one again where nothing happens; QEMU does not.
 pub fn start(cpu: usize, page: u8) {
     send(cpu, INIT);
     send(cpu, START_UP | u32::from(page));
