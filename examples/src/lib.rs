@@ -11,8 +11,10 @@
 //! | and on the model, in every order? | [`simulate`] |
 //! | why would a page stay? | [`provoke`] |
 //! | what came of it? | [`report`], [`refused`], [`tally`], [`console`] |
+//! | and with real page tables, in a kernel of its own? | [`boot`] |
 
 pub mod args;
+pub mod boot;
 pub mod console;
 pub mod file_check;
 mod input;

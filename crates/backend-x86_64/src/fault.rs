@@ -1,10 +1,10 @@
 //! The page fault: demand zero, copy on write, and waiting for a page in flight.
 
-use migrate_core::{Frames, PageRef, Rmap, migration_entry_wait};
+use migrate_core::{Frames, PageRef, migration_entry_wait};
 use mm_types::trace::{Event, Observer};
 use mm_types::{ActorId, EntryStyle, Mapping, PageFlags, Pfn, Pte, PteFlags, Site, SpaceId, VirtAddr, Vma, VmaFlags};
 
-use crate::{HwBits, Kernel, MapError, Platform};
+use crate::{Barrier, HwBits, Kernel, MapError, Platform};
 
 /// What a fault came to; the access runs again in every case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,7 +192,7 @@ impl<P: Platform> Kernel<'_, P> {
     ) -> Result<Faulted, FaultError> {
         // A fork that write-protected the entry may not have flushed yet: another thread of this space would go on writing to the
         // old page while it is copied.
-        self.flush_pending(site.space);
+        self.flush_pending_for(site.space, Barrier::BeforeCopy);
         let space = self.space(site.space)?;
         let page = self.new_anon(vma, site, |new| self.copy_contents(old, new).is_ok())?;
         let to = Pte::present(page.pfn(), self.own(true, true) | PteFlags::YOUNG);

@@ -46,13 +46,18 @@
     )
 )]
 
+#[cfg(feature = "fixture")]
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
 mod areas;
+mod barrier;
 mod entry;
 mod error;
 mod fault;
+#[cfg(feature = "fixture")]
+pub mod fixture;
 mod gather;
 mod held;
 mod kernel;
@@ -64,6 +69,7 @@ mod rmap;
 mod space;
 mod tables;
 
+pub use barrier::Barrier;
 pub use entry::{Attributes, EntryError, HwBits, HwEntry};
 pub use error::MapError;
 pub use fault::{FaultError, Faulted};

@@ -3,7 +3,7 @@
 //! Each runs under the areas' lock from its first look to its last edit, so that none sees another half done; its flush comes
 //! after the lock, before it returns, and ends with the flush of what a migration left pending ([`Readers`]).
 
-use migrate_core::{Entry, PageRef, Readers, Rmap, UsesPageMap};
+use migrate_core::{Entry, PageRef, Readers, UsesPageMap};
 use mm_types::trace::{Event, Observer};
 use mm_types::{Mapping, PageFlags, Pfn, PhysAddr, Pte, PteFlags, Site, SpaceId, VirtAddr, Vma, VmaFlags, VmaId, Vpn};
 
@@ -11,7 +11,7 @@ use crate::areas::Areas;
 use crate::gather::Gather;
 use crate::held::Around;
 use crate::paging::frame_at;
-use crate::{HwEntry, Kernel, MapError, Platform};
+use crate::{Barrier, HwEntry, Kernel, MapError, Platform};
 
 impl<P: Platform> Kernel<'_, P> {
     /// Maps an area of anonymous memory (Linux: `mmap`); its pages come by faults.
@@ -92,7 +92,7 @@ impl<P: Platform> Kernel<'_, P> {
                 }
             })?
         })();
-        self.flush(gather);
+        self.flush_gather(&mut gather, Barrier::Map);
         migrate_core::Frames::put(self, held);
         mapped
     }
@@ -129,7 +129,7 @@ impl<P: Platform> Kernel<'_, P> {
                 joined.map(|()| pfn)
             })
         };
-        self.flush(gather);
+        self.flush_gather(&mut gather, Barrier::Map);
         let mut flags = PteFlags::empty();
         flags.set(PteFlags::WRITE, write);
         let frame = pfn.and_then(|pfn| pfn.addr().ok_or(MapError::FrameOutOfRange(pfn)))?;
@@ -186,7 +186,7 @@ impl<P: Platform> Kernel<'_, P> {
         let readers = Readers::begin(self, parent, observer);
         let mut gather = Gather::new();
         let copied = self.copy_areas(parent, child, &readers, &mut gather);
-        self.flush(gather);
+        self.flush_gather(&mut gather, Barrier::Fork);
         readers.finish();
         match copied {
             Ok(()) => Ok(child),
@@ -271,7 +271,7 @@ impl<P: Platform> Kernel<'_, P> {
             }
             Ok(())
         })();
-        self.flush(gather);
+        self.flush_gather(&mut gather, Barrier::Protect);
         readers.finish();
         done
     }
@@ -300,7 +300,7 @@ impl<P: Platform> Kernel<'_, P> {
             self.free_tables(space, start, end, &mut gather);
             Ok(())
         })();
-        self.flush(gather);
+        self.flush_gather(&mut gather, Barrier::Unmap);
         readers.finish();
         done
     }
@@ -364,7 +364,7 @@ impl<P: Platform> Kernel<'_, P> {
             self.free_tables(space, start, end, &mut gather);
             Ok(())
         })();
-        self.flush(gather);
+        self.flush_gather(&mut gather, Barrier::Move);
         readers.finish();
         done
     }
@@ -443,7 +443,7 @@ impl<P: Platform> Kernel<'_, P> {
                 after: edited.after,
             });
         }
-        self.flush(gather);
+        self.flush_gather(&mut gather, Barrier::Fault);
         Ok(edited.is_some())
     }
 

@@ -7,7 +7,7 @@ use mm_types::{PageFlags, Pfn, Pte, Site, SpaceId};
 
 use crate::gather::{Gather, Stale};
 use crate::held::Around;
-use crate::{Kernel, Platform};
+use crate::{Barrier, Kernel, Platform};
 
 impl<P: Platform> Rmap for Kernel<'_, P> {
     type Gather = Gather;
@@ -29,13 +29,11 @@ impl<P: Platform> Rmap for Kernel<'_, P> {
     }
 
     fn flush(&self, mut gather: Gather) {
-        self.flush_gather(&mut gather);
+        self.flush_gather(&mut gather, Barrier::Migrate);
     }
 
     fn flush_pending(&self, space: SpaceId) {
-        if self.pending().is_pending(space) {
-            self.platform().shootdown(Stale::Space(space));
-        }
+        self.flush_pending_for(space, Barrier::AtEnd);
     }
 
     fn is_mapped(&self, page: &LockedPage) -> bool {
@@ -45,10 +43,23 @@ impl<P: Platform> Rmap for Kernel<'_, P> {
 
 impl<P: Platform> Kernel<'_, P> {
     /// Invalidates, and then frees the frames that nobody can reach any more.
-    pub(crate) fn flush_gather(&self, gather: &mut Gather) {
-        gather.invalidate(self.pending(), |stale| self.platform().shootdown(stale));
+    pub(crate) fn flush_gather(&self, gather: &mut Gather, why: Barrier) {
+        gather.invalidate(self.pending(), |stale| self.shoot(stale, why));
         while let Some(pfn) = gather.unused.pop(self.map()) {
             free_unused(self, pfn);
+        }
+    }
+
+    /// Invalidates what somebody edited in `space` and did not flush yet.
+    pub(crate) fn flush_pending_for(&self, space: SpaceId, why: Barrier) {
+        if self.pending().is_pending(space) {
+            self.shoot(Stale::Space(space), why);
+        }
+    }
+
+    fn shoot(&self, stale: Stale<'_>, why: Barrier) {
+        if !why.is_missing() {
+            self.platform().shootdown(stale);
         }
     }
 }

@@ -78,6 +78,10 @@ impl Space {
     }
 
     pub(crate) fn add_rss(&self, change: i8) {
+        // Neither unmapping for a migration nor restoring changes it, and that is most edits.
+        if change == 0 {
+            return;
+        }
         self.rss
             .fetch_add(0usize.wrapping_add_signed(change.into()), Ordering::Relaxed);
     }

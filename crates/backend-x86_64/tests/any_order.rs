@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use backend_x86_64::fixture::Shown;
 use backend_x86_64::{MapError, Paging};
 use migrate_core::invariants::{Held, check_at_rest};
 use migrate_core::{LINUX_2_6_17, Lru as _, MODERN};
@@ -9,7 +10,6 @@ use mm_types::{Mode, SpaceId, VirtAddr, VmaError, VmaFlags};
 use proptest::prelude::*;
 
 mod support;
-use support::inspect::Shown;
 use support::{Host, Op, READ_WRITE, access, migrate, site, with_kernel};
 
 // Around the edge of a table of entries, so that ranges span two.

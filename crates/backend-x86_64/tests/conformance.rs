@@ -3,6 +3,6 @@
 #![cfg(not(miri))]
 
 mod support;
-use support::fixture::HostFixture;
+use support::machine::HostFixture;
 
-migrate_core::conformance!(HostFixture::new);
+migrate_core::conformance!(HostFixture::default);

@@ -51,6 +51,7 @@ chapters! {
     "entry.md",
     "fault.md",
     "batching.md",
+    "your-kernel.md",
     "then-and-now.md",
     "trace-format.md",
     "invariants.md",

@@ -139,7 +139,7 @@ impl EntryVma {
     };
 }
 
-/// A page-table entry held under its lock. Borrowed from a walk and never stored.
+/// A page-table entry held under its lock (Linux: `pte_offset_map_lock`). Borrowed from a walk and never stored.
 pub trait Entry {
     /// Returns where the entry is.
     fn site(&self) -> Site;
@@ -147,7 +147,8 @@ pub trait Entry {
     /// Reads the entry. Do not write back what was read: use [`Entry::update`].
     fn read(&self) -> Pte;
 
-    /// Replaces the entry by what `edit` makes of it, in one atomic step; `None` where `edit` declines.
+    /// Replaces the entry by what `edit` makes of it, in one atomic step (Linux: `ptep_clear_flush`, `set_pte_at`); `None` where
+    /// `edit` declines.
     ///
     /// `edit` is pure and may run twice, so that bits the hardware sets meanwhile are never lost. The implementation applies
     /// [`mm_types::ledger`] exactly once, under the entry lock: increments before the store, decrements after it; and gathers
@@ -163,7 +164,7 @@ pub trait Entry {
 /// What a walk calls for each entry; breaking ends the walk.
 pub type Visit<'v> = dyn FnMut(&mut dyn Entry) -> ControlFlow<()> + 'v;
 
-/// The reverse map, page tables and TLB.
+/// The reverse map, page tables and TLB (Linux: `rmap.c`, `mmu_gather`).
 pub trait Rmap: Frames {
     /// What edits of entries leave to do: translations to invalidate, and, where tables are not the truth by themselves (user
     /// space), translations to make real.
@@ -172,13 +173,14 @@ pub trait Rmap: Frames {
     /// Makes an empty gather.
     fn gather(&self) -> Self::Gather;
 
-    /// Visits every entry that may map the page or name it in a migration entry, each under its entry lock.
+    /// Visits every entry that may map the page or name it in a migration entry, each under its entry lock (Linux: `rmap_walk`).
     ///
     /// `page` is locked, so its reverse-map root stays alive (I26). Before the switch the core walks the source, after it the
     /// destination. A VMA that was copied from another is visited after it (B1). Need not be re-entrant.
     fn walk(&self, page: &Self::Locked, gather: &mut Self::Gather, visit: &mut Visit<'_>);
 
-    /// The barrier: when it returns, no CPU can use a translation that was gathered, and gathered restorations are real.
+    /// The barrier (Linux: `try_to_unmap_flush`): when it returns, no CPU can use a translation that was gathered, and gathered
+    /// restorations are real.
     ///
     /// Never called under an entry lock; several page locks may be held. Cannot fail: what it needs was reserved.
     fn flush(&self, gather: Self::Gather);
@@ -366,7 +368,8 @@ pub trait Wait: Frames {
     }
 }
 
-/// The fault side; asked for by [`migration_entry_wait`](crate::migration_entry_wait) only.
+/// The fault side (Linux: `migration_entry_wait_on_locked`); asked for by
+/// [`migration_entry_wait`](crate::migration_entry_wait) only.
 pub trait Faults: Rmap {
     /// Shows `look` the entry at `site` under its lock; where it names a page to wait for, sleeps until that page's lock opens.
     ///

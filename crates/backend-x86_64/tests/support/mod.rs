@@ -8,8 +8,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-pub(crate) mod fixture;
-pub(crate) mod inspect;
+pub(crate) mod machine;
 
 use backend_x86_64::{
     FrameMapping, FrameSource, FrameWords, Gather, HwBits, HwEntry, Kernel, Paging, Purpose, Shootdown, Space, Stale,
@@ -62,6 +61,8 @@ pub(crate) struct Machine {
     sleepers: (Mutex<()>, Condvar),
     /// Threads that sleep now.
     pub(crate) asleep: AtomicU32,
+    /// Threads that a fixture left asleep.
+    pub(crate) threads: machine::Threads,
     paging: Paging,
     /// Frames that `take` still gives for tables.
     pub(crate) tables: AtomicUsize,
@@ -166,6 +167,7 @@ impl Machine {
             tlbs: (0..cpus).map(|_| Mutex::default()).collect(),
             sleepers: Default::default(),
             asleep: AtomicU32::new(0),
+            threads: machine::Threads::default(),
             paging,
             tables: AtomicUsize::new(usize::MAX),
             deaf: AtomicBool::new(false),

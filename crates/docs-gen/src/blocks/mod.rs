@@ -6,6 +6,7 @@ use crate::Error;
 
 mod entry;
 mod invariants;
+mod kernel;
 mod ledger;
 mod museum;
 mod numbers;
@@ -63,6 +64,15 @@ const ALL: &[(&str, Make)] = &[
     ("run-fault-2006", || recorded::fault(&migrate_core::LINUX_2_6_17)),
     ("museum", || Ok(museum::bugs())),
     ("museum-absent", || Ok(museum::absent())),
+    ("seam-frame-mapping", kernel::frame_mapping),
+    ("seam-frame-source", kernel::frame_source),
+    ("seam-shootdown", kernel::shootdown),
+    ("seam-on-shootdown", kernel::on_shootdown),
+    ("seam-sleep", kernel::sleep),
+    ("seam-new-mm", kernel::new_mm),
+    ("seam-traits", kernel::traits),
+    ("migrate-a-batch", kernel::migrate),
+    ("x86-64-types", kernel::types),
     ("header", || Ok(numbers::header())),
     ("max-batch", || Ok(numbers::max_batch())),
     ("gaps-2006", || Ok(numbers::gaps_2006())),

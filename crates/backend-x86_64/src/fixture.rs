@@ -1,39 +1,128 @@
-//! The machine as a fixture for scenarios: its accesses go through the tables, its threads are threads.
+//! These page tables as a fixture for scenarios and the conformance kit. What differs from machine to machine, the host's software
+//! walker or a guest's CPUs, is behind [`Machine`].
+//!
+//! Test code: it allocates.
 
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
 
-use backend_x86_64::{FaultError, Kernel, MapError, Paging, Space, Storage};
-use core::sync::atomic::Ordering;
 use migrate_core::fixture::{Access, Capabilities, Fixture, FixtureError, Recording};
-use migrate_core::invariants::{Held, check_at_rest};
+use migrate_core::invariants::{Held, TranslationState, check_at_rest};
 use migrate_core::{Frames, Lru as _, MODERN, PageRef, Profile, UsesPageMap};
 use mm_types::{
-    ActorId, AnonVma, AnonVmaLink, Page, PageMap, Pfn, Pte, Site, SpaceId, VirtAddr, VmaFlags, VmaSlot, Vpn,
+    ActorId, AnonVma, AnonVmaLink, NodeId, Page, PageMap, Pfn, Pte, Site, SpaceId, VirtAddr, VmaFlags, VmaSlot, Vpn,
 };
 
-use super::inspect::Shown;
-use super::{BASE, Host, Machine, Op};
+use crate::{FaultError, Kernel, MapError, Paging, Platform, Space, Storage};
 
-const FRAMES: usize = 384;
+mod shown;
+
+pub use shown::Shown;
+
+// The pages of a space that scenarios use.
 const PAGES: u64 = 512;
-const SPACES: u32 = 8;
-const CPUS: usize = 8;
+const SPACES: u32 = 16;
+const AREAS: usize = 256;
 
-/// A thread that touches a page, and what it saw or stored.
-type Thread = JoinHandle<Result<u64, FixtureError>>;
+/// What a program does with a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Reads it.
+    Load,
+    /// Writes it.
+    Store(u64),
+}
+
+/// What an access that faulted does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It runs again.
+    Again,
+    /// It is given up.
+    Stop,
+}
+
+/// What a thread does for [`Machine::spawn`]; its result is the value it saw or stored.
+pub type Job = Box<dyn FnOnce() -> Result<u64, FixtureError> + Send>;
+
+/// A platform that a test can use: programs run on it.
+pub trait Machine: Platform + Sync + Sized + 'static {
+    /// Makes a machine like any other, its frames free, and says where its frames begin and how many there are. The one before
+    /// is not used any more.
+    fn boot(paging: Paging) -> (Self, Pfn, usize);
+
+    /// Returns the root whose upper half new spaces get, where there is one.
+    fn template(&self) -> Option<Pfn>;
+
+    /// Gives a free frame of a node: 0 is the source, 1 the target.
+    fn take_from(&self, node: NodeId) -> Option<Pfn>;
+
+    /// Visits every free frame.
+    fn free_frames(&self, see: &mut dyn FnMut(Pfn));
+
+    /// Returns the first word of a frame.
+    fn word(&self, pfn: Pfn) -> Option<u64>;
+
+    /// Visits every translation that a CPU holds, where that can be known.
+    fn translations(&self, see: &mut dyn FnMut(TranslationState)) {
+        let _ = see;
+    }
+
+    /// Lets `actor` load or store a word of the page at `site` in user mode, on a CPU of its own; `on_fault` is called with the
+    /// address and the error code. Returns the value read or stored, or `None` where it was given up.
+    fn access(
+        kernel: &Kernel<'static, Self>,
+        actor: ActorId,
+        at: (Site, usize),
+        op: Op,
+        on_fault: &mut dyn FnMut(VirtAddr, u32) -> Then,
+    ) -> Option<u64>;
+
+    /// Runs `job` on `actor`'s thread and returns when it is over, or sleeps.
+    ///
+    /// # Errors
+    /// The job's.
+    fn spawn(&self, actor: ActorId, job: Job) -> Result<Access, FixtureError>;
+
+    /// True where a job of [`Machine::spawn`] is not over, so that it has the kernel still.
+    fn is_busy(&self) -> bool;
+
+    /// Waits until the jobs that slept are over; returns what came of each.
+    fn finish(&self) -> Vec<(ActorId, Result<u64, FixtureError>)>;
+
+    /// Called before a space is destroyed, and before the machine is looked at as a whole: no CPU runs any space afterwards.
+    fn leave_spaces(&self);
+
+    /// Returns a place where a CPU uses another translation than `kernel`'s tables say, for machines whose translations can only
+    /// be used.
+    fn stale(kernel: &Kernel<'static, Self>) -> Option<Site> {
+        let _ = kernel;
+        None
+    }
+}
 
 /// A kernel of its own for each scenario.
-pub(crate) struct HostFixture {
-    kernel: &'static Host<'static>,
+pub struct KernelFixture<M: Machine> {
+    kernel: &'static Kernel<'static, M>,
     recording: Arc<Recording>,
-    threads: Mutex<Vec<(ActorId, Thread)>>,
     /// What the kernel stands on. Given back, the kernel first, when the fixture goes.
     memory: Vec<Lent>,
 }
 
 /// Memory that is lent for as long as the fixture lives, and how it is given back.
 type Lent = Box<dyn FnOnce()>;
+
+impl<M: Machine> fmt::Debug for KernelFixture<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KernelFixture")
+            .field("kernel", self.kernel)
+            .finish_non_exhaustive()
+    }
+}
 
 /// Lends a box for ever; `memory` learns how to take it back.
 fn lend<T: ?Sized + 'static>(boxed: Box<T>, memory: &mut Vec<Lent>) -> &'static mut T {
@@ -50,50 +139,46 @@ fn lend_many<T: 'static>(n: usize, make: impl FnMut() -> T, memory: &mut Vec<Len
     lend(core::iter::repeat_with(make).take(n).collect::<Box<[T]>>(), memory)
 }
 
-fn boot(profile: &'static Profile, memory: &mut Vec<Lent>) -> &'static Host<'static> {
+fn boot<M: Machine>(profile: &'static Profile, memory: &mut Vec<Lent>) -> &'static Kernel<'static, M> {
+    let (machine, first, frames) = M::boot(Paging::Four);
     let storage = Storage {
-        pages: PageMap::new(BASE, lend_many(FRAMES, Page::new, memory)),
+        pages: PageMap::new(first, lend_many(frames, Page::new, memory)),
         spaces: lend_many(SPACES as usize, Space::new, memory),
-        vmas: lend_many(128, VmaSlot::default, memory),
-        anon_vmas: lend_many(128, AnonVma::default, memory),
-        links: lend_many(128, AnonVmaLink::default, memory),
+        vmas: lend_many(AREAS, VmaSlot::default, memory),
+        anon_vmas: lend_many(AREAS, AnonVma::default, memory),
+        links: lend_many(AREAS, AnonVmaLink::default, memory),
     };
-    let machine = Machine::new(FRAMES, CPUS, Paging::Four);
     lend(Box::new(Kernel::new(machine, Paging::Four, profile, storage)), memory)
 }
 
-impl Drop for HostFixture {
+impl<M: Machine> Drop for KernelFixture<M> {
     fn drop(&mut self) {
+        self.kernel.platform().leave_spaces();
         // A thread that sleeps for ever, in a test that has failed, still has the kernel.
-        if self.threads.get_mut().is_ok_and(|threads| threads.is_empty()) {
-            self.memory.drain(..).rev().for_each(|lent| lent());
-        } else {
+        if self.kernel.platform().is_busy() {
             core::mem::forget(core::mem::take(&mut self.memory));
+        } else {
+            self.memory.drain(..).rev().for_each(|lent| lent());
         }
     }
 }
 
-impl HostFixture {
-    pub(crate) fn new() -> Self {
+impl<M: Machine> Default for KernelFixture<M> {
+    fn default() -> Self {
         let mut memory = Vec::new();
         Self {
             kernel: boot(&MODERN, &mut memory),
             recording: Arc::new(Recording::with_capacity(0)),
-            threads: Mutex::default(),
             memory,
         }
     }
+}
 
+impl<M: Machine> KernelFixture<M> {
     fn spaces(&self) -> impl Iterator<Item = SpaceId> {
         (0..SPACES)
             .map(SpaceId::new)
             .filter(|id| self.kernel.space(*id).is_ok())
-    }
-
-    /// An access of the program's own thread, which must not sleep.
-    fn access(&self, at: (Site, usize), op: Op) -> Result<u64, FixtureError> {
-        touch(self.kernel, &self.recording, ActorId::new(0), at, op, false)?
-            .ok_or_else(|| FixtureError::Other("the access would sleep".into()))
     }
 
     fn sites(&self, pfn: Pfn) -> Vec<Site> {
@@ -115,49 +200,35 @@ fn map_error(site: Site) -> impl Fn(MapError) -> FixtureError {
     }
 }
 
-// An access by the CPU of the actor's number; `None` where it would have to wait and may not.
-fn touch(
-    kernel: &Host<'_>,
+// An access of the actor's; where it would have to wait and may not, that is an error.
+fn touch<M: Machine>(
+    kernel: &'static Kernel<'static, M>,
     recording: &Recording,
     actor: ActorId,
     (site, word): (Site, usize),
     op: Op,
     may_wait: bool,
-) -> Result<Option<u64>, FixtureError> {
-    let cpu = actor.raw() as usize % CPUS;
-    let space = kernel.space(site.space).map_err(map_error(site))?;
-    let root = space.root().ok_or(FixtureError::BadSite(site))?;
-    loop {
-        let code = match kernel.platform().access(cpu, root, site.space, site.page, word, op) {
-            Ok(before) => {
-                return Ok(Some(match op {
-                    Op::Store(value) => value,
-                    Op::Load | Op::Add(_) => before,
-                }));
-            }
-            Err(code) => code,
-        };
+) -> Result<u64, FixtureError> {
+    let mut ended = FixtureError::Killed(site);
+    let seen = M::access(kernel, actor, (site, word), op, &mut |addr, code| {
         if !may_wait && kernel.entry(site).is_migration() {
-            return Ok(None);
+            ended = FixtureError::Other("the access would sleep".into());
+            return Then::Stop;
         }
-        kernel
-            .page_fault(site.space, addr(site)?, code, actor, recording)
-            .map_err(|error| match error {
-                FaultError::OutOfMemory | FaultError::Map(MapError::NoTable) => FixtureError::NoFrame,
-                _ => FixtureError::Killed(site),
-            })?;
-    }
+        match kernel.page_fault(site.space, addr, code, actor, recording) {
+            Ok(_) => return Then::Again,
+            Err(FaultError::OutOfMemory | FaultError::Map(MapError::NoTable)) => ended = FixtureError::NoFrame,
+            Err(_) => {}
+        }
+        Then::Stop
+    });
+    seen.ok_or(ended)
 }
 
-fn joined(thread: Thread) -> Result<u64, FixtureError> {
-    let panicked = |_| FixtureError::Other("a thread panicked".into());
-    thread.join().map_err(panicked)?
-}
+impl<M: Machine> Fixture for KernelFixture<M> {
+    type Backend = Kernel<'static, M>;
 
-impl Fixture for HostFixture {
-    type Backend = Host<'static>;
-
-    fn backend(&self) -> &Host<'static> {
+    fn backend(&self) -> &Kernel<'static, M> {
         self.kernel
     }
 
@@ -186,7 +257,7 @@ impl Fixture for HostFixture {
 
     fn space(&self) -> Result<SpaceId, FixtureError> {
         self.kernel
-            .create_space(None)
+            .create_space(self.kernel.platform().template())
             .map_err(|error| FixtureError::Other(error.to_string()))
     }
 
@@ -212,11 +283,13 @@ impl Fixture for HostFixture {
     }
 
     fn read_word(&self, site: Site, word: usize) -> Result<u64, FixtureError> {
-        self.access((site, word), Op::Load)
+        let at = (site, word);
+        touch(self.kernel, &self.recording, ActorId::new(0), at, Op::Load, false)
     }
 
     fn write_word(&self, site: Site, word: usize, value: u64) -> Result<(), FixtureError> {
-        self.access((site, word), Op::Store(value)).map(drop)
+        let (at, op) = ((site, word), Op::Store(value));
+        touch(self.kernel, &self.recording, ActorId::new(0), at, op, false).map(drop)
     }
 
     fn entry(&self, site: Site) -> Pte {
@@ -224,12 +297,19 @@ impl Fixture for HostFixture {
     }
 
     fn new_page(&self) -> Result<PageRef, FixtureError> {
-        let pfn = self.kernel.platform().take_from(1).ok_or(FixtureError::NoFrame)?;
+        let pfn = self
+            .kernel
+            .platform()
+            .take_from(NodeId::new(1))
+            .ok_or(FixtureError::NoFrame)?;
         PageRef::allocate(self.kernel.page_map(), pfn).ok_or(FixtureError::NoFrame)
     }
 
     fn check(&self) -> Result<(), String> {
         self.kernel.drain();
+        if let Some(site) = M::stale(self.kernel) {
+            return Err(format!("I33: a stale translation at {site:?}"));
+        }
         let shown = Shown {
             kernel: self.kernel,
             spaces: SPACES,
@@ -266,6 +346,7 @@ impl Fixture for HostFixture {
     }
 
     fn exit(&self, space: SpaceId) -> Result<(), FixtureError> {
+        self.kernel.platform().leave_spaces();
         let done = self.kernel.destroy_space(space, &*self.recording);
         done.map_err(|error| FixtureError::Other(error.to_string()))
     }
@@ -309,25 +390,13 @@ impl Fixture for HostFixture {
 
     fn fault(&self, actor: ActorId, site: Site, store: Option<u64>) -> Result<Access, FixtureError> {
         let (kernel, recording) = (self.kernel, Arc::clone(&self.recording));
-        let asleep = kernel.platform().asleep.load(Ordering::Acquire);
         let op = store.map_or(Op::Load, Op::Store);
-        let thread = std::thread::spawn(move || {
-            let done = touch(kernel, &recording, actor, (site, 0), op, true)?;
-            done.ok_or_else(|| FixtureError::Other("a thread that may wait did not".into()))
-        });
-        while !thread.is_finished() && kernel.platform().asleep.load(Ordering::Acquire) == asleep {
-            std::thread::yield_now();
-        }
-        if thread.is_finished() {
-            return joined(thread).map(Access::Done);
-        }
-        self.threads.lock().unwrap().push((actor, thread));
-        Ok(Access::Asleep)
+        let job = move || touch(kernel, &recording, actor, (site, 0), op, true);
+        kernel.platform().spawn(actor, Box::new(job))
     }
 
     fn finish_faults(&self) -> Result<Vec<(ActorId, u64)>, FixtureError> {
-        let threads = core::mem::take(&mut *self.threads.lock().unwrap());
-        let joined = threads.into_iter().map(|(actor, thread)| Ok((actor, joined(thread)?)));
-        joined.collect()
+        let jobs = self.kernel.platform().finish().into_iter();
+        jobs.map(|(actor, saw)| Ok((actor, saw?))).collect()
     }
 }
