@@ -161,10 +161,8 @@ impl Ran {
                 self.from
             ));
         }
-        if self.alone {
-            if self.slept > 0 && !self.may_sleep {
-                return Err(format!("an asynchronous run slept {} times (I31)", self.slept));
-            }
+        if self.alone && self.slept > 0 && !self.may_sleep {
+            return Err(format!("an asynchronous run slept {} times (I31)", self.slept));
         }
         if let Some(before) = self.before.as_ref().filter(|_| self.alone) {
             world.counts.add(Kind::Check, "what a run changed");
