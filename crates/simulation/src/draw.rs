@@ -194,7 +194,7 @@ fn any_steps(size: Size) -> BoxedStrategy<Vec<Step>> {
     prop_oneof![
         6 => call(size).prop_map(|call| vec![call]),
         2 => about_one(),
-        2 => migrate(size, middle, fails).prop_map(|run| vec![run]),
+        size.runs => migrate(size, middle, fails).prop_map(|run| vec![run]),
     ]
     .boxed()
 }

@@ -25,6 +25,8 @@ pub struct Size {
     pub file_pages: u8,
     /// The most pages of a run, of its batches, and on its list of new pages.
     pub run: u8,
+    /// Runs for each six single calls.
+    pub runs: u32,
     /// Steps of a run, roughly: where others act and failures happen.
     pub edges: u16,
     /// Of five runs, in how many steps fail; at most one step in 25 of each.
@@ -49,6 +51,7 @@ impl Size {
         files: 4,
         file_pages: 4,
         run: 8,
+        runs: 2,
         edges: 40,
         failing: 1,
         held: 16,
@@ -68,6 +71,7 @@ impl Size {
         files: 8,
         file_pages: 48,
         run: 64,
+        runs: 3,
         edges: 700,
         failing: 3,
         held: 12,
