@@ -2,16 +2,20 @@
 //!
 //! Everything that can be wrong with the input is found here, before a thread runs: each mistake is one line.
 
+use core::sync::atomic::AtomicBool;
 use core::time::Duration;
 use std::fs::File;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 use mm_types::{Mode, PAGE_SIZE, Rules};
 
+use crate::console;
 use crate::input::{open_file, open_trace, plain, read_file};
 use crate::memory;
 use crate::size::{self, Bytes};
+use crate::stop;
 
 /// The most threads that can be asked for.
 pub const MAX_THREADS: usize = 256;
@@ -148,6 +152,25 @@ impl<S: Into<String>> From<S> for ArgsError {
     }
 }
 
+/// Makes a program ready to start: what was asked for, and the flag that SIGINT and SIGTERM set.
+///
+/// # Errors
+/// What the program ends with instead; all there is to say has been said.
+pub fn ready<T>(program: &str, asked: Result<T, ArgsError>) -> Result<(T, &'static AtomicBool), ExitCode> {
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(ArgsError::Asked(text)) => {
+            console::result(text.trim_end());
+            return Err(ExitCode::SUCCESS);
+        }
+        Err(ArgsError::Mistake(line)) => return Err(console::refuse(program, line)),
+    };
+    match stop::on_interrupt() {
+        Ok(stop) => Ok((asked, stop)),
+        Err(error) => Err(console::refuse(program, format_args!("signals: {error}"))),
+    }
+}
+
 /// Reads the command line, with the program's name first.
 ///
 /// # Errors
@@ -157,7 +180,7 @@ pub fn job(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Job, Ar
 }
 
 /// Makes one line of what clap says in many: the first paragraph is what is wrong, the rest is how to ask for help.
-fn from_clap(error: &clap::Error) -> ArgsError {
+pub(crate) fn from_clap(error: &clap::Error) -> ArgsError {
     let text = error.to_string();
     if !error.use_stderr() {
         return ArgsError::Asked(text);
@@ -212,7 +235,7 @@ fn positive_size(size: u64) -> Result<usize, ArgsError> {
     usize::try_from(pages).map_err(|_| format!("--size {}: larger than any memory", Bytes(size)).into())
 }
 
-fn within(option: &str, value: usize, most: usize) -> Result<(), ArgsError> {
+pub(crate) fn within(option: &str, value: usize, most: usize) -> Result<(), ArgsError> {
     if value == 0 {
         Err(format!("{option} 0: at least 1").into())
     } else if value > most {
@@ -226,13 +249,14 @@ fn until(seconds: Option<f64>, rounds: Option<u32>) -> Result<Until, ArgsError> 
     match (seconds, rounds) {
         (None, Some(0)) => Err("--rounds 0: at least 1".into()),
         (None, Some(rounds)) => Ok(Until::Rounds(rounds)),
-        (seconds, _) => {
-            let seconds = seconds.unwrap_or(DEFAULT_SECONDS);
-            match Duration::try_from_secs_f64(seconds) {
-                Ok(time) if !time.is_zero() => Ok(Until::Elapsed(time)),
-                _ => Err(format!("--seconds {seconds}: more than 0, and a time one can wait for").into()),
-            }
-        }
+        (seconds, _) => time(seconds.unwrap_or(DEFAULT_SECONDS)).map(Until::Elapsed),
+    }
+}
+
+pub(crate) fn time(seconds: f64) -> Result<Duration, ArgsError> {
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err(format!("--seconds {seconds}: more than 0, and a time one can wait for").into()),
     }
 }
 
@@ -324,7 +348,7 @@ mod tests {
         ] {
             let line = try_job(args).unwrap_err();
             assert!(line.contains(word), "{args:?}: {line}");
-            let line = crate::console::one_line(&line);
+            let line = console::one_line(&line);
             assert_eq!(line.lines().count(), 1, "{args:?}: {line}");
             assert!(!line.is_empty() && !line.contains("Usage"), "{args:?}: {line}");
         }

@@ -7,6 +7,8 @@
 //! | whose pages move? | [`workers`]: [`words`] that are written, [`file_check`] of what is read |
 //! | what does a plain copy cost? | [`mod@reference`] |
 //! | what is happening? | [`progress`], [`picture`], [`stop`] |
+//! | does it hold when everything happens at once? | [`storm`] |
+//! | and on the model, in every order? | [`simulate`] |
 //! | why would a page stay? | [`provoke`] |
 //! | what came of it? | [`report`], [`refused`], [`tally`], [`console`] |
 
@@ -24,8 +26,10 @@ pub mod random;
 pub mod reference;
 pub mod refused;
 pub mod report;
+pub mod simulate;
 pub mod size;
 pub mod stop;
+pub mod storm;
 pub mod tally;
 pub mod words;
 pub mod workers;

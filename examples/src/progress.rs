@@ -67,6 +67,8 @@ pub fn style(quiet: bool) -> Style {
 const CELLS: usize = 64;
 const PICTURE_EVERY: Duration = Duration::from_millis(100);
 const LINE_EVERY: Duration = Duration::from_secs(1);
+/// Lines of programs that run for minutes.
+const GAUGE_EVERY: Duration = Duration::from_secs(5);
 /// What the bar counts for a job that ends by time.
 const STEPS: u64 = 1000;
 
@@ -75,7 +77,7 @@ pub fn show(style: Style, live: &Live, until: Until, scene: &impl Scene, end: Re
     let (every, bar) = match style {
         Style::Nothing => return,
         Style::Lines => (LINE_EVERY, None),
-        Style::Picture => (PICTURE_EVERY, Some(bar())),
+        Style::Picture => (PICTURE_EVERY, Some(bar("{msg}\n{prefix}\n{wide_bar} {percent:>3}%"))),
     };
     let mut rate = Rate::new();
     let mut begun: Option<Instant> = None;
@@ -104,10 +106,61 @@ pub fn show(style: Style, live: &Live, until: Until, scene: &impl Scene, end: Re
     }
 }
 
-fn bar() -> ProgressBar {
+/// Progress of a program that has one line to say about it: a bar on a terminal, a line now and then without one.
+#[derive(Debug)]
+pub struct Gauge {
+    style: Style,
+    bar: Option<ProgressBar>,
+}
+
+impl Gauge {
+    /// Makes one that shows nothing yet.
+    #[must_use]
+    pub fn new(quiet: bool) -> Self {
+        let style = style(quiet);
+        let bar = (style == Style::Picture).then(|| bar("{msg}\n{wide_bar} {percent:>3}%"));
+        Self { style, bar }
+    }
+
+    /// Returns how long to wait before it is due again.
+    #[must_use]
+    pub const fn every(&self) -> Duration {
+        match self.style {
+            Style::Picture => PICTURE_EVERY,
+            Style::Lines | Style::Nothing => GAUGE_EVERY,
+        }
+    }
+
+    /// True where so long after it was shown it should be shown again.
+    #[must_use]
+    pub fn is_due(&self, since: Duration) -> bool {
+        self.style != Style::Nothing && since >= self.every()
+    }
+
+    /// Shows how far it is, from 0 to 1.
+    pub fn show(&self, line: String, part: f64) {
+        match (&self.bar, self.style) {
+            (Some(bar), _) => {
+                bar.set_message(line);
+                bar.set_position((part.min(1.0) * STEPS as f64) as u64);
+            }
+            (None, Style::Nothing) => {}
+            (None, _) => console::remark(line),
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(STEPS), ProgressDrawTarget::stderr());
     // A constant of ours: were it wrong, the default style would do.
-    if let Ok(style) = ProgressStyle::with_template("{msg}\n{prefix}\n{wide_bar} {percent:>3}%") {
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     bar

@@ -43,6 +43,30 @@ pub fn parse(text: &str) -> Result<u64, SizeError> {
     number.checked_mul(1 << shift).ok_or(SizeError::TooLarge)
 }
 
+/// Reads a number in decimal, or with `0x` before it.
+pub(crate) fn number(text: &str) -> Result<u64, core::num::ParseIntError> {
+    match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    }
+}
+
+/// Reads a whole number, also one that is written with an exponent.
+pub(crate) fn count(text: &str) -> Result<u64, String> {
+    let wrong = || "a whole number, such as 10000000 or 1e7".to_owned();
+    let Some((digits, exponent)) = text.split_once(['e', 'E']) else {
+        return text.parse().map_err(|_| wrong());
+    };
+    let (digits, exponent): (u64, u32) = (
+        digits.parse().map_err(|_| wrong())?,
+        exponent.parse().map_err(|_| wrong())?,
+    );
+    let power = 10u64.checked_pow(exponent);
+    power
+        .and_then(|power| digits.checked_mul(power))
+        .ok_or_else(|| "more than can be counted".to_owned())
+}
+
 /// Prints a size in bytes with the unit that keeps it short.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes(pub u64);

@@ -72,6 +72,18 @@ impl Findings {
         self.examples.lock().map(|all| all.clone()).unwrap_or_default()
     }
 
+    /// Counts a word that its writer did not find as it had left it.
+    pub(crate) fn lost(&self, text: impl FnOnce() -> String) {
+        self.lost.fetch_add(1, Ordering::Relaxed);
+        self.example(text);
+    }
+
+    /// Counts a word that a reader of a file found to be wrong.
+    pub(crate) fn wrong(&self, text: impl FnOnce() -> String) {
+        self.wrong.fetch_add(1, Ordering::Relaxed);
+        self.example(text);
+    }
+
     fn example(&self, text: impl FnOnce() -> String) {
         if let Ok(mut all) = self.examples.lock()
             && all.len() < EXAMPLES
@@ -202,16 +214,14 @@ impl<'m> Worker<'m> {
             return;
         };
         file_check::check(words, self.memory.contents, page, |wrong| {
-            self.findings.wrong.fetch_add(1, Ordering::Relaxed);
-            self.findings.example(|| format!("wrong read, space {view}, {wrong}"));
+            self.findings.wrong(|| format!("wrong read, space {view}, {wrong}"));
         });
         self.findings.words_read.fetch_add(WORDS as u64, Ordering::Relaxed);
     }
 }
 
 fn lost(findings: &Findings, at: usize, damage: crate::words::Damage) {
-    findings.lost.fetch_add(1, Ordering::Relaxed);
-    findings.example(|| format!("anonymous page {} word {}: {damage}", at / WORDS, at % WORDS));
+    findings.lost(|| format!("anonymous page {} word {}: {damage}", at / WORDS, at % WORDS));
 }
 
 #[cfg(test)]

@@ -116,3 +116,28 @@ fn help_and_version_are_no_mistakes() {
         assert!(!output.stdout.is_empty() && output.stderr.is_empty());
     }
 }
+
+#[test]
+fn the_other_programs_refuse_in_one_line_too() {
+    for (program, exe) in [
+        ("simulate", env!("CARGO_BIN_EXE_simulate")),
+        ("storm", env!("CARGO_BIN_EXE_storm")),
+    ] {
+        for args in [
+            &["--pages", "0"][..],
+            &["--pages", "some"],
+            &["--seconds", "0"],
+            &["--frobnicate"],
+        ] {
+            let output = std::process::Command::new(exe).args(args).output().unwrap();
+            let line = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{args:?}: {line}");
+            assert_eq!(line.lines().count(), 1, "{args:?}: {line}");
+            assert!(
+                line.starts_with(&format!("{program}: ")) && line.contains(args[0]),
+                "{args:?}: {line}"
+            );
+            assert!(output.stdout.is_empty(), "{args:?}");
+        }
+    }
+}

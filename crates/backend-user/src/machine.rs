@@ -191,6 +191,16 @@ impl Machine {
         self.inner.kernel.stalls.clear();
     }
 
+    /// Recounts references, mappings, lists and free frames, and compares tables with ranges, at a moment when no migration is in
+    /// progress and nobody faults.
+    ///
+    /// # Errors
+    /// The first difference, in words: the machine is broken.
+    pub fn check(&self) -> Result<(), String> {
+        migrate_core::Lru::drain(self.kernel());
+        self.kernel().recount()
+    }
+
     /// Returns the backend behind the seam, for who drives the core without [`Machine::migrate`].
     #[must_use]
     pub fn kernel(&self) -> &Kernel {

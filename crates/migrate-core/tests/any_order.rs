@@ -17,34 +17,12 @@
 
 #![cfg(feature = "model")]
 
-#[path = "any_order/act.rs"]
-mod act;
-#[path = "any_order/check.rs"]
-mod check;
-#[path = "any_order/held.rs"]
-mod held;
-#[path = "any_order/reference.rs"]
-mod reference;
-#[path = "any_order/run.rs"]
-mod run;
-#[path = "any_order/step.rs"]
-mod step;
-#[path = "any_order/world.rs"]
-mod world;
-
-use core::cell::{Cell, RefCell};
-use core::panic::AssertUnwindSafe;
-use std::collections::BTreeMap;
-use std::panic::catch_unwind;
-use std::sync::Once;
+use core::cell::RefCell;
 
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
-use mm_types::trace::text_of;
 use proptest::strategy::BoxedStrategy;
-use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
-
-use step::Case;
-use world::World;
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+use simulation::{Case, Counts, Kind, MOVED, World, any_case, case_in_flight, quietly, rng};
 
 fn number(variable: &str, unset: u64) -> u64 {
     let Ok(text) = std::env::var(variable) else {
@@ -57,43 +35,16 @@ fn number(variable: &str, unset: u64) -> u64 {
     parsed.unwrap_or_else(|error| panic!("{variable}={text}: {error}"))
 }
 
-thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Panics of cases that are being made shorter are told once, at the end.
-fn quietly<R>(f: impl FnOnce() -> R) -> R {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
-                before(info);
-            }
-        }));
-    });
-    let before = QUIET.replace(true);
-    let done = f();
-    QUIET.set(before);
-    done
-}
-
 /// Plays a case; an error or a panic is what went wrong.
 fn play(profile: &'static Profile, case: &Case) -> (World, Result<(), String>) {
     let world = World::new(profile, case);
-    let done = quietly(|| catch_unwind(AssertUnwindSafe(|| world.play(case))));
-    let done = done.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(format!("panicked: {}", text.unwrap_or_default()))
-    });
+    let done = quietly(|| world.play(case));
     (world, done)
 }
 
 /// What is told of a case that fails: what happened, and the trace of the last run.
 fn report(world: &World, what: &str) -> String {
-    // Also of a run that a panic ended.
-    let trace = text_of(world.recording.borrow().events());
+    let trace = world.trace();
     let lines: Vec<&str> = trace.lines().collect();
     // Passes are alike: the first ones and the end say it all.
     let shown = match lines.len().checked_sub(60) {
@@ -103,7 +54,7 @@ fn report(world: &World, what: &str) -> String {
         }
         _ => lines.join("\n"),
     };
-    format!("{what}\n\n{}\n\nthe last run:\n{shown}\n", world.log())
+    format!("{what}\n\n{}\n\nthe last run:\n{shown}\n", world.story())
 }
 
 /// What proptest leaves is shortest for each call by itself; some calls can only go together.
@@ -114,24 +65,10 @@ fn shortest(profile: &'static Profile, mut case: Case) -> Case {
     case
 }
 
-fn rng(seed: u64) -> TestRng {
-    // Splitmix, so that neighbouring seeds have nothing in common.
-    let mut state = seed;
-    let mut bytes = [0; 32];
-    for chunk in bytes.chunks_exact_mut(8) {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = state;
-        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        chunk.copy_from_slice(&(word ^ (word >> 31)).to_le_bytes());
-    }
-    TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
-}
-
 fn in_any_order(profile: &'static Profile, draw: fn(usize) -> BoxedStrategy<Case>, test: &str) {
     let (seed, cases) = (number("ANY_ORDER_SEED", 0), number("ANY_ORDER_CASES", 400));
     let steps = number("ANY_ORDER_STEPS", 40).max(2);
-    let counts = RefCell::new(BTreeMap::<String, u64>::new());
+    let counts = RefCell::new(Counts::default());
     for seed in (0..cases).map(|n| seed.wrapping_add(n)) {
         let config = Config {
             cases: 1,
@@ -142,9 +79,7 @@ fn in_any_order(profile: &'static Profile, draw: fn(usize) -> BoxedStrategy<Case
         let mut runner = TestRunner::new_with_rng(config, rng(seed));
         let failed = runner.run(&draw(steps as usize), |case| {
             let (world, done) = play(profile, &case);
-            for (what, n) in world.counts.borrow().iter() {
-                *counts.borrow_mut().entry(what.clone()).or_default() += n;
-            }
+            counts.borrow_mut().merge(&world.take_counts());
             done.map_err(TestCaseError::fail)
         });
         if let Err(TestError::Fail(_, case)) = failed {
@@ -155,33 +90,46 @@ fn in_any_order(profile: &'static Profile, draw: fn(usize) -> BoxedStrategy<Case
                 "{}\nsteps: {}\nreplay: ANY_ORDER_SEED={seed:#x} ANY_ORDER_CASES=1 ANY_ORDER_STEPS={steps} \
                  cargo test -p migrate-core --test any_order {test}\n{case:?}",
                 report(&world, &what),
-                case.len()
+                case.count_steps()
             );
         }
         failed.expect("cases are drawn");
     }
     println!("seeds {seed:#x} and the {cases} from there on, {}", profile.rules);
-    for (what, n) in counts.borrow().iter() {
-        println!("{n:>8} {what}");
+    let total = |kind| counts.borrow().total(kind);
+    for kind in Kind::ALL {
+        println!("{}", kind.heading());
+        for (word, n) in counts.borrow().words(kind) {
+            println!("{n:>8} {word}");
+        }
     }
+    let moved = counts.borrow().of(Kind::Outcome, MOVED);
+    println!(
+        "proof: any-order test={test} rules={} cases={cases} seed={seed:#x} calls={} middle={} failures={} moved={moved} checks={}",
+        profile.rules,
+        total(Kind::Call),
+        total(Kind::Middle),
+        total(Kind::Fault),
+        total(Kind::Check),
+    );
 }
 
 #[test]
 fn calls_in_any_order_change_nothing_that_programs_see_under_todays_rules() {
-    in_any_order(&MODERN, step::any_case, "see_under_todays_rules");
+    in_any_order(&MODERN, any_case, "see_under_todays_rules");
 }
 
 #[test]
 fn calls_in_any_order_change_nothing_that_programs_see_under_the_rules_of_2006() {
-    in_any_order(&LINUX_2_6_17, step::any_case, "see_under_the_rules_of_2006");
+    in_any_order(&LINUX_2_6_17, any_case, "see_under_the_rules_of_2006");
 }
 
 #[test]
 fn what_is_done_to_pages_in_flight_is_done_under_todays_rules() {
-    in_any_order(&MODERN, step::case_in_flight, "done_under_todays_rules");
+    in_any_order(&MODERN, case_in_flight, "done_under_todays_rules");
 }
 
 #[test]
 fn what_is_done_to_pages_in_flight_is_done_under_the_rules_of_2006() {
-    in_any_order(&LINUX_2_6_17, step::case_in_flight, "done_under_the_rules_of_2006");
+    in_any_order(&LINUX_2_6_17, case_in_flight, "done_under_the_rules_of_2006");
 }

@@ -4,21 +4,12 @@
 
 use std::process::ExitCode;
 
-use examples::args::ArgsError;
-use examples::{args, console, job, stop};
+use examples::{args, console, job};
 
 fn main() -> ExitCode {
-    let job = match args::job(std::env::args_os()) {
-        Ok(job) => job,
-        Err(ArgsError::Asked(text)) => {
-            console::result(text.trim_end());
-            return ExitCode::SUCCESS;
-        }
-        Err(ArgsError::Mistake(line)) => return console::refuse("migrate", line),
-    };
-    let stop = match stop::on_interrupt() {
-        Ok(stop) => stop,
-        Err(error) => return console::refuse("migrate", format_args!("signals: {error}")),
+    let (job, stop) = match args::ready("migrate", args::job(std::env::args_os())) {
+        Ok(ready) => ready,
+        Err(end) => return end,
     };
     let json = job.json;
     match job::run(job, stop) {

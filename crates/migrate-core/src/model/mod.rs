@@ -29,6 +29,7 @@
 //! | `access.rs` | what a CPU does: TLB, table, fault |
 //! | `vmas.rs`, `ops.rs` | what programs ask for: map, fork, mprotect, munmap, mremap, truncate |
 //! | `check.rs` | what the checks of the invariants are shown |
+//! | `look.rs` | the invariants of one entry and of one frame |
 //! | `fixture.rs` | what scenarios ask for |
 #![expect(
     clippy::expect_used,
@@ -56,6 +57,7 @@ mod cache;
 mod check;
 mod fixture;
 mod lock;
+mod look;
 mod memory;
 mod ops;
 mod rmap;

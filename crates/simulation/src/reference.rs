@@ -2,6 +2,7 @@
 //!
 //! It knows no frame, no reference count, no list and no migration: moving a page changes nothing here, which is the point.
 
+use core::ops::RangeInclusive;
 use std::collections::BTreeMap;
 
 use migrate_core::model::{Access, Op};
@@ -62,6 +63,16 @@ impl Reference {
         sites.into_iter()
     }
 
+    /// The mapped page at `from`, or the next one after it, in the order of addresses and round and round; and then all others.
+    pub(crate) fn sites_from(&self, from: Site) -> impl Iterator<Item = (Site, &Page)> {
+        let pages = self.pages.range(from..).chain(self.pages.range(..from));
+        pages.map(|(site, page)| (*site, page))
+    }
+
+    pub(crate) fn sites_of(&self, space: SpaceId) -> impl Iterator<Item = Site> {
+        self.pages.range(all_of(space)).map(|(site, _)| *site)
+    }
+
     pub(crate) fn is_free(&self, site: Site, pages: u64) -> bool {
         self.range(site, pages).next().is_none()
     }
@@ -115,11 +126,9 @@ impl Reference {
     }
 
     pub(crate) fn fork(&mut self, parent: SpaceId, child: SpaceId) {
-        let of_parent = |(site, _): &(&Site, &Page)| site.space == parent;
         let copies: Vec<(Site, Page)> = self
             .pages
-            .iter()
-            .filter(of_parent)
+            .range(all_of(parent))
             .map(|(site, page)| (Site::new(child, site.page), Page { locked: false, ..*page }))
             .collect();
         self.pages.extend(copies);
@@ -127,7 +136,10 @@ impl Reference {
     }
 
     pub(crate) fn exit(&mut self, space: SpaceId) {
-        self.pages.retain(|site, _| site.space != space);
+        let gone: Vec<Site> = self.sites_of(space).collect();
+        for site in gone {
+            self.pages.remove(&site);
+        }
         self.spaces.retain(|other| *other != space);
     }
 
@@ -143,17 +155,13 @@ impl Reference {
         }
     }
 
-    fn word(&self, page: &Page) -> Option<u64> {
+    /// What is to be seen through `page`, where it can be seen at all.
+    pub(crate) fn word(&self, page: &Page) -> Option<u64> {
         match (page.own, page.file()) {
             (Some(own), _) => Some(own),
             (None, None) => Some(0),
             (None, Some((file, index))) => self.files[file.raw() as usize].get(index).copied(),
         }
-    }
-
-    /// What is to be seen at `site`, where it can be seen at all.
-    pub(crate) fn value(&self, site: Site) -> Option<u64> {
-        self.word(self.pages.get(&site)?)
     }
 
     /// What an access must come to, were nobody in its way.
@@ -182,6 +190,10 @@ impl Reference {
             _ => page.own = Some(word),
         }
     }
+}
+
+fn all_of(space: SpaceId) -> RangeInclusive<Site> {
+    Site::new(space, Vpn::new(0))..=Site::new(space, Vpn::new(u64::MAX))
 }
 
 pub(crate) fn after(site: Site, pages: u64) -> Site {

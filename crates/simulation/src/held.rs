@@ -7,10 +7,10 @@ use migrate_core::model::Model;
 use migrate_core::{Frames, Isolated, LockedPage, PageRef};
 use mm_types::{MappingId, PageFlags, Pfn};
 
-use super::world::FILE;
+use crate::step::Step;
 
 /// What somebody has, and gives up when a thread would sleep for ever otherwise.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Held {
     pub(crate) refs: Vec<PageRef>,
     pub(crate) pins: Vec<Pfn>,
@@ -31,10 +31,24 @@ impl Held {
         (isolated.collect(), refs.chain(locks).collect())
     }
 
+    /// True where there is something that `step` lets go of.
+    pub(crate) fn has(&self, step: &Step) -> bool {
+        match step {
+            Step::Put { .. } => !self.refs.is_empty(),
+            Step::Unpin { .. } => !self.pins.is_empty(),
+            Step::Unlock { .. } => !self.locks.is_empty(),
+            Step::Idle { .. } => !self.busy.is_empty(),
+            Step::Putback { .. } => !self.isolated.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// The pages of files that are being written back.
     pub(crate) fn written(&self, model: &Model) -> Vec<Pfn> {
-        let slots = self.files.iter().flat_map(|file| (0..FILE).map(|index| (*file, index)));
-        slots
-            .filter_map(|(file, index)| model.cached(file, index))
+        self.files
+            .iter()
+            .flat_map(|file| model.cached_pages(*file))
+            .map(|(_, pfn)| pfn)
             .filter(|pfn| model.page(*pfn).flags().load().contains(PageFlags::WRITEBACK))
             .collect()
     }

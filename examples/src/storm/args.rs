@@ -1,0 +1,98 @@
+//! The storm's command line.
+
+use clap::Parser;
+
+use super::Storm;
+use crate::args::{ArgsError, MAX_THREADS, from_clap, time, within};
+use crate::size::{count, number};
+
+/// Pages that move when nobody says how many.
+pub const PAGES: u64 = 1_000_000;
+
+/// Moves everything of a program that writes, reads, copies spaces, protects, maps, moves, unmaps, truncates, pins and watches its
+/// memory meanwhile, and proves that nothing was lost.
+///
+/// Ends with a report; exits with 0 only when no word was lost and everything is where it should be.
+#[derive(Debug, Parser)]
+#[command(name = "storm", version, disable_help_subcommand = true)]
+struct Cli {
+    /// Pages to move; also as 1e8 [default: 1e6]
+    #[arg(long, value_name = "N", value_parser = count, conflicts_with = "seconds")]
+    pages: Option<u64>,
+    /// How long to go on, instead of how many pages to move
+    #[arg(long, value_name = "S")]
+    seconds: Option<f64>,
+    /// Writers and readers together
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    threads: usize,
+    /// What is done depends on it (how threads meet does not); decimal, or 0x…
+    #[arg(long, value_name = "X", default_value = "1", value_parser = number)]
+    seed: u64,
+    /// Print nothing but the report
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// Reads the command line, with the program's name first.
+///
+/// # Errors
+/// The first mistake found, or what was asked for instead.
+pub fn storm(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Storm, ArgsError> {
+    let cli = Cli::try_parse_from(args).map_err(|error| from_clap(&error))?;
+    within("--threads", cli.threads, MAX_THREADS)?;
+    if cli.pages == Some(0) {
+        return Err("--pages 0: at least 1".into());
+    }
+    let pages = match cli.seconds {
+        Some(_) => None,
+        None => Some(cli.pages.unwrap_or(PAGES)),
+    };
+    Ok(Storm {
+        pages,
+        time: cli.seconds.map(time).transpose()?,
+        threads: cli.threads,
+        seed: cli.seed,
+        quiet: cli.quiet,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn try_storm(args: &str) -> Result<Storm, String> {
+        let args = core::iter::once("storm").chain(args.split_whitespace());
+        storm(args.map(Into::into)).map_err(|error| match error {
+            ArgsError::Asked(text) => panic!("{text}"),
+            ArgsError::Mistake(line) => line,
+        })
+    }
+
+    #[test]
+    fn what_is_said_is_done() {
+        assert_eq!(try_storm("").unwrap().pages, Some(PAGES));
+        assert_eq!(try_storm("--pages 1e8").unwrap().pages, Some(100_000_000));
+        let storm = try_storm("--seconds 2 --threads 5 --seed 0x10").unwrap();
+        assert_eq!(
+            (storm.pages, storm.time),
+            (None, Some(core::time::Duration::from_secs(2)))
+        );
+        assert_eq!((storm.threads, storm.seed), (5, 16));
+    }
+
+    #[test]
+    fn each_mistake_is_one_line_that_names_what_was_wrong() {
+        for (args, words) in [
+            ("--pages 0", "--pages 0"),
+            ("--pages many", "many"),
+            ("--pages 5 --seconds 5", "cannot be used with"),
+            ("--seconds -1", "-1"),
+            ("--threads 0", "--threads 0"),
+            ("--seed y", "y"),
+            ("soon", "soon"),
+        ] {
+            let line = try_storm(args).unwrap_err();
+            assert!(line.contains(words), "{args}: {line}");
+        }
+    }
+}

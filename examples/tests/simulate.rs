@@ -1,0 +1,102 @@
+//! The simulator as a person would run it: what it prints, that it notices, and that what it prints plays the same again.
+
+use std::process::{Command, Output};
+
+fn simulate(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_simulate"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What stands behind `key=` in the line that scripts look for.
+fn figure(text: &str, key: &str) -> String {
+    let line = text.lines().find(|line| line.starts_with("proof: simulate ")).unwrap();
+    let word = line
+        .split(' ')
+        .find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    word.unwrap_or_else(|| panic!("no {key} in {line}")).to_owned()
+}
+
+#[test]
+fn worlds_go_by_and_everything_is_counted() {
+    let output = simulate(&[
+        "--pages",
+        "2000",
+        "--calls",
+        "400",
+        "--threads",
+        "2",
+        "--quiet",
+        "--seed",
+        "7",
+    ]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(output.stderr.is_empty());
+    let number = |key| figure(&text, key).parse::<u64>().unwrap();
+    assert!(number("pages") >= 2000 && number("calls") > 0 && number("checks") > number("calls"));
+    assert!(
+        number("failures") > 0 && number("middle") > 0 && number("everything") > 0,
+        "{text}"
+    );
+    assert_eq!((figure(&text, "seed"), number("wrong")), ("0x7".to_owned(), 0));
+}
+
+#[test]
+fn a_world_is_the_same_each_time() {
+    let play = || {
+        let text = stdout(&simulate(&["--replay", "0x123", "--calls", "300", "--quiet"]));
+        let end = text.find("\n\n").unwrap();
+        text[..end].to_owned()
+    };
+    assert_eq!(play(), play());
+}
+
+#[test]
+fn what_went_wrong_is_played_again_by_the_command_that_is_printed() {
+    let output = simulate(&[
+        "--pages",
+        "1000",
+        "--threads",
+        "1",
+        "--calls",
+        "200",
+        "--corrupt",
+        "120",
+        "--quiet",
+    ]);
+    let text = stdout(&output);
+    assert_eq!(
+        (output.status.code(), figure(&text, "wrong")),
+        (Some(1), "1".to_owned()),
+        "{text}"
+    );
+    let what = |text: &str, before: &str| {
+        let line = text.lines().find(|line| line.starts_with(before)).unwrap();
+        line.to_owned()
+    };
+    let commands: Vec<Vec<String>> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("replay: ci/simulate "))
+        .map(|args| args.split(' ').map(str::to_owned).collect())
+        .collect();
+    let [found, short] = &commands[..] else {
+        panic!("{text}")
+    };
+    let again = |args: &[String]| {
+        let output = simulate(&args.iter().map(String::as_str).chain(["--quiet"]).collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(1));
+        stdout(&output)
+    };
+    assert_eq!(what(&again(found), "WRONG"), what(&text, "WRONG"));
+    let shorter = what(&text, "shorter").replace("shorter, wrong", "WRONG");
+    assert_eq!(what(&again(short), "WRONG"), shorter);
+    // A page is mapped, somebody stores to it, and it is changed: four calls at most.
+    let only = short.iter().position(|arg| arg == "--only").unwrap();
+    assert!(short[only + 1].split(',').count() <= 4, "{short:?}");
+}
