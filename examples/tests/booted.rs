@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use examples::boot::line::Values;
 use examples::boot::machine::{self, Accelerator, Machine, Ran};
-use examples::boot::report::Kit;
+use examples::boot::report::{Kit, Storm};
 use examples::boot::{Cli, KIT_CPUS, same_trace};
 
 fn boot(cfgs: &[&str], cpus: u8, more: &[&'static str], line: &str) -> Ran {
@@ -173,6 +173,21 @@ fn the_build_without_a_flush_fails_the_scenarios_of_that_flush_and_no_other() {
                 "without {flush} only now and then: {line}"
             );
         }
+    }
+}
+
+#[test]
+#[ignore = "boots a machine: ci/boot runs it"]
+fn a_storm_without_the_flush_of_migrations_loses_writes_and_says_so() {
+    for profile in ["linux", "modern"] {
+        let line = format!("mode=storm migrations=10000 missing=migrate profile={profile}");
+        let storm = Storm::new(&boot(&["flush_mutants"], 2, &[], &line));
+        let of = |word| storm.counts.number(word).unwrap();
+        assert!(
+            !storm.is_good() && of("lost_writes") + of("wrong_reads") > 0,
+            "{storm:?}"
+        );
+        assert!(!storm.examples.is_empty(), "{storm:?}");
     }
 }
 

@@ -42,17 +42,15 @@ extern "C" fn boot_cpu(info: u32) -> ! {
     user::show_programs();
     cpu::start_others(start.number("cpus").unwrap_or(1) as usize);
     println!("booted cpus={} mib={}", cpu::count(), start.memory_end >> 20);
+    if let Some(name) = start.value("missing") {
+        mutant::leave_out(name);
+    }
     let good = match start.value("mode") {
         Some("scenarios") => scenarios::run(start.value("only")),
         Some("kit") => kit::run(),
         Some("storm") => storm::run(&start.storm()),
-        Some("flushes") => {
-            if let Some(name) = start.value("missing") {
-                mutant::leave_out(name);
-            }
-            flushes::run(start.profile(), start.number("times").unwrap_or(1), start.value("only"))
-        }
-        other => panic!("mode is scenarios, storm or flushes, not {other:?}"),
+        Some("flushes") => flushes::run(start.profile(), start.number("times").unwrap_or(1), start.value("only")),
+        other => panic!("mode is kit, scenarios, storm or flushes, not {other:?}"),
     };
     console::exit(good)
 }
