@@ -120,20 +120,20 @@ fn about_one() -> impl Strategy<Value = Vec<Step>> {
             Just(Step::SwapCache { at }),
         ];
         let holds = prop_oneof![
-            Just(Step::Get { at }),
-            Just(Step::Pin { at }),
-            Just(Step::Lock { at }),
-            Just(Step::Busy { at }),
-            Just(Step::Isolate { at }),
-            Just(Step::BeginWriteback { at }),
+            1 => Just(Step::Get { at }),
+            1 => Just(Step::Pin { at }),
+            1 => Just(Step::Lock { at }),
+            2 => Just(Step::Busy { at }),
+            2 => Just(Step::Isolate { at }),
+            1 => Just(Step::BeginWriteback { at }),
         ];
         let next = at.wrapping_add(4);
         let takes_away = prop_oneof![
-            Just(Step::Unmap { at, pages: 1 }),
-            Just(Step::CutOff { at }),
-            Just(Step::Remap { at: next, index: 0 }),
-            Just(Step::SwapOut { at }),
-            Just(Step::WriteBack { at }),
+            1 => Just(Step::Unmap { at, pages: 1 }),
+            2 => Just(Step::CutOff { at }),
+            1 => Just(Step::Remap { at: next, index: 0 }),
+            1 => Just(Step::SwapOut { at }),
+            1 => Just(Step::WriteBack { at }),
         ];
         (vec(uses, 0..2), vec(holds, 0..3), vec(takes_away, 0..2))
             .prop_map(|(uses, holds, takes_away)| [uses, holds, takes_away].concat())
