@@ -81,7 +81,7 @@ impl Coverage {
         let runs: u32 = self.0.values().map(|cell| cell.runs).sum();
         let _ = write!(
             table,
-            "\n{} failures, {} columns: {covered} of {cells} covered or impossible, {runs} runs",
+            "\nproof: failures pairs={} columns={} covered_or_impossible={covered} of={cells} runs={runs}",
             Injection::ALL.len(),
             columns.len(),
         );
