@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use std::fs::File;
 use std::sync::{Arc, OnceLock};
 
-use migrate_core::{Cache, LockedPage, Lru as _, Mover, PageRef, Pair, SlotChanged, UsesPageMap};
+use migrate_core::{Cache, Frames as _, LockedPage, Lru as _, Mover, PageRef, Pair, SlotChanged, UsesPageMap};
 use mm_types::{Mapping, MappingId, PageFlags, Pfn, Pte, PteFlags, Vpn};
 
 use crate::error::MachineError;
@@ -138,9 +138,7 @@ impl Place<'_> {
         let pfn = cached.pfn();
         let filled = self.map_cached(file, page, index, pfn, write);
         // Not the last: the cache holds one, or a truncation has just dropped it.
-        if self.kernel.page(pfn).is_some_and(mm_types::Page::put) {
-            self.owed.push(pfn);
-        }
+        self.kernel.put(cached);
         filled
     }
 

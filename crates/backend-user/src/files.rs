@@ -167,7 +167,6 @@ impl Kernel {
                 continue;
             };
             let readers = self.readers(&mm);
-            let mut owed = Vec::new();
             let areas = self.areas_mut();
             let mut state = mm.lock();
             // Gone, or changed, since it was looked up: whoever changed it unmapped it, or split it in two that are both visited.
@@ -175,14 +174,13 @@ impl Kernel {
             for page in (now.start.raw()..now.end.raw()).map(Vpn::new) {
                 if now.index(page).is_some_and(&gone) {
                     let page = page.raw() as usize;
-                    self.zap(&readers, &mm, &mut state, page..page + 1, &mut owed);
+                    self.zap(&readers, &mm, &mut state, page..page + 1);
                 }
             }
             let settled = mm.settle(self, &mut state);
             drop(state);
             drop(areas);
             readers.finish();
-            self.free_owed(&mut owed);
             settled?;
         }
         Ok(())

@@ -6,7 +6,7 @@
 use core::ops::Range;
 use std::sync::Arc;
 
-use migrate_core::{Entry, Lru as _, PageRef};
+use migrate_core::{Entry, Frames as _, Lru as _, PageRef};
 use mm_types::trace::{Event, Observer};
 use mm_types::{Backing, Mapping, PageFlags, Pfn, Pte, PteFlags, Vma, VmaFlags};
 
@@ -35,7 +35,6 @@ pub(crate) struct Place<'p> {
     pub(crate) space: &'p Mm,
     pub(crate) vma: &'p Vma,
     pub(crate) state: &'p mut State,
-    pub(crate) owed: &'p mut Vec<Pfn>,
     pub(crate) tracer: Tracer<'p>,
 }
 
@@ -69,14 +68,12 @@ impl Kernel {
         if !vma.flags.contains(needs) {
             return Err(MachineError::Denied);
         }
-        let mut owed = Vec::new();
         let mut state = space.lock();
         let mut place = Place {
             kernel: self,
             space,
             vma: &vma,
             state: &mut state,
-            owed: &mut owed,
             tracer,
         };
         let filled = match (space.read(page), vma.backing) {
@@ -96,7 +93,6 @@ impl Kernel {
         let settled = space.settle(self, &mut state);
         drop(state);
         drop(areas);
-        self.free_owed(&mut owed);
         settled?;
         filled
     }
@@ -129,7 +125,7 @@ impl Place<'_> {
     }
 
     pub(crate) fn slot(&mut self, page: usize) -> Slot<'_> {
-        Slot::new(self.kernel, self.space, self.state, page, self.vma, self.owed)
+        Slot::new(self.kernel, self.space, self.state, page, self.vma)
     }
 
     pub(crate) fn set(&mut self, page: usize, pte: Pte) {
@@ -205,9 +201,7 @@ impl Place<'_> {
             _ => self.copy(page, pfn),
         };
         self.kernel.unlock_page(descriptor);
-        if descriptor.put() {
-            self.owed.push(pfn);
-        }
+        self.kernel.put(PageRef::counted(pfn));
         done
     }
 

@@ -140,12 +140,10 @@ impl UserFixture {
     /// Replaces an entry, and makes that real.
     fn edit(&self, site: Site, edit: impl Fn(Pte) -> Option<Pte>) -> Result<(), FixtureError> {
         let (mm, page) = self.mm(site)?;
-        let mut owed = Vec::new();
         let mut state = mm.lock();
-        let _ = Slot::new(self.kernel(), &mm, &mut state, page, &Vma::default(), &mut owed).update(&edit);
+        let _ = Slot::new(self.kernel(), &mm, &mut state, page, &Vma::default()).update(&edit);
         let settled = mm.settle(self.kernel(), &mut state);
         drop(state);
-        self.kernel().free_owed(&mut owed);
         settled.map_err(other)
     }
 

@@ -30,7 +30,6 @@ impl Space {
         let kernel = &self.inner.machine.kernel;
         let child = Self::new(&self.inner.machine, self.pages())?;
         let readers = kernel.readers(self.mm());
-        let mut owed = Vec::new();
         let mut areas = kernel.areas_mut();
         let vmas: Vec<Vma> = areas.vmas.space(self.id()).copied().collect();
         let mut done = Ok(());
@@ -50,7 +49,7 @@ impl Space {
                     parent: (self.mm(), &mut ours),
                     child: (child.mm(), &mut theirs),
                 };
-                tables.copy(&readers, vma, &copy, &mut owed)
+                tables.copy(&readers, vma, &copy)
             });
             if done.is_err() {
                 break;
@@ -63,7 +62,6 @@ impl Space {
         drop(ours);
         drop(areas);
         readers.finish();
-        kernel.free_owed(&mut owed);
         done?;
         settled?;
         childs?;
@@ -120,7 +118,6 @@ impl Space {
     /// One attempt; `None` where a page was in flight or not there.
     fn share_now(&self, area: &Area, other: &Self, flags: VmaFlags) -> Result<Option<Area>, MachineError> {
         let kernel = &self.inner.machine.kernel;
-        let mut owed = Vec::new();
         let mut areas = kernel.areas_mut();
         let at = self.mm().site(area.first);
         let vma = *areas.vmas.find(at).ok_or(MachineError::OutOfArea)?;
@@ -164,18 +161,17 @@ impl Space {
                 continue;
             };
             let mut kept = flags - PteFlags::EXCLUSIVE;
-            let mut source = Slot::new(kernel, self.mm(), &mut ours, area.first + n, &vma, &mut owed);
+            let mut source = Slot::new(kernel, self.mm(), &mut ours, area.first + n, &vma);
             let _ = migrate_core::Entry::update(&mut source, &|_| Some(Pte::present(pfn, kept)));
             // A file's page is writable where it was written through; anonymous memory where the area allows.
             let may_write = copy.flags.contains(VmaFlags::WRITE);
             kept.set(PteFlags::WRITE, anon && may_write);
-            let mut target = Slot::new(kernel, other.mm(), &mut theirs, first + n, &copy, &mut owed);
+            let mut target = Slot::new(kernel, other.mm(), &mut theirs, first + n, &copy);
             let _ = migrate_core::Entry::update(&mut target, &|_| Some(Pte::present(pfn, kept - PteFlags::DIRTY)));
         }
         let settled = self.mm().settle(kernel, &mut ours);
         let others = other.mm().settle(kernel, &mut theirs);
         drop((ours, theirs, areas));
-        kernel.free_owed(&mut owed);
         settled?;
         others?;
         Ok(Some(other.area(first..first + area.pages)))
@@ -191,13 +187,7 @@ struct Tables<'f> {
 
 impl Tables<'_> {
     /// Copies the entries of one area (2.6.17 `copy_page_range`).
-    fn copy(
-        self,
-        readers: &crate::ops::SpaceReaders<'_>,
-        vma: &Vma,
-        copy: &Vma,
-        owed: &mut Vec<mm_types::Pfn>,
-    ) -> Result<(), MachineError> {
+    fn copy(self, readers: &crate::ops::SpaceReaders<'_>, vma: &Vma, copy: &Vma) -> Result<(), MachineError> {
         let Self { kernel, parent, child } = self;
         let pages = vma.start.raw() as usize..vma.end.raw() as usize;
         if is_shared_anon(vma) {
@@ -206,13 +196,11 @@ impl Tables<'_> {
                 space: parent.0,
                 vma,
                 state: parent.1,
-                owed,
                 tracer: Tracer(kernel.trace.as_deref()),
             };
             place.complete(pages.clone())?;
         }
         let cow = vma.is_cow();
-        let mut more = Vec::new();
         for page in pages {
             let pte = parent.0.read(page);
             if pte.is_none() {
@@ -229,7 +217,6 @@ impl Tables<'_> {
                     space: child.0,
                     vma: copy,
                     state: child.1,
-                    owed,
                     tracer: Tracer(kernel.trace.as_deref()),
                 };
                 place.copy(page, pfn)?;
@@ -239,11 +226,10 @@ impl Tables<'_> {
             if pte.is_migration() {
                 parent.1.unsettled(page, true);
             }
-            let mut from = Slot::new(kernel, parent.0, parent.1, page, vma, owed);
-            let mut to = Slot::new(kernel, child.0, child.1, page, copy, &mut more);
+            let mut from = Slot::new(kernel, parent.0, parent.1, page, vma);
+            let mut to = Slot::new(kernel, child.0, child.1, page, copy);
             readers.copy(&mut from, &mut to, cow);
         }
-        owed.append(&mut more);
         Ok(())
     }
 }

@@ -11,6 +11,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
+use migrate_core::{Frames as _, PageRef};
 use mm_types::{NodeId, Pfn, Pte, Site, SpaceId, Vpn};
 
 use crate::kernel::{Kernel, lock};
@@ -32,6 +33,8 @@ pub(crate) struct Mm {
 pub(crate) struct State {
     /// Pages whose mapping need not agree with their entry.
     todo: Vec<Todo>,
+    /// References of entries that are gone, while programs may still reach the pages: dropped when the range agrees.
+    pub(crate) owed: Vec<PageRef>,
     /// What the range has at each page.
     real: Box<[Real]>,
     /// Neighbouring pages that are not one mapping.
@@ -115,6 +118,7 @@ impl Mm {
             table: (0..pages).map(|_| AtomicU64::new(0)).collect(),
             state: Mutex::new(State {
                 todo: Vec::new(),
+                owed: Vec::new(),
                 real: vec![Real::NOTHING; pages].into_boxed_slice(),
                 edges: 0,
                 tracking: false,
@@ -162,6 +166,8 @@ impl Mm {
     /// # Errors
     /// What the operating system refused after all ballast was given up. The pages stay on `todo`; those that had to become
     /// inaccessible are.
+    ///
+    /// Then drops the references that edits of the table left: programs reach none of those pages now.
     pub(crate) fn settle(&self, kernel: &Kernel, state: &mut State) -> Result<(), MapError> {
         if state.todo.is_empty() {
             return Ok(());
@@ -210,6 +216,7 @@ impl Mm {
             // Keeps the room: a batch allocates nothing after the first.
             state.todo = todo;
         }
+        state.drop_owed(kernel);
         result
     }
 
@@ -292,6 +299,28 @@ impl Mm {
 }
 
 impl State {
+    /// Drops the references of entries that are gone to pages that no program can reach any more.
+    fn drop_owed(&mut self, kernel: &Kernel) {
+        let mut owed = core::mem::take(&mut self.owed);
+        for page in owed.drain(..) {
+            if self.shows(page.pfn()) {
+                self.owed.push(page);
+            } else {
+                kernel.put(page);
+            }
+        }
+        if self.owed.is_empty() {
+            self.owed = owed;
+        }
+    }
+
+    /// True where a page that could not be made to agree still shows the frame to programs.
+    fn shows(&self, pfn: Pfn) -> bool {
+        let real = |todo: &Todo| self.real.get(todo.page).and_then(|real| real.get());
+        let shown = |(frame, prot)| frame == pfn && prot != Prot::None;
+        self.todo.iter().filter_map(real).any(shown)
+    }
+
     /// Notes that `page` no longer agrees; `hide`: where its page is in flight it may not even be read.
     pub(crate) fn unsettled(&mut self, page: usize, hide: bool) {
         self.in_flight(page, hide, None);

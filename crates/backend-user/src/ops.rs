@@ -33,13 +33,12 @@ impl Kernel {
     /// Unmaps pages and removes them from their areas (2.6.17 `do_munmap`).
     pub(crate) fn unmap(&self, mm: &Arc<Mm>, pages: Range<usize>) -> Result<(), MachineError> {
         let readers = self.readers(mm);
-        let mut owed = Vec::new();
         let mut areas = self.areas_mut();
         let removed = areas.remove(mm.id, Vpn::new(pages.start as u64), Vpn::new(pages.end as u64));
         let mut settled = Ok(());
         if removed.is_ok() {
             let mut state = mm.lock();
-            self.zap(&readers, mm, &mut state, pages.clone(), &mut owed);
+            self.zap(&readers, mm, &mut state, pages.clone());
             settled = mm.settle(self, &mut state);
             state
                 .placed
@@ -47,27 +46,19 @@ impl Kernel {
         }
         drop(areas);
         readers.finish();
-        self.free_owed(&mut owed);
         settled?;
         removed
     }
 
     /// Clears the entries of `pages`, those in flight among them (B39).
-    pub(crate) fn zap(
-        &self,
-        readers: &SpaceReaders<'_>,
-        mm: &Mm,
-        state: &mut State,
-        pages: Range<usize>,
-        owed: &mut Vec<Pfn>,
-    ) {
+    pub(crate) fn zap(&self, readers: &SpaceReaders<'_>, mm: &Mm, state: &mut State, pages: Range<usize>) {
         for page in pages {
             if mm.read(page).is_none() {
                 continue;
             }
             // The page gets the dirty bit before the entry's reference goes: after it the page may be another's.
             self.keep_dirty(mm.read(page));
-            let mut slot = Slot::new(self, mm, state, page, &Vma::default(), owed);
+            let mut slot = Slot::new(self, mm, state, page, &Vma::default());
             let _ = readers.zap(&mut slot);
         }
     }
@@ -122,7 +113,6 @@ impl Space {
         let kernel = &self.inner.machine.kernel;
         let (start, end) = (Vpn::new(area.first as u64), Vpn::new(area.range().end as u64));
         let readers = kernel.readers(self.mm());
-        let mut owed = Vec::new();
         let mut areas = kernel.areas_mut();
         if allow_write {
             for vma in areas
@@ -153,14 +143,13 @@ impl Space {
                 continue;
             }
             let anon = kernel.is_anon(pte.pfn());
-            let mut slot = Slot::new(kernel, self.mm(), &mut state, page, &Vma::default(), &mut owed);
+            let mut slot = Slot::new(kernel, self.mm(), &mut state, page, &Vma::default());
             let _ = readers.protect(&mut slot, allow_write, anon, style);
         }
         let settled = self.mm().settle(kernel, &mut state);
         drop(state);
         drop(areas);
         readers.finish();
-        kernel.free_owed(&mut owed);
         Ok(settled?)
     }
 
@@ -188,7 +177,6 @@ impl Kernel {
         from: Range<usize>,
         to: Range<usize>,
     ) -> Result<(), MachineError> {
-        let mut owed = Vec::new();
         let (at, end) = (mm.site(from.start), Vpn::new(from.end as u64));
         let old = *areas.vmas.find(at).ok_or(MachineError::OutOfArea)?;
         if old.end < end {
@@ -205,17 +193,16 @@ impl Kernel {
         areas.add_child(&old, new)?;
         let mut state = mm.lock();
         for (from, to) in from.clone().zip(to) {
-            relocate(self, mm, &mut state, (from, to), &mut owed);
+            relocate(self, mm, &mut state, (from, to));
         }
         // Its end takes the areas, which are the caller's lock: never while they are held, a panic included.
         let readers = ManuallyDrop::new(self.readers(mm));
-        self.zap(&readers, mm, &mut state, from, &mut owed);
+        self.zap(&readers, mm, &mut state, from);
         let settled = mm.settle(self, &mut state);
         drop(state);
         let removed = areas.remove(mm.id, at.page, end);
         drop(areas);
         ManuallyDrop::into_inner(readers).finish();
-        self.free_owed(&mut owed);
         settled?;
         removed
     }
@@ -232,13 +219,13 @@ impl Kernel {
 
 /// Moves one entry within a table: the core's `relocate` takes two entries at a time, and here both are of one table, whose lock
 /// cannot be lent twice; the order is the same: filled first, then cleared.
-fn relocate(kernel: &Kernel, mm: &Mm, state: &mut State, (from, to): (usize, usize), owed: &mut Vec<Pfn>) {
+fn relocate(kernel: &Kernel, mm: &Mm, state: &mut State, (from, to): (usize, usize)) {
     let source = mm.read(from);
     if source.is_none() {
         return;
     }
     for (page, pte) in [(to, source), (from, Pte::None)] {
-        let mut slot = Slot::new(kernel, mm, state, page, &Vma::default(), owed);
+        let mut slot = Slot::new(kernel, mm, state, page, &Vma::default());
         let _ = migrate_core::Entry::update(&mut slot, &|_| Some(pte));
     }
     let (from, to) = (mm.site(from), mm.site(to));

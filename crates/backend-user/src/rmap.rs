@@ -3,7 +3,7 @@
 use core::ops::ControlFlow;
 use core::sync::atomic::Ordering;
 
-use migrate_core::{Edited, Entry, EntryVma, LockedPage, Rmap, UsesPageMap, Visit, get_for_ledger, put_for_ledger};
+use migrate_core::{Edited, Entry, EntryVma, LockedPage, Rmap, UsesPageMap, Visit, get_for_ledger, unmap_for_ledger};
 use mm_types::museum::{self, Bug};
 use mm_types::{Page, Pfn, Pte, PteFlags, Refusal, Site, SpaceId, Vma, VmaFlags, ledger};
 
@@ -74,7 +74,6 @@ pub(crate) struct Slot<'s> {
     pub(crate) page: usize,
     pub(crate) vma: EntryVma,
     /// Frames whose last reference went: to be freed when the lock is open.
-    pub(crate) owed: &'s mut Vec<Pfn>,
     pub(crate) walked: Walked,
 }
 
@@ -92,21 +91,13 @@ pub(crate) fn entry_vma(vma: &Vma, page: usize) -> EntryVma {
 
 impl<'s> Slot<'s> {
     /// Takes an entry in hand whose table is locked.
-    pub(crate) fn new(
-        kernel: &'s Kernel,
-        space: &'s Mm,
-        state: &'s mut State,
-        page: usize,
-        vma: &Vma,
-        owed: &'s mut Vec<Pfn>,
-    ) -> Self {
+    pub(crate) fn new(kernel: &'s Kernel, space: &'s Mm, state: &'s mut State, page: usize, vma: &Vma) -> Self {
         Self {
             kernel,
             space,
             state,
             page,
             vma: entry_vma(vma, page),
-            owed,
             walked: Walked::default(),
         }
     }
@@ -129,13 +120,6 @@ impl<'s> Slot<'s> {
 }
 
 impl Kernel {
-    /// Frees frames whose last reference went under an entry lock.
-    pub(crate) fn free_owed(&self, owed: &mut Vec<Pfn>) {
-        for pfn in owed.drain(..) {
-            migrate_core::free_unused(self, pfn);
-        }
-    }
-
     fn flush_space(&self, space: &Mm) {
         let mut state = space.lock();
         // What could not be mapped for want of mappings stays on `todo`: the access faults, and is mapped when there are some.
@@ -164,7 +148,7 @@ impl Entry for Slot<'_> {
         };
         get_for_ledger(map, &counts);
         self.space.store(self.page, after);
-        self.owed.extend(put_for_ledger(map, &counts));
+        self.state.owed.extend(unmap_for_ledger(map, &counts));
         self.state.resident = self.state.resident.saturating_add_signed(counts.rss.into());
         if before != after {
             let installed = before.is_present() && after.is_migration();
@@ -183,7 +167,6 @@ impl Entry for Slot<'_> {
 impl Kernel {
     /// Visits every entry that maps or names the page, each under its table's lock.
     fn walk_sites(&self, pfn: Pfn, nonlinear: bool, gather: &mut Gather, visit: &mut Visit<'_>) {
-        let mut owed = Vec::new();
         let areas = self.areas();
         let mut walked = Walked {
             replaced: 0,
@@ -201,7 +184,6 @@ impl Kernel {
                 state: &mut state,
                 page,
                 vma: entry_vma(vma, page),
-                owed: &mut owed,
                 walked,
             };
             let go_on = visit(&mut slot) == ControlFlow::Continue(());
@@ -209,9 +191,6 @@ impl Kernel {
             gather.add(space.id);
             go_on
         });
-        drop(areas);
-        // The walker holds a reference, so the page walked is not among them.
-        self.free_owed(&mut owed);
     }
 }
 
@@ -277,5 +256,39 @@ impl Rmap for Kernel {
 
     fn is_mapped(&self, page: &LockedPage) -> bool {
         self.page(page.pfn()).is_some_and(|page| page.mapcount() != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Machine, Prot, Sharing};
+    use migrate_core::{Frames as _, Lru as _, PageRef};
+
+    #[test]
+    fn a_page_that_programs_still_reach_is_not_free_until_the_flush() {
+        let machine = Machine::builder().frames_per_node(64).build().unwrap();
+        let space = machine.space(8).unwrap();
+        let area = space.map_anonymous(1, Prot::ReadWrite, Sharing::Private).unwrap();
+        area.page(0)[7].store(5, Ordering::Relaxed);
+        let kernel = &space.inner.machine.kernel;
+        kernel.drain();
+        let pfn = space.entry(area.first).pfn().unwrap();
+        let count = || kernel.page(pfn).unwrap().count();
+        let isolated = kernel.isolate(&PageRef::counted(pfn)).unwrap();
+        let locked = kernel.try_lock(isolated).unwrap();
+        let mut gather = kernel.gather();
+        kernel.walk(&locked, &mut gather, &mut |entry: &mut dyn Entry| {
+            assert!(entry.update(&|pte| pte.maps(pfn).then_some(Pte::None)).is_some());
+            ControlFlow::Continue(())
+        });
+        // Every other holder goes.
+        kernel.put(kernel.unlock(locked));
+        assert_eq!(count(), 1, "the entry's reference");
+        assert_eq!(area.page(0)[7].load(Ordering::Relaxed), 5, "the range shows the frame");
+        kernel.flush(gather);
+        assert_eq!(count(), 0);
+        area.page(0)[7].store(6, Ordering::Relaxed);
+        assert_ne!(space.entry(area.first), Pte::None, "a fault brought another page");
     }
 }

@@ -18,7 +18,6 @@ impl Space {
     pub fn touched(&self) -> Vec<Vpn> {
         let kernel = &self.inner.machine.kernel;
         let mm = self.mm();
-        let mut owed = Vec::new();
         let mut touched = Vec::new();
         let mut state = mm.lock();
         let begun = !core::mem::replace(&mut state.tracking, true);
@@ -38,7 +37,7 @@ impl Space {
             }
             touched.push(Vpn::new(page as u64));
             if !pinned {
-                let mut slot = Slot::new(kernel, mm, &mut state, page, &Vma::default(), &mut owed);
+                let mut slot = Slot::new(kernel, mm, &mut state, page, &Vma::default());
                 let old = Pte::present(pfn, flags - PteFlags::YOUNG);
                 let _ = migrate_core::Entry::update(&mut slot, &|_| Some(old));
             }
@@ -63,8 +62,7 @@ impl Space {
 impl Kernel {
     /// Marks an entry as used and shows its page. The table is locked.
     pub(crate) fn show(&self, mm: &Mm, state: &mut State, page: usize) {
-        let mut owed = Vec::new();
-        let mut slot = Slot::new(self, mm, state, page, &Vma::default(), &mut owed);
+        let mut slot = Slot::new(self, mm, state, page, &Vma::default());
         let _ = migrate_core::Entry::update(&mut slot, &|pte| match pte {
             Pte::Present { pfn, flags } => Some(Pte::present(pfn, flags | PteFlags::YOUNG)),
             _ => None,

@@ -1,4 +1,4 @@
-//! What edits of entries leave to do: translations to invalidate, and frames to free when that is done.
+//! What edits of entries leave to do: translations to invalidate, and references to drop when that is done.
 //!
 //! A gather keeps up to [`Gather::PAGES`] places. Beyond that invalidating whole spaces is cheaper than invalidating page by
 //! page (Linux: `tlb_single_page_flush_ceiling`, 33), so it keeps the spaces only; beyond [`Gather::SPACES`] of them it asks
@@ -7,10 +7,16 @@
 //! A space is *pending* from a gather's first edit in it until that gather's flush, because other CPUs may still write through
 //! old translations: see [`Rmap::flush_pending`](migrate_core::Rmap::flush_pending). The mark is set under the entry's lock, so
 //! whoever sees the edited entry sees it.
+//!
+//! An entry that is gone leaves its reference to the gather, because a CPU may still reach the page (Linux: `mmu_gather`). The
+//! last reference to a page is no longer anybody's to find, so the page waits on a list through its descriptor. A page that
+//! others hold too can be in several gathers at a time, and no descriptor has room for that: up to [`Gather::OWED`] such
+//! references are written down, and who may gather more flushes in between ([`Gather::has_room`]).
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use mm_types::{PageMap, Pfn, Site, SpaceId, Vpn};
+use migrate_core::PageRef;
+use mm_types::{Page, PageMap, Pfn, Site, SpaceId, Vpn};
 
 use crate::Space;
 
@@ -25,7 +31,7 @@ pub enum Stale<'g> {
     Everything,
 }
 
-/// Frames without references, to be freed once no translation can reach them; linked through their descriptors' private words.
+/// Frames without references, to be freed once no translation can reach them, linked through their descriptors' private words.
 #[derive(Debug, Default)]
 pub(crate) struct Unused(Option<Pfn>);
 
@@ -55,6 +61,8 @@ pub struct Gather {
     spaces: [SpaceId; Self::SPACES],
     spaces_len: usize,
     reach: Reach,
+    owed: [Pfn; Self::OWED],
+    owed_len: usize,
     pub(crate) unused: Unused,
 }
 
@@ -70,6 +78,8 @@ impl Gather {
     pub const PAGES: usize = 33;
     /// Spaces that are invalidated one by one.
     pub const SPACES: usize = 8;
+    /// References to pages that others hold too.
+    pub const OWED: usize = 64;
 
     pub(crate) fn new() -> Self {
         Self {
@@ -78,11 +88,37 @@ impl Gather {
             spaces: [SpaceId::default(); Self::SPACES],
             spaces_len: 0,
             reach: Reach::Pages,
+            owed: [Pfn::new(0); Self::OWED],
+            owed_len: 0,
             unused: Unused::default(),
         }
     }
 
-    /// True where nothing is to be invalidated; frames may still wait to be freed.
+    /// True where one more entry may leave a reference.
+    pub(crate) const fn has_room(&self) -> bool {
+        self.owed_len < Self::OWED
+    }
+
+    /// Takes the reference of an entry that is gone, until the flush.
+    pub(crate) fn owe(&mut self, map: PageMap<'_>, page: &PageRef) {
+        if map.page(page.pfn()).is_some_and(Page::put_last) {
+            self.unused.push(map, page.pfn());
+        } else if let Some(slot) = self.owed.get_mut(self.owed_len) {
+            *slot = page.pfn();
+            self.owed_len = self.owed_len.saturating_add(1);
+        } else {
+            // A page that is never freed is better than one that is free and written to.
+            debug_assert!(false, "nobody looked whether there is room for another reference");
+        }
+    }
+
+    /// Returns a reference that may be dropped, once everything was invalidated.
+    pub(crate) fn pop_owed(&mut self) -> Option<PageRef> {
+        self.owed_len = self.owed_len.checked_sub(1)?;
+        self.owed.get(self.owed_len).copied().map(PageRef::counted)
+    }
+
+    /// True where nothing is to be invalidated; references may still wait to be dropped.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.spaces_len == 0
@@ -135,7 +171,7 @@ impl Gather {
     /// Invalidates what was gathered, then takes the marks away.
     pub(crate) fn invalidate(&mut self, pending: Pending<'_>, mut shootdown: impl FnMut(Stale<'_>)) {
         match self.reach {
-            Reach::Pages => self.each_page(&mut shootdown),
+            Reach::Pages => self.each_page(pending, &mut shootdown),
             Reach::Spaces => self.spaces().iter().for_each(|space| shootdown(Stale::Space(*space))),
             Reach::Everything => {
                 shootdown(Stale::Everything);
@@ -146,7 +182,7 @@ impl Gather {
         (self.len, self.spaces_len, self.reach) = (0, 0, Reach::Pages);
     }
 
-    fn each_page(&mut self, shootdown: &mut impl FnMut(Stale<'_>)) {
+    fn each_page(&mut self, pending: Pending<'_>, shootdown: &mut impl FnMut(Stale<'_>)) {
         let Some(sites) = self.sites.get_mut(..self.len) else {
             return;
         };
@@ -156,6 +192,12 @@ impl Gather {
             let Some(space) = of_space.first().map(|site| site.space) else {
                 continue;
             };
+            // Somebody else's edit may be the other half of ours: an `mremap` brought a page to where we took it away from, and
+            // what is stale at its old place is not flushed yet.
+            if pending.is_pending_for_others(space) {
+                shootdown(Stale::Space(space));
+                continue;
+            }
             let mut len = 0usize;
             for one in of_space.chunk_by(|a, b| a.page == b.page) {
                 if let (Some(slot), Some(site)) = (pages.get_mut(len), one.first()) {
@@ -190,6 +232,11 @@ impl Pending<'_> {
         if let Some(space) = self.space(id) {
             space.end_pending();
         }
+    }
+
+    // Asked by a gather that has `id` pending itself, and not everything.
+    fn is_pending_for_others(&self, id: SpaceId) -> bool {
+        self.everywhere.load(Ordering::Acquire) != 0 || self.space(id).is_some_and(|space| space.pending() > 1)
     }
 
     pub(crate) fn is_pending(&self, id: SpaceId) -> bool {

@@ -3,8 +3,8 @@
 use core::cell::RefCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use migrate_core::{Edited, Entry, EntryVma, get_for_ledger, put_for_ledger};
-use mm_types::{Ledger, Pte, Site, Vma, VmaFlags, ledger};
+use migrate_core::{Edited, Entry, EntryVma, PageRef, get_for_ledger, unmap_for_ledger};
+use mm_types::{Ledger, Page, Pte, Site, Vma, VmaFlags, ledger};
 
 use crate::gather::Gather;
 use crate::{Attributes, HwEntry, Kernel, MapError, Platform, Space};
@@ -17,6 +17,7 @@ pub(crate) struct HeldEntry<'h, 'k, 's, P> {
     word: &'k AtomicU64,
     vma: EntryVma,
     attributes: Attributes,
+    held: bool,
     // Shared by two entries that are held at one time.
     gather: &'h RefCell<&'h mut Gather>,
 }
@@ -26,6 +27,17 @@ pub(crate) struct HeldEntry<'h, 'k, 's, P> {
 pub(crate) struct Around {
     vma: EntryVma,
     attributes: Attributes,
+    held: bool,
+}
+
+impl Around {
+    /// For an entry whose page somebody keeps alive until what is edited now is flushed: its reference goes at once.
+    ///
+    /// In a walk that is the caller, who has the page locked. In a move it is the entry at the new place; whoever takes that away
+    /// flushes the whole space, because the move's own flush is pending.
+    pub(crate) const fn held(self) -> Self {
+        Self { held: true, ..self }
+    }
 }
 
 impl Default for Around {
@@ -33,6 +45,7 @@ impl Default for Around {
         Self {
             vma: EntryVma::PLAIN,
             attributes: Attributes::default(),
+            held: false,
         }
     }
 }
@@ -47,6 +60,7 @@ impl From<&Vma> for Around {
                 nonlinear: None,
             },
             attributes: Attributes::of(vma.flags),
+            held: false,
         }
     }
 }
@@ -79,9 +93,21 @@ impl<P: Platform> HeldEntry<'_, '_, '_, P> {
         }
     }
 
-    fn drop_counts(&self, counts: &Ledger) {
-        if let Some(unused) = put_for_ledger(self.kernel.map(), counts) {
-            self.gather.borrow_mut().unused.push(self.kernel.map(), unused);
+    fn unmap(&self, counts: &Ledger, held: bool) {
+        let map = self.kernel.map();
+        match unmap_for_ledger(map, counts) {
+            Some(page) if held => self.drop_held(&page),
+            Some(page) => self.gather.borrow_mut().owe(map, &page),
+            None => {}
+        }
+    }
+
+    // Drops a reference that is not the last.
+    fn drop_held(&self, page: &PageRef) {
+        let map = self.kernel.map();
+        if map.page(page.pfn()).is_some_and(Page::put) {
+            debug_assert!(false, "nobody kept the page alive: {:?}", page.pfn());
+            self.gather.borrow_mut().unused.push(map, page.pfn());
         }
     }
 }
@@ -112,14 +138,16 @@ impl<P: Platform> Entry for HeldEntry<'_, '_, '_, P> {
             match self.exchange(seen, to) {
                 Ok(()) => {
                     self.space.add_rss(counts.rss);
-                    self.drop_counts(&counts);
+                    self.unmap(&counts, self.held);
                     return Some(Edited { before, after });
                 }
                 Err(now) => {
-                    self.drop_counts(&Ledger {
+                    // It was never mapped, and whoever wants to map it holds it.
+                    let back = Ledger {
                         put: counts.get,
                         ..Ledger::default()
-                    });
+                    };
+                    self.unmap(&back, true);
                     seen = now;
                 }
             }
@@ -226,6 +254,7 @@ impl<'s, P: Platform> Kernel<'s, P> {
             word,
             vma: around.vma,
             attributes: around.attributes,
+            held: around.held,
             gather,
         }
     }

@@ -1,7 +1,8 @@
 //! What programs ask for: areas, mappings, fork, mprotect, munmap, mremap, exit.
 //!
 //! Each runs under the areas' lock from its first look to its last edit, so that none sees another half done; its flush comes
-//! after the lock, before it returns, and ends with the flush of what a migration left pending ([`Readers`]).
+//! after the lock, before it returns, and ends with the flush of what a migration left pending ([`Readers`]). An unmapping that
+//! leaves more references than a gather holds goes on after a flush; meanwhile no fault maps anything there, and no fork copies what is left of it.
 
 use migrate_core::{Entry, PageRef, Readers, UsesPageMap};
 use mm_types::trace::{Event, Observer};
@@ -12,6 +13,8 @@ use crate::gather::Gather;
 use crate::held::Around;
 use crate::paging::frame_at;
 use crate::{Barrier, HwEntry, Kernel, MapError, Platform};
+
+const ACCESS: VmaFlags = VmaFlags::READ.union(VmaFlags::WRITE).union(VmaFlags::EXEC);
 
 impl<P: Platform> Kernel<'_, P> {
     /// Maps an area of anonymous memory (Linux: `mmap`); its pages come by faults.
@@ -245,7 +248,6 @@ impl<P: Platform> Kernel<'_, P> {
         access: VmaFlags,
         observer: O,
     ) -> Result<(), MapError> {
-        const ACCESS: VmaFlags = VmaFlags::READ.union(VmaFlags::WRITE).union(VmaFlags::EXEC);
         let (start, end) = self.paging().user_range(start, pages)?;
         let of = self.space(space)?;
         let readers = Readers::begin(self, space, observer);
@@ -289,23 +291,44 @@ impl<P: Platform> Kernel<'_, P> {
     fn unmap_pages<O: Observer>(&self, space: SpaceId, (start, end): (Vpn, Vpn), observer: O) -> Result<(), MapError> {
         let readers = Readers::begin(self, space, observer);
         let mut gather = Gather::new();
-        let done = (|| {
-            let mut areas = self.areas().lock();
-            areas.cut(space, start, end)?;
-            while let Some(vma) = areas.next(space, start, end) {
-                self.zap(&vma, &readers, &mut gather)?;
-                // The entries are gone before the area: a walk in between finds the places empty.
-                areas.remove(vma.id);
-            }
-            self.free_tables(space, start, end, &mut gather);
-            Ok(())
-        })();
-        self.flush_gather(&mut gather, Barrier::Unmap);
+        let mut done = Ok(false);
+        while done == Ok(false) {
+            done = self.unmap_part(space, (start, end), &readers, &mut gather);
+            self.flush_gather(&mut gather, Barrier::Unmap);
+        }
         readers.finish();
-        done
+        done.map(drop)
     }
 
-    fn zap<O: Observer>(&self, vma: &Vma, readers: &Readers<'_, Self, O>, gather: &mut Gather) -> Result<(), MapError> {
+    // Unmaps as much as the gather has room for; true where that is all.
+    fn unmap_part<O: Observer>(
+        &self,
+        space: SpaceId,
+        (start, end): (Vpn, Vpn),
+        readers: &Readers<'_, Self, O>,
+        gather: &mut Gather,
+    ) -> Result<bool, MapError> {
+        let mut areas = self.areas().lock();
+        areas.cut(space, start, end)?;
+        while let Some(vma) = areas.next(space, start, end) {
+            if !self.zap(&vma, readers, gather)? {
+                retire(&mut areas, space, (start, end))?;
+                return Ok(false);
+            }
+            // The entries are gone before the area: a walk in between finds the places empty.
+            areas.remove(vma.id);
+        }
+        self.free_tables(space, start, end, gather);
+        Ok(true)
+    }
+
+    // Clears the entries of an area; false where the gather is full before the last.
+    fn zap<O: Observer>(
+        &self,
+        vma: &Vma,
+        readers: &Readers<'_, Self, O>,
+        gather: &mut Gather,
+    ) -> Result<bool, MapError> {
         self.each_entry(vma, (vma.start, vma.end), gather, |entry| {
             let dirty = readers.zap(entry).filter(|pte| pte.is_present() && pte.dirty());
             // Somebody else's reference keeps the page alive, and its contents are wanted; else nobody sees the flag.
@@ -379,7 +402,9 @@ impl<P: Platform> Kernel<'_, P> {
         let mut at = vma.start;
         while let Some(page) = self.next_used(Site::new(vma.space, at), vma.end) {
             let sites = (Site::new(vma.space, page), Site::new(vma.space, moved(page)));
-            self.with_entries(sites, Around::from(vma), gather, |from, to| readers.relocate(from, to))?;
+            self.with_entries(sites, Around::from(vma).held(), gather, |from, to| {
+                readers.relocate(from, to)
+            })?;
             at = after(page);
         }
         Ok(())
@@ -401,20 +426,24 @@ impl<P: Platform> Kernel<'_, P> {
         Ok(())
     }
 
-    // Holds each entry of a part of an area that is not empty, in turn; the areas' lock is held.
+    // Holds each entry of a part of an area that is not empty, in turn; the areas' lock is held. False where the gather was full
+    // before the last.
     fn each_entry(
         &self,
         vma: &Vma,
         (start, end): (Vpn, Vpn),
         gather: &mut Gather,
         mut f: impl FnMut(&mut crate::held::HeldEntry<'_, '_, '_, P>),
-    ) -> Result<(), MapError> {
+    ) -> Result<bool, MapError> {
         let mut at = start;
         while let Some(page) = self.next_used(Site::new(vma.space, at), end) {
+            if !gather.has_room() {
+                return Ok(false);
+            }
             self.with_entry(Site::new(vma.space, page), Around::from(vma), gather, &mut f)?;
             at = after(page);
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Stores `to` at `site` where the area is still `vma` and `same` accepts what is there; flushes before it returns. False
@@ -467,6 +496,17 @@ impl<P: Platform> Kernel<'_, P> {
 
 fn after(page: Vpn) -> Vpn {
     Vpn::new(page.raw().saturating_add(1))
+}
+
+// Leaves areas nothing but their places in walks: faults find that they allow nothing, and a fork does not copy them.
+fn retire(areas: &mut Areas<'_>, space: SpaceId, (start, end): (Vpn, Vpn)) -> Result<(), MapError> {
+    let mut from = start;
+    while let Some(vma) = areas.next(space, from, end) {
+        from = vma.end;
+        let flags = vma.flags.difference(ACCESS | VmaFlags::LOCKED) | VmaFlags::DONTCOPY;
+        areas.vmas.set_flags(vma.id, flags)?;
+    }
+    Ok(())
 }
 
 fn unchanged(areas: &Areas<'_>, vma: &Vma) -> bool {

@@ -2,7 +2,7 @@
 
 use core::ops::ControlFlow;
 
-use migrate_core::{Cache, Faults, LockedPage, Rmap, Visit, free_unused};
+use migrate_core::{Cache, Faults, Frames, LockedPage, Rmap, Visit, free_unused};
 use mm_types::{PageFlags, Pfn, Pte, Site, SpaceId};
 
 use crate::gather::{Gather, Stale};
@@ -23,7 +23,7 @@ impl<P: Platform> Rmap for Kernel<'_, P> {
         // Held for the whole walk, so that no area comes or goes, and none moves its entries, between two of them.
         let areas = self.areas().lock();
         areas.visit(page.mapping(), page.index(), |site, vma| {
-            let seen = self.with_entry(site, Around::from(vma), gather, |entry| visit(entry));
+            let seen = self.with_entry(site, Around::from(vma).held(), gather, |entry| visit(entry));
             !matches!(seen, Ok(Some(ControlFlow::Break(()))))
         });
     }
@@ -42,9 +42,12 @@ impl<P: Platform> Rmap for Kernel<'_, P> {
 }
 
 impl<P: Platform> Kernel<'_, P> {
-    /// Invalidates, and then frees the frames that nobody can reach any more.
+    /// Invalidates, and then drops the references to pages that no CPU can reach any more.
     pub(crate) fn flush_gather(&self, gather: &mut Gather, why: Barrier) {
         gather.invalidate(self.pending(), |stale| self.shoot(stale, why));
+        while let Some(page) = gather.pop_owed() {
+            self.put(page);
+        }
         while let Some(pfn) = gather.unused.pop(self.map()) {
             free_unused(self, pfn);
         }

@@ -47,7 +47,12 @@ impl Space {
     /// True where entries were edited and not flushed yet.
     #[must_use]
     pub fn is_pending(&self) -> bool {
-        self.pending.load(Ordering::Acquire) != 0
+        self.pending() != 0
+    }
+
+    /// Returns how many gathers have edits of this space.
+    pub(crate) fn pending(&self) -> u32 {
+        self.pending.load(Ordering::Acquire)
     }
 
     pub(crate) fn claim(&self, root: Pfn) -> bool {

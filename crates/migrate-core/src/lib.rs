@@ -85,7 +85,9 @@ pub use guard::{Isolated, Pair, isolate_lru_page, migrate_prep, putback_lru_page
 pub use hooked::{Hooked, HookedTarget};
 pub use list::{List, MapList};
 pub use one_page::{OnePage, migrate_page};
-pub use page_map::{LockedPage, PageRef, UsesPageMap, end_page_writeback, free_unused, get_for_ledger, put_for_ledger};
+pub use page_map::{
+    LockedPage, PageRef, UsesPageMap, end_page_writeback, free_unused, get_for_ledger, unmap_for_ledger,
+};
 pub use profile::{BufferLock, LINUX_2_6_17, MODERN, MoveOrder, Profile, SwapCacheEntries, WaiterRef};
 pub use readers::Readers;
 pub use seam::{

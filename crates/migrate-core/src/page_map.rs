@@ -95,15 +95,18 @@ pub fn get_for_ledger(map: PageMap<'_>, ledger: &Ledger) {
     }
 }
 
-/// Applies the decrements of an entry's ledger. Called under the entry lock, after the store; returns the frame that lost its
-/// last reference, to be freed when the entry lock is open.
-#[must_use = "a frame whose last reference went is owed to the allocator"]
+/// Applies the decrement of an entry's ledger to the page's mappings. Called under the entry lock, after the store; returns the
+/// entry's reference, to be dropped when no CPU can reach the page through the entry any more: by the flush (Linux:
+/// `tlb_remove_page`).
+///
+/// Were it dropped at once, whoever else holds the page could drop the last one before the flush, and another CPU would write
+/// through its old translation to a frame that is free, or somebody else's (I20, I33).
+#[must_use = "the entry's reference is the caller's to drop, after the flush"]
 #[inline]
-pub fn put_for_ledger(map: PageMap<'_>, ledger: &Ledger) -> Option<Pfn> {
+pub fn unmap_for_ledger(map: PageMap<'_>, ledger: &Ledger) -> Option<PageRef> {
     let pfn = ledger.put?;
-    let page = map.page(pfn)?;
-    page.remove_mapping();
-    page.put().then_some(pfn)
+    map.page(pfn)?.remove_mapping();
+    Some(PageRef::counted(pfn))
 }
 
 /// Frees a frame whose last reference was dropped by the caller (Linux: `__put_page`): it leaves its LRU list first. No entry

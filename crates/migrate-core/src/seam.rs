@@ -152,7 +152,8 @@ pub trait Entry {
     ///
     /// `edit` is pure and may run twice, so that bits the hardware sets meanwhile are never lost. The implementation applies
     /// [`mm_types::ledger`] exactly once, under the entry lock: increments before the store, decrements after it; and gathers
-    /// the translation for the next flush where the entry was present.
+    /// the translation for the next flush where the entry was present. The reference of an entry that is gone waits for that flush
+    /// too, because a CPU may still reach the page, unless another reference surely lasts until then.
     fn update(&mut self, edit: &dyn Fn(Pte) -> Option<Pte>) -> Option<Edited>;
 
     /// Returns what the VMA says; plain where the kernel has nothing to say.
@@ -166,8 +167,8 @@ pub type Visit<'v> = dyn FnMut(&mut dyn Entry) -> ControlFlow<()> + 'v;
 
 /// The reverse map, page tables and TLB (Linux: `rmap.c`, `mmu_gather`).
 pub trait Rmap: Frames {
-    /// What edits of entries leave to do: translations to invalidate, and, where tables are not the truth by themselves (user
-    /// space), translations to make real.
+    /// What edits of entries leave to do: translations to invalidate, then references to drop, and, where tables are not the truth
+    /// by themselves (user space), translations to make real.
     type Gather;
 
     /// Makes an empty gather.
@@ -175,7 +176,7 @@ pub trait Rmap: Frames {
 
     /// Visits every entry that may map the page or name it in a migration entry, each under its entry lock (Linux: `rmap_walk`).
     ///
-    /// `page` is locked, so its reverse-map root stays alive (I26). Before the switch the core walks the source, after it the
+    /// `page` is locked, so its reverse-map root stays alive (I26), and its holder keeps its reference until the flush. Before the switch the core walks the source, after it the
     /// destination. A VMA that was copied from another is visited after it (B1). Need not be re-entrant.
     fn walk(&self, page: &Self::Locked, gather: &mut Self::Gather, visit: &mut Visit<'_>);
 

@@ -10,7 +10,8 @@ use crate::{Pfn, Pte, SwapEntry};
 /// What one edit of an entry does to counts.
 ///
 /// Increments are applied before the store and decrements after it, both under the entry's lock, so a page's count is
-/// never lower than the number of entries that map it.
+/// never lower than the number of entries that map it. The reference of `put` may go later: when no CPU can reach the page
+/// through its old translation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Ledger {
     /// The page that gains one mapping and one reference.

@@ -218,6 +218,16 @@ impl Page {
         }
     }
 
+    /// Drops a reference where it is the last, which the caller owes to the allocator then; false where there are others, and
+    /// nothing changed.
+    #[must_use = "the last reference frees the frame"]
+    #[inline]
+    pub fn put_last(&self) -> bool {
+        self.count
+            .compare_exchange(1, 0, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
     /// Turns a count of exactly `expected` into 0, so that no lookup can gain a reference (Linux: `folio_ref_freeze`, 2.6.27).
     ///
     /// # Errors
@@ -394,8 +404,11 @@ mod tests {
         assert!(!page.get_unless_zero(), "frozen");
         page.unfreeze(1);
         assert!(page.get_unless_zero());
+        assert!(!page.put_last(), "there are two");
+        assert_eq!(page.count(), 2);
         assert!(!page.put());
-        assert!(page.put(), "the last one");
+        assert!(page.put_last());
+        assert!(page.allocate() && page.put(), "the last one");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, mpsc};
 
 pub(crate) mod machine;
 
@@ -52,6 +52,9 @@ struct Tlb {
     tables: BTreeMap<(SpaceId, u64), Pfn>,
 }
 
+// Says that a shootdown has begun, and hears that it may go on.
+type Delay = (mpsc::Sender<()>, mpsc::Receiver<()>);
+
 /// Frames in two nodes of the same size, and CPUs.
 pub(crate) struct Machine {
     // One allocation each: Miri splits what it knows of an allocation at every word that is touched.
@@ -68,6 +71,8 @@ pub(crate) struct Machine {
     pub(crate) tables: AtomicUsize,
     /// Shootdowns do nothing: what a kernel does that forgot them.
     pub(crate) deaf: AtomicBool,
+    /// The next shootdown waits, before any CPU hears of it; see [`Machine::during_shootdown`].
+    delayed: Mutex<Option<Delay>>,
     pub(crate) shootdowns: AtomicU32,
 }
 
@@ -107,6 +112,12 @@ impl Shootdown for Machine {
         self.shootdowns.fetch_add(1, Ordering::Relaxed);
         if self.deaf.load(Ordering::Relaxed) {
             return;
+        }
+        let delay = self.delayed.lock().unwrap().take();
+        if let Some((begun, go_on)) = delay {
+            begun.send(()).unwrap();
+            // An error: whoever delayed it has panicked.
+            let _ = go_on.recv();
         }
         for tlb in &self.tlbs {
             // A CPU acknowledges between two accesses.
@@ -171,8 +182,25 @@ impl Machine {
             paging,
             tables: AtomicUsize::new(usize::MAX),
             deaf: AtomicBool::new(false),
+            delayed: Mutex::new(None),
             shootdowns: AtomicU32::new(0),
         }
+    }
+
+    /// Runs `edit` on another thread, and `meanwhile` when it has made its edits and no CPU has heard of them.
+    pub(crate) fn during_shootdown<R>(&self, edit: impl FnOnce() + Send, meanwhile: impl FnOnce() -> R) -> R {
+        let (begun, begins) = mpsc::channel();
+        let (goes_on, go_on) = mpsc::channel();
+        *self.delayed.lock().unwrap() = Some((begun, go_on));
+        std::thread::scope(|scope| {
+            scope.spawn(edit);
+            begins.recv().expect("the edit needs a shootdown");
+            // Dropped with this closure, so that the edit does not wait for ever where `meanwhile` panics.
+            let goes_on = goes_on;
+            let done = meanwhile();
+            goes_on.send(()).unwrap();
+            done
+        })
     }
 
     fn at(&self, pfn: Pfn) -> Option<&Frame> {

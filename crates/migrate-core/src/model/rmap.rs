@@ -10,7 +10,7 @@ use mm_types::{ActorId, Backing, Mapping, PageFlags, Pfn, Pte, Site, Sleep, Spac
 use super::Model;
 use super::lock::Lock;
 use super::table::Gather;
-use crate::{EntryVma, Faults, Frames, LockedPage, PageRef, Rmap, Visit};
+use crate::{EntryVma, Faults, Frames, LockedPage, Rmap, Visit};
 
 /// A translation that a CPU holds. A store needs `write`: the entry was writable, and its dirty bit is set already, since a CPU
 /// sets it in memory before it stores (Intel SDM vol. 3, 4.8 and 4.10.2.2).
@@ -128,7 +128,7 @@ impl Rmap for Model {
     fn flush(&self, gather: Gather) {
         self.tlbs.invalidate(&gather.sites);
         self.tlbs.flushed(&gather.sites);
-        gather.unmapped.iter().for_each(|pfn| self.put(PageRef::counted(*pfn)));
+        gather.unmapped.into_iter().for_each(|page| self.put(page));
         gather.swap.iter().for_each(|slot| self.drop_unused_swap_cache(*slot));
     }
 

@@ -5,11 +5,11 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use mm_types::museum::{self, Bug};
-use mm_types::{PageFlags, Pfn, Pte, Site, SwapEntry, Vpn, ledger};
+use mm_types::{PageFlags, Pte, Site, SwapEntry, Vpn, ledger};
 
 use super::Model;
 use super::lock::{Guard, Lock, RwSem};
-use crate::{Edited, Entry, EntryVma, UsesPageMap, get_for_ledger, put_for_ledger};
+use crate::{Edited, Entry, EntryVma, PageRef, UsesPageMap, get_for_ledger, unmap_for_ledger};
 
 /// An address space: one page table under one lock.
 #[derive(Debug, Default)]
@@ -54,8 +54,8 @@ impl Table {
 pub struct Gather {
     /// Translations to invalidate.
     pub(super) sites: Vec<Site>,
-    /// Frames that lost a mapping: each has a reference to drop when no CPU can reach it any more (Linux: `tlb_remove_page`).
-    pub(super) unmapped: Vec<Pfn>,
+    /// References of entries that are gone, to drop when no CPU can reach their pages any more.
+    pub(super) unmapped: Vec<PageRef>,
     /// Swap slots that may be cached for nobody now.
     pub(super) swap: Vec<SwapEntry>,
 }
@@ -100,14 +100,7 @@ impl Entry for HeldEntry<'_, '_> {
             self.model.caches.lock().swap.free(slot);
             gather.swap.push(slot);
         }
-        if let Some(pfn) = counts.put {
-            // The entry's reference is dropped by the flush: until then another CPU may still use the translation, and were it
-            // dropped now, the page's other mappings could go and free it meanwhile.
-            self.model.page(pfn).get();
-            gather.unmapped.push(pfn);
-        }
-        let last = put_for_ledger(map, &counts);
-        debug_assert!(last.is_none(), "the gather holds a reference");
+        gather.unmapped.extend(unmap_for_ledger(map, &counts));
         let spared = museum::has(Bug::B21) && after.is_migration() && !before.writable();
         if before.is_present() && !spared {
             gather.sites.push(self.site);

@@ -15,7 +15,7 @@ use loom::cell::Cell;
 use loom::sync::{Mutex, MutexGuard, RwLock};
 use migrate_core::{
     Cache, CopyError, Edited, Entry, EntryVma, Faults, Frames, LockedPage, PageRef, Pair, Profile, Rmap, SlotChanged,
-    UsesPageMap, Visit, get_for_ledger,
+    UsesPageMap, Visit, get_for_ledger, unmap_for_ledger,
 };
 use mm_types::trace::Recorder;
 use mm_types::{Lru, Mapping, NodeId, Page, PageFlags, PageMap, Pfn, Pte, Site, Sleep, SpaceId, Vpn, ledger};
@@ -245,8 +245,8 @@ impl UsesPageMap for Kernel {
 #[must_use = "translations that are gathered and not flushed stay stale"]
 pub(crate) struct Gather {
     sites: Vec<Site>,
-    /// Pages that lost a mapping.
-    pages: Vec<Pfn>,
+    /// References of entries that are gone.
+    pages: Vec<PageRef>,
 }
 
 /// An entry under its table's lock.
@@ -273,12 +273,7 @@ impl Entry for Held<'_, '_> {
         get_for_ledger(map, &counts);
         self.table.borrow_mut().entries[at(self.site).1] = after;
         let mut gather = self.gather.borrow_mut();
-        // The mapping goes now, its reference with the flush: a CPU may still use the frame through its TLB, and whoever else holds
-        // the page may drop the last reference at any time (Linux: `mmu_gather`).
-        if let Some(pfn) = counts.put {
-            self.kernel.page_of(pfn).remove_mapping();
-            gather.pages.push(pfn);
-        }
+        gather.pages.extend(unmap_for_ledger(map, &counts));
         if before.is_present() {
             gather.sites.push(self.site);
         }
@@ -320,7 +315,7 @@ impl Rmap for Kernel {
         if !gather.sites.is_empty() {
             self.interrupt(|tlb| gather.sites.iter().for_each(|site| *tlb.slot(*site) = None));
         }
-        gather.pages.iter().for_each(|pfn| self.put(PageRef::counted(*pfn)));
+        gather.pages.into_iter().for_each(|page| self.put(page));
     }
 
     fn flush_pending(&self, space: SpaceId) {
