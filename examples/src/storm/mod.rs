@@ -2,7 +2,7 @@
 //!
 //! Workers write and check anonymous memory and compare a file with its contents ([`crate::workers`]). An operator does to the
 //! machine what a busy system does: copies spaces, changes protections, maps, moves and unmaps areas, writes, syncs and truncates
-//! files, pins pages, watches their use; all that it has it checks word by word ([`operator`]). This thread moves everything that is
+//! files, pins pages, watches their use; all that it has it checks word by word (`operator.rs`). This thread moves everything that is
 //! on a node to the other one, by both profiles' rules and in any mode and batch.
 //!
 //! What the operator and the migrator do depends on the seed; how the threads meet is the machine's affair.
