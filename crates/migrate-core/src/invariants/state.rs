@@ -255,8 +255,10 @@ pub fn check_at_rest<B: Inspect + ?Sized>(backend: &B, held: &Held<'_>) -> Resul
     let mut pending = None;
     backend.pending(&mut |site| pending = Some(site));
     if let Some(site) = pending {
-        let what = format_args!("{site:?} was edited and never flushed");
-        return Err(Violation::new(I::NoStaleTranslation, what));
+        return Err(Violation::new(
+            I::NoStaleTranslation,
+            format_args!("{site:?} was edited and never flushed"),
+        ));
     }
     backend.recount()?;
     count.at_rest(backend, held)

@@ -175,8 +175,10 @@ impl Inspect for Model {
         if kept == counted {
             return Ok(());
         }
-        let what = format_args!("pages of the page cache by node: {kept:?}, but counted {counted:?}");
-        Err(Violation::new(Invariant::DirtyCounted, what))
+        Err(Violation::new(
+            Invariant::DirtyCounted,
+            format_args!("pages of the page cache by node: {kept:?}, but counted {counted:?}"),
+        ))
     }
 
     fn noticed(&self) -> Option<Violation> {
