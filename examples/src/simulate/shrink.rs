@@ -48,27 +48,35 @@ pub fn shrink(plan: Plan, failure: Failure, stop: &AtomicBool) -> Shrunk {
         log: false,
         ..found.care
     };
-    let (mut part, mut plays) = (calls.len().div_ceil(2), 0);
-    while part > 0 && plays < PLAYS && !stop.load(Ordering::Relaxed) {
-        let mut first = 0;
-        while first < calls.len() && plays < PLAYS && !stop.load(Ordering::Relaxed) {
-            let fewer: Vec<usize> = calls
-                .iter()
-                .enumerate()
-                .filter(|(n, _)| *n < first || *n >= first + part)
-                .map(|(_, call)| *call)
-                .collect();
-            plays += 1;
-            if fails(&fewer, quick).is_some() {
-                calls = fewer;
-            } else {
-                first += part;
+    let mut plays = 0;
+    // Takes parts of that many calls away, then smaller ones, and single ones until none can go.
+    let mut leave_out = |calls: &mut Vec<usize>, mut part: usize, care: Care| {
+        while part > 0 && plays < PLAYS && !stop.load(Ordering::Relaxed) {
+            let (mut first, before) = (0, calls.len());
+            while first < calls.len() && plays < PLAYS && !stop.load(Ordering::Relaxed) {
+                let fewer: Vec<usize> = calls
+                    .iter()
+                    .enumerate()
+                    .filter(|(n, _)| *n < first || *n >= first + part)
+                    .map(|(_, call)| *call)
+                    .collect();
+                plays += 1;
+                if fails(&fewer, care).is_some() {
+                    *calls = fewer;
+                } else {
+                    first += part;
+                }
+            }
+            if part > 1 || calls.len() == before {
+                part /= 2;
             }
         }
-        part /= 2;
-    }
-    // A world of few calls is looked at closely; one that stayed long as it was.
+    };
+    let half = calls.len().div_ceil(2);
+    leave_out(&mut calls, half, quick);
+    // A world of few calls is looked at closely, and shows more then; one that stayed long as it was.
     let care = if calls.len() <= 200 {
+        leave_out(&mut calls, 1, Care::FULL);
         Care::FULL
     } else {
         Care { log: true, ..quick }
