@@ -203,7 +203,8 @@ fn before_copy(mm: &'static Mm, space: SpaceId) -> Outcome {
     let forked = Arc::clone(&child);
     jobs::give(forker, Box::new(move || *forked.lock() = mm.fork(space, ()).ok()));
     let held = until_held(forker, || !jobs::is_busy(forker)).and_then(|()| {
-        hold::arm(copier);
+        // With the fork's flush pending, its own is one of the whole space.
+        hold::arm_after_a_frame(copier);
         other.ask(second_word, Op::Store(2));
         let held = until_held(copier, || other.has_answered());
         thread.access(page(0), Op::Store(3));

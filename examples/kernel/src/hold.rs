@@ -1,4 +1,5 @@
-//! Holding a CPU just before its next shootdown of single pages, so that a test can do something in that moment.
+//! Holding a CPU just before its next shootdown of single pages, or of a page that it has copied, so that a test can do something
+//! in that moment.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -9,12 +10,25 @@ use crate::cpu;
 const OPEN: u32 = 0;
 const ARMED: u32 = 1;
 const HELD: u32 = 2;
+const ARMED_AFTER_A_FRAME: u32 = 3;
+const ARMED_FOR_ANY: u32 = 4;
 
 static GATES: [AtomicU32; cpu::MAX] = [const { AtomicU32::new(OPEN) }; cpu::MAX];
 
 /// Holds `cpu` at its next shootdown of single pages.
 pub fn arm(cpu: usize) {
     GATES[cpu].store(ARMED, Ordering::SeqCst);
+}
+
+/// Holds `cpu` at its next shootdown of any kind after it has taken a frame: that of a page which it has copied by then.
+pub fn arm_after_a_frame(cpu: usize) {
+    GATES[cpu].store(ARMED_AFTER_A_FRAME, Ordering::SeqCst);
+}
+
+/// Where frames are taken.
+pub fn frame_taken() {
+    let (from, to) = (ARMED_AFTER_A_FRAME, ARMED_FOR_ANY);
+    let _ = GATES[cpu::current()].compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
 }
 
 /// True while `cpu` is held.
@@ -30,14 +44,10 @@ pub fn release(cpu: usize) {
 
 /// Where CPUs are held: what they are about to invalidate.
 pub fn pass(stale: Stale<'_>) {
-    if !matches!(stale, Stale::Pages(..)) {
-        return;
-    }
     let gate = &GATES[cpu::current()];
-    if gate
-        .compare_exchange(ARMED, HELD, Ordering::SeqCst, Ordering::SeqCst)
-        .is_ok()
-    {
+    let pages = matches!(stale, Stale::Pages(..));
+    let armed = |state: u32| (state == ARMED && pages || state == ARMED_FOR_ANY).then_some(HELD);
+    if gate.fetch_update(Ordering::SeqCst, Ordering::SeqCst, armed).is_ok() {
         cpu::wake_halted();
         while gate.load(Ordering::SeqCst) == HELD {
             cpu::halt_unless(|| gate.load(Ordering::SeqCst) != HELD);

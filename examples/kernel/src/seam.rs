@@ -41,6 +41,7 @@ unsafe impl FrameMapping for Machine {
 
 impl FrameSource for Machine {
     fn take(&self, _purpose: Purpose) -> Option<Pfn> {
+        hold::frame_taken();
         self.take_from(NodeId::new(0))
             .or_else(|| self.take_from(NodeId::new(1)))
     }
