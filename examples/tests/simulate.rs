@@ -99,7 +99,8 @@ fn what_went_wrong_is_played_again_by_the_command_that_is_printed() {
     // No call that is left can go: without any of them nothing is wrong. The last is the one at which the page is changed.
     let only = short.iter().position(|arg| arg == "--only").unwrap() + 1;
     let calls: Vec<&str> = short[only].split(',').collect();
-    assert!(calls.len() < 12, "{short:?}");
+    // A page is mapped, somebody stores to it, and it is changed: four calls at most.
+    assert!(calls.len() <= 4, "{short:?}");
     for left_out in &calls[..calls.len() - 1] {
         let kept: Vec<&str> = calls.iter().filter(|call| *call != left_out).copied().collect();
         let mut args = short.clone();
