@@ -57,6 +57,9 @@ contracts! {
     UNFREEZE = "Frames::unfreeze", "I5", "gives a frozen page the count it is told";
     COPY = "Frames::copy", "I9", "copies all of the contents";
     PINS = "Frames::pins", "I35", "returns how many times the page is pinned for direct access";
+    MAP_ANON = "Fixture::map_anon", "I14",
+        "maps a page with the permission asked for, exclusive where the profile's entries remember it, and one reference";
+    STORE = "Fixture::write", "I11", "stores as a program would: the entry is dirty afterwards, or the page";
     NEW_PAGE = "Fixture::new_page", "I20", "gives a page with one reference, no mapping and no flags";
     EDIT = "Entry::update", "I14", "stores what the edit made of the entry, and no more permission than that";
     EDIT_FRAME = "Entry::update", "I7", "maps the frame that the edit named, and no other";

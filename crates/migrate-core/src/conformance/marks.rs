@@ -71,7 +71,7 @@ pub(super) fn a_new_page_is_not_up_to_date_before_the_copy<F: Fixture>(b: &Bench
 
 pub(super) fn what_was_stored_is_remembered_as_dirty<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.page()?;
-    hold(promise::BEFORE, b.dirty(page.pfn, &page.sites)?, || {
+    hold(promise::STORE, b.dirty(page.pfn, &page.sites)?, || {
         "a store left entry and page clean".into()
     })?;
     let to = b.moves(&page)?;

@@ -43,6 +43,7 @@ pub(crate) enum Wrong {
     BuffersNotMoved,
     SetDirtyForgotten,
     ReferenceWhileWaiting,
+    MapsWritable,
     NewPageDirty,
 }
 
