@@ -60,6 +60,9 @@
 //! **`fork` of the process**: the child has none of this memory; touching it there ends the child with a line on stderr. Its parent
 //! notices nothing. (A copy of an emulated space is [`Space::fork`].)
 //!
+//! **Frames**: a thread that touches a page for which no node has a frame ends as at a bad address, with a line on stderr that says why;
+//! [`Area::populate`] and [`Machine::pin`] answer [`MachineError::NoFrame`] instead.
+//!
 //! **Mappings**: a process may have `vm.max_map_count` of them, and scattered pages are one each. A migration refuses pages
 //! ([`Refusal::MappingLimit`](mm_types::Refusal::MappingLimit)) before that is reached; [`Stats`] tells how near it is. Moving
 //! neighbours together, in order, keeps them few.
