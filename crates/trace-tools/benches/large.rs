@@ -2,8 +2,8 @@
 //!
 //! Prints the best of a few times for each; asserts nothing about them.
 
-#[path = "../tests/support/mod.rs"]
-mod support;
+#[path = "../tests/tools/long.rs"]
+mod long;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -32,8 +32,8 @@ fn time<T>(what: &str, mut work: impl FnMut() -> T) -> Duration {
 }
 
 fn main() {
-    let made = support::long(EVENTS);
-    let text = support::text(&made);
+    let made = long::long(EVENTS);
+    let text = long::text(&made);
     println!("{} events, {} bytes; the best of {TIMES}", made.len(), text.len());
     let lines = parse(text.as_bytes()).unwrap();
     let events: Vec<_> = lines.iter().map(|line| line.event).collect();

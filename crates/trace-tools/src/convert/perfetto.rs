@@ -147,7 +147,10 @@ impl Writer {
                 self.end(Track::Thread(0), |name| name.starts_with(passes));
                 self.begin(Track::Thread(0), &format!("{passes}{number}"), &text, &[]);
             }
-            Event::End { .. } => self.end(Track::Thread(0), |name| name.starts_with("migrate_pages")),
+            Event::End { .. } => {
+                self.instant(Track::Thread(0), line.event.word(), &text, &[], &[]);
+                self.end(Track::Thread(0), |name| name.starts_with("migrate_pages"));
+            }
             Event::Flush { .. } => {
                 self.instant(Track::Thread(0), line.event.word(), &text, &[], &[]);
                 self.pending(pages, 0);

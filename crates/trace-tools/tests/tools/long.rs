@@ -1,26 +1,10 @@
-//! Traces to try the tools on: those of the shared scenarios, and long ones made of them.
+//! Long traces, made of those of the shared scenarios.
 
 use migrate_core::conformance::{Recorded, scenarios};
-use mm_types::Rules;
 use mm_types::trace::{HEADER, Line};
 
-/// A scenario's name, with the profile's word.
-pub fn name(scenario: &Recorded) -> String {
-    let word = match scenario.profile.rules {
-        Rules::Linux2617 => "linux",
-        Rules::Modern => "modern",
-    };
-    format!("{}.{word}", scenario.name)
-}
-
-/// The trace of the scenario with that name.
-pub fn trace(wanted: &str) -> String {
-    let found = scenarios().iter().find(|scenario| name(scenario) == wanted);
-    found.unwrap_or_else(|| panic!("no scenario {wanted}")).trace()
-}
-
 /// All scenarios one after the other, each time with pages, frames, spaces and threads of their own, until there are `events`.
-pub fn long(events: usize) -> Vec<Line> {
+pub(crate) fn long(events: usize) -> Vec<Line> {
     // More than any scenario has of one kind.
     const APART: u32 = 1000;
     let texts: Vec<String> = scenarios().iter().map(Recorded::trace).collect();
@@ -55,7 +39,7 @@ fn apart(line: &str, by: u32) -> String {
 }
 
 /// A trace's text of those lines.
-pub fn text(lines: &[Line]) -> String {
+pub(crate) fn text(lines: &[Line]) -> String {
     let mut text = format!("{HEADER}\n");
     for line in lines {
         text += &format!("{line}\n");
