@@ -139,6 +139,10 @@ fn attempt(
     let released = last.unwrap_or(first).released;
     match released {
         Some(released) if released.seen => writeln!(f, "    released by line {}: {}", released.line, released.what),
+        // Nobody has to be looked for.
+        Some(released) if first.holders.contains(&Holder::OwnWrite) => {
+            writeln!(f, "    over before line {}: {}", released.line, released.what)
+        }
         Some(released) => writeln!(
             f,
             "    released by somebody whom the trace does not show, before line {}: {}",

@@ -77,7 +77,7 @@ fn a_sound_trace_is_0_a_broken_one_1_and_no_trace_2() {
     let cut = &sound.as_bytes()[..200];
     assert_eq!(
         mistake(&call(&["check", "-"], cut)),
-        "standard input: line 6, column 15: the last line is cut off: no newline ends it"
+        "standard input: line 6, column 16: the last line is cut off: no newline ends it"
     );
 }
 
@@ -88,7 +88,7 @@ fn the_kernels_text_is_told_by_its_first_line_or_by_the_option() {
     assert!(out(&output).contains(" runs=4 pairs=20 "), "{}", out(&output));
     let bare: Vec<u8> = KERNELS
         .split_inclusive(|byte| *byte == b'\n')
-        .skip(11)
+        .skip(12)
         .flatten()
         .copied()
         .collect();

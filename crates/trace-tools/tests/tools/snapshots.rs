@@ -27,7 +27,7 @@ fn explanations() {
         ("new_pages_run_out.linux", "p2"),
         ("mlocked.linux", "m0+0x3"),
         ("freed_meanwhile.modern", "p0"),
-        ("copy_fails.linux", "f1"),
+        ("copy_fails.linux", "p0"),
         ("locked_by_another_async.modern", "p0"),
         ("three_spaces.modern", "f0"),
     ] {

@@ -7,7 +7,7 @@ use trace_tools::explain::Asked;
 
 /// Checks, compares, explains and converts traces of page migration.
 #[derive(Debug, Parser)]
-#[command(name = "trace", version)]
+#[command(name = "trace", version, arg_required_else_help = false)]
 #[command(
     after_help = "Exit code: 0 for yes, or done; 1 where a rule is broken or the traces differ; 2 where something cannot be read."
 )]
