@@ -85,7 +85,7 @@ impl<P: Platform> Kernel<'_, P> {
                 flags.contains(PteFlags::WRITE) && vma.flags.contains(VmaFlags::WRITE),
             );
             let to = Pte::present(pfn, allowed);
-            self.with_new_entry(site, Around::from(&vma), &mut gather, |entry| {
+            self.with_new_entry(&areas, site, Around::from(&vma), &mut gather, |entry| {
                 match entry.update(&|pte| pte.is_none().then_some(to)) {
                     Some(_) => Ok(entry.word()),
                     None => Err(MapError::AlreadyMapped {
@@ -144,7 +144,7 @@ impl<P: Platform> Kernel<'_, P> {
         let vma = areas.find(from)?;
         let is_shared = vma.flags.contains(VmaFlags::SHARED);
         // Nobody has it alone any more.
-        let edited = self.with_entry(from, Around::from(&vma), gather, |entry| {
+        let edited = self.with_entry(areas, from, Around::from(&vma), gather, |entry| {
             entry.update(&|pte| match pte {
                 Pte::Present { pfn, flags } => {
                     let alone = self.map().page(pfn).is_some_and(|page| page.mapcount() == 1);
@@ -224,9 +224,9 @@ impl<P: Platform> Kernel<'_, P> {
             };
             areas.add_after(vma.id, copy)?;
             let mut at = vma.start;
-            while let Some(page) = self.next_used(Site::new(parent, at), vma.end) {
+            while let Some(page) = self.next_used(&areas, Site::new(parent, at), vma.end) {
                 let sites = (Site::new(parent, page), Site::new(child, page));
-                self.with_entries(sites, Around::from(&vma), gather, |from, to| {
+                self.with_entries(&areas, sites, Around::from(&vma), gather, |from, to| {
                     readers.copy(from, to, vma.is_cow());
                 })?;
                 at = after(page);
@@ -262,7 +262,7 @@ impl<P: Platform> Kernel<'_, P> {
                 let flags = vma.flags.difference(ACCESS) | access.intersection(ACCESS);
                 areas.vmas.set_flags(vma.id, flags)?;
                 let vma = Vma { flags, ..vma };
-                self.each_entry(&vma, (vma.start, vma.end), &mut gather, |entry| {
+                self.each_entry(&areas, &vma, &mut gather, |entry| {
                     let pte = entry.read();
                     let anon = pte.pfn().and_then(|pfn| self.map().page(pfn));
                     let anon = anon.is_some_and(|page| page.mapping().is_anon());
@@ -311,25 +311,26 @@ impl<P: Platform> Kernel<'_, P> {
         let mut areas = self.areas().lock();
         areas.cut(space, start, end)?;
         while let Some(vma) = areas.next(space, start, end) {
-            if !self.zap(&vma, readers, gather)? {
+            if !self.zap(&areas, &vma, readers, gather)? {
                 retire(&mut areas, space, (start, end))?;
                 return Ok(false);
             }
             // The entries are gone before the area: a walk in between finds the places empty.
             areas.remove(vma.id);
         }
-        self.free_tables(space, start, end, gather);
+        self.free_tables(&areas, space, start, end, gather);
         Ok(true)
     }
 
     // Clears the entries of an area; false where the gather is full before the last.
     fn zap<O: Observer>(
         &self,
+        areas: &Areas<'_>,
         vma: &Vma,
         readers: &Readers<'_, Self, O>,
         gather: &mut Gather,
     ) -> Result<bool, MapError> {
-        self.each_entry(vma, (vma.start, vma.end), gather, |entry| {
+        self.each_entry(areas, vma, gather, |entry| {
             let dirty = readers.zap(entry).filter(|pte| pte.is_present() && pte.dirty());
             // Somebody else's reference keeps the page alive, and its contents are wanted; else nobody sees the flag.
             let page = dirty.and_then(Pte::pfn).and_then(|pfn| self.map().page(pfn));
@@ -381,10 +382,10 @@ impl<P: Platform> Kernel<'_, P> {
                     ..vma
                 };
                 areas.add_after(vma.id, there)?;
-                self.move_entries(&vma, moved, &readers, &mut gather)?;
+                self.move_entries(&areas, &vma, moved, &readers, &mut gather)?;
                 areas.remove(vma.id);
             }
-            self.free_tables(space, start, end, &mut gather);
+            self.free_tables(&areas, space, start, end, &mut gather);
             Ok(())
         })();
         self.flush_gather(&mut gather, Barrier::Move);
@@ -394,15 +395,16 @@ impl<P: Platform> Kernel<'_, P> {
 
     fn move_entries<O: Observer>(
         &self,
+        areas: &Areas<'_>,
         vma: &Vma,
         moved: impl Fn(Vpn) -> Vpn,
         readers: &Readers<'_, Self, O>,
         gather: &mut Gather,
     ) -> Result<(), MapError> {
         let mut at = vma.start;
-        while let Some(page) = self.next_used(Site::new(vma.space, at), vma.end) {
+        while let Some(page) = self.next_used(areas, Site::new(vma.space, at), vma.end) {
             let sites = (Site::new(vma.space, page), Site::new(vma.space, moved(page)));
-            self.with_entries(sites, Around::from(vma).held(), gather, |from, to| {
+            self.with_entries(areas, sites, Around::from(vma).held(), gather, |from, to| {
                 readers.relocate(from, to)
             })?;
             at = after(page);
@@ -418,6 +420,7 @@ impl<P: Platform> Kernel<'_, P> {
     pub fn destroy_space<O: Observer>(&self, id: SpaceId, observer: O) -> Result<(), MapError> {
         let space = self.space(id)?;
         self.unmap_pages(id, (Vpn::new(0), self.paging().user_end()), observer)?;
+        let _areas = self.areas().lock();
         let _structure = space.structure.exclusive();
         if let Some(root) = space.root() {
             space.release();
@@ -426,21 +429,20 @@ impl<P: Platform> Kernel<'_, P> {
         Ok(())
     }
 
-    // Holds each entry of a part of an area that is not empty, in turn; the areas' lock is held. False where the gather was full
-    // before the last.
+    // Holds each entry of an area that is not empty, in turn. False where the gather was full before the last.
     fn each_entry(
         &self,
+        areas: &Areas<'_>,
         vma: &Vma,
-        (start, end): (Vpn, Vpn),
         gather: &mut Gather,
         mut f: impl FnMut(&mut crate::held::HeldEntry<'_, '_, '_, P>),
     ) -> Result<bool, MapError> {
-        let mut at = start;
-        while let Some(page) = self.next_used(Site::new(vma.space, at), end) {
+        let mut at = vma.start;
+        while let Some(page) = self.next_used(areas, Site::new(vma.space, at), vma.end) {
             if !gather.has_room() {
                 return Ok(false);
             }
-            self.with_entry(Site::new(vma.space, page), Around::from(vma), gather, &mut f)?;
+            self.with_entry(areas, Site::new(vma.space, page), Around::from(vma), gather, &mut f)?;
             at = after(page);
         }
         Ok(true)
@@ -462,7 +464,7 @@ impl<P: Platform> Kernel<'_, P> {
             if !unchanged(&areas, vma) {
                 return Ok(false);
             }
-            self.with_new_entry(site, Around::from(vma), &mut gather, |entry| {
+            self.with_new_entry(&areas, site, Around::from(vma), &mut gather, |entry| {
                 entry.update(&|now| same(now).then(|| to(now)))
             })?
         };

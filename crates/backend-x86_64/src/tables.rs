@@ -2,12 +2,13 @@
 //!
 //! The words are atomics, for the CPU reads them at any time and sets accessed and dirty bits in them. A word of the last level
 //! changes by compare-exchange under its table's lock; a word above it goes from empty to a table by compare-exchange without
-//! a lock, and back to empty only under the space's structure lock, held alone.
+//! a lock, and back to empty only under the areas' lock and the space's structure lock, held alone: one of them is enough to walk down.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use mm_types::{Page, PageFlags, Pfn, Site, Vpn, spin_loop};
 
+use crate::areas::Areas;
 use crate::entry::{HwBits, HwEntry};
 use crate::gather::Gather;
 use crate::{FrameWords, Kernel, MapError, Paging, Platform, Purpose, Space};
@@ -97,12 +98,12 @@ impl<P: Platform> Kernel<'_, P> {
         })
     }
 
-    /// Walks down to the last level; the structure lock is held. `None` where a table is missing.
+    /// Walks down to the last level; the structure lock or the areas' is held. `None` where a table is missing.
     pub(crate) fn leaf(&self, space: &Space, site: Site) -> Result<Option<Leaf<'_>>, MapError> {
         self.descend(space, site, false)
     }
 
-    /// Walks down to the last level and adds the tables that are missing; the structure lock is held.
+    /// Walks down to the last level and adds the tables that are missing; the areas' lock is held.
     pub(crate) fn make_leaf(&self, space: &Space, site: Site) -> Result<Leaf<'_>, MapError> {
         self.descend(space, site, true)?.ok_or(MapError::NoTable)
     }
@@ -141,11 +142,9 @@ impl<P: Platform> Kernel<'_, P> {
         }
     }
 
-    /// Returns the first page of `from..end` whose word is not empty; takes the structure lock.
-    pub(crate) fn next_used(&self, site: Site, end: Vpn) -> Option<Vpn> {
-        let space = self.space(site.space).ok()?;
-        let _structure = space.structure.shared();
-        let root = space.root()?;
+    /// Returns the first page of `from..end` whose word is not empty.
+    pub(crate) fn next_used(&self, _areas: &Areas<'_>, site: Site, end: Vpn) -> Option<Vpn> {
+        let root = self.space(site.space).ok()?.root()?;
         self.scan(root, self.paging().levels().checked_sub(1)?, site.page, end)
     }
 
@@ -173,7 +172,14 @@ impl<P: Platform> Kernel<'_, P> {
 
     /// Frees the tables around `start..end` that are empty (Linux: `free_pgtables`); the frames go to the gather, for a CPU may
     /// have cached the way through them.
-    pub(crate) fn free_tables(&self, id: mm_types::SpaceId, start: Vpn, end: Vpn, gather: &mut Gather) {
+    pub(crate) fn free_tables(
+        &self,
+        _areas: &Areas<'_>,
+        id: mm_types::SpaceId,
+        start: Vpn,
+        end: Vpn,
+        gather: &mut Gather,
+    ) {
         let Ok(space) = self.space(id) else { return };
         let _structure = space.structure.exclusive();
         let (Some(root), Some(top)) = (space.root(), self.paging().levels().checked_sub(1)) else {
