@@ -178,21 +178,21 @@ impl<'s, P: Platform> Kernel<'s, P> {
         Ok(Some(f(HwEntry::from_bits(word.load(Ordering::Acquire)))))
     }
 
-    /// Holds the entry at `site` where its table exists. The areas' lock, which `_areas` stands for, keeps the tables.
+    /// Holds the entry at `site` where its table exists. The areas' lock keeps the tables.
     ///
     /// # Errors
     /// [`MapError`] where the space does not exist, or a large page is in the way.
     #[inline]
     pub(crate) fn with_entry<R>(
         &self,
-        _areas: &Areas<'_>,
+        areas: &Areas<'_>,
         site: Site,
         around: Around,
         gather: &mut Gather,
         f: impl FnOnce(&mut HeldEntry<'_, '_, 's, P>) -> R,
     ) -> Result<Option<R>, MapError> {
         let space = self.space(site.space)?;
-        let Some(leaf) = self.leaf(space, site)? else {
+        let Some(leaf) = self.leaf_again(areas, space, site)? else {
             return Ok(None);
         };
         let Some(word) = self.word_at(leaf.pfn, self.paging().index(site.page, 0)) else {
@@ -226,7 +226,7 @@ impl<'s, P: Platform> Kernel<'s, P> {
     /// As [`Self::with_new_entry`].
     pub(crate) fn with_entries<R>(
         &self,
-        _areas: &Areas<'_>,
+        areas: &Areas<'_>,
         (from, to): (Site, Site),
         around: Around,
         gather: &mut Gather,
@@ -234,7 +234,7 @@ impl<'s, P: Platform> Kernel<'s, P> {
     ) -> Result<R, MapError> {
         let (first, second) = (self.space(from.space)?, self.space(to.space)?);
         let target = self.make_leaf(second, to)?;
-        let source = self.leaf(first, from)?.ok_or(MapError::NotMapped(from))?;
+        let source = self.leaf_again(areas, first, from)?.ok_or(MapError::NotMapped(from))?;
         // Two tables in the order of their frames, so that two movers in opposite directions do not wait for each other.
         let (low, high) = if source.pfn <= target.pfn {
             (&source, &target)

@@ -420,7 +420,8 @@ impl<P: Platform> Kernel<'_, P> {
     pub fn destroy_space<O: Observer>(&self, id: SpaceId, observer: O) -> Result<(), MapError> {
         let space = self.space(id)?;
         self.unmap_pages(id, (Vpn::new(0), self.paging().user_end()), observer)?;
-        let _areas = self.areas().lock();
+        let areas = self.areas().lock();
+        areas.last_leaf.forget();
         let _structure = space.structure.exclusive();
         if let Some(root) = space.root() {
             space.release();
