@@ -63,6 +63,7 @@ mod gather;
 mod held;
 mod kernel;
 mod lock;
+mod map;
 mod ops;
 mod paging;
 mod platform;
