@@ -30,16 +30,43 @@ pub(crate) unsafe fn copy_frame(from: *const u8, to: *mut u8) {
     }
 }
 
+// Copies 64 bytes in a turn, by the lines given, which use the registers a to d of one class.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+macro_rules! past_the_caches {
+    ($from:ident, $to:ident, $class:ident, $($line:literal),+) => {
+        core::arch::asm!(
+            "2:",
+            "prefetchnta [{from} + {ahead}]",
+            $($line,)+
+            "add {from}, 64",
+            "add {to}, 64",
+            "sub {left:e}, 64",
+            "jnz 2b",
+            "sfence",
+            ahead = const AHEAD,
+            from = inout(reg) $from => _,
+            to = inout(reg) $to => _,
+            left = inout(reg) PAGE_SIZE => _,
+            a = out($class) _,
+            b = out($class) _,
+            c = out($class) _,
+            d = out($class) _,
+            options(nostack),
+        )
+    };
+}
+
 /// # Safety
 /// As [`copy_frame`], and both are aligned to 16.
 #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 unsafe fn stream(from: *const u8, to: *mut u8) {
-    // SAFETY: reads PAGE_SIZE bytes at `from` and writes as many at `to`, 64 in a turn, which the caller allows; the prefetch is a
-    // hint. Non-temporal stores are not ordered with other stores, so the fence is inside: after it they have been made like any.
+    // SAFETY: reads PAGE_SIZE bytes at `from` and writes as many at `to`, which the caller allows; the prefetch is a hint.
+    // Non-temporal stores are not ordered with other stores, so the fence is inside: after it they have been made like any.
     unsafe {
-        core::arch::asm!(
-            "2:",
-            "prefetchnta [{from} + {ahead}]",
+        past_the_caches!(
+            from,
+            to,
+            xmm_reg,
             "movdqa {a}, [{from}]",
             "movdqa {b}, [{from} + 16]",
             "movdqa {c}, [{from} + 32]",
@@ -47,21 +74,7 @@ unsafe fn stream(from: *const u8, to: *mut u8) {
             "movntdq [{to}], {a}",
             "movntdq [{to} + 16], {b}",
             "movntdq [{to} + 32], {c}",
-            "movntdq [{to} + 48], {d}",
-            "add {from}, 64",
-            "add {to}, 64",
-            "sub {left:e}, 64",
-            "jnz 2b",
-            "sfence",
-            ahead = const AHEAD,
-            from = inout(reg) from => _,
-            to = inout(reg) to => _,
-            left = inout(reg) PAGE_SIZE => _,
-            a = out(xmm_reg) _,
-            b = out(xmm_reg) _,
-            c = out(xmm_reg) _,
-            d = out(xmm_reg) _,
-            options(nostack),
+            "movntdq [{to} + 48], {d}"
         );
     }
 }
@@ -72,9 +85,10 @@ unsafe fn stream(from: *const u8, to: *mut u8) {
 unsafe fn stream(from: *const u8, to: *mut u8) {
     // SAFETY: as above.
     unsafe {
-        core::arch::asm!(
-            "2:",
-            "prefetchnta [{from} + {ahead}]",
+        past_the_caches!(
+            from,
+            to,
+            reg,
             "mov {a}, [{from}]",
             "mov {b}, [{from} + 8]",
             "mov {c}, [{from} + 16]",
@@ -90,21 +104,7 @@ unsafe fn stream(from: *const u8, to: *mut u8) {
             "movnti [{to} + 32], {a}",
             "movnti [{to} + 40], {b}",
             "movnti [{to} + 48], {c}",
-            "movnti [{to} + 56], {d}",
-            "add {from}, 64",
-            "add {to}, 64",
-            "sub {left:e}, 64",
-            "jnz 2b",
-            "sfence",
-            ahead = const AHEAD,
-            from = inout(reg) from => _,
-            to = inout(reg) to => _,
-            left = inout(reg) PAGE_SIZE => _,
-            a = out(reg) _,
-            b = out(reg) _,
-            c = out(reg) _,
-            d = out(reg) _,
-            options(nostack),
+            "movnti [{to} + 56], {d}"
         );
     }
 }
