@@ -261,6 +261,30 @@ fn empty_tables_are_freed_and_shared_ones_stay() {
 }
 
 #[test]
+fn a_table_that_was_freed_is_not_written_to_again() {
+    with_kernel(64, 1, Paging::Four, &MODERN, |kernel| {
+        let fault = |space| kernel.page_fault(space, addr(0), 2, ActorId::new(1), ());
+        let space = kernel.create_space(None).unwrap();
+        area(kernel, space, 1);
+        assert_eq!(fault(space), Ok(Faulted::Zeroed));
+        // The next table is another frame than the one that goes.
+        kernel.unmap(space, addr(0), 1, ()).unwrap();
+        area(kernel, space, 1);
+        assert_eq!(fault(space), Ok(Faulted::Zeroed));
+        assert!(
+            kernel.entry(at(space, 0)).is_present(),
+            "it is where a walk from the root comes to"
+        );
+        // A space of the same number has other tables.
+        kernel.destroy_space(space, ()).unwrap();
+        assert_eq!(kernel.create_space(None), Ok(space));
+        area(kernel, space, 1);
+        assert_eq!(fault(space), Ok(Faulted::Zeroed));
+        assert!(kernel.entry(at(space, 0)).is_present());
+    });
+}
+
+#[test]
 fn a_store_through_a_fault_for_nothing_is_only_run_again() {
     with_kernel(64, 2, Paging::Four, &MODERN, |kernel| {
         let space = kernel.create_space(None).unwrap();
