@@ -43,7 +43,7 @@ pub trait Frames {
     /// for a frame that has no descriptor.
     fn get(&self, pfn: Pfn) -> Option<Self::Page>;
 
-    /// Drops a reference; the last one frees the page (Linux: `put_page`). Called with no page lock needed, never under an
+    /// Drops a reference; the last one frees the page (Linux: `put_page`). Needs no page lock; the core never calls it under an
     /// entry lock.
     fn put(&self, page: Self::Page);
 
