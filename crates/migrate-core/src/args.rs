@@ -43,7 +43,7 @@ impl<B: Frames> Slot<B> {
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        matches!((&self.old, &self.new), (Held::Nothing, Held::Nothing))
+        self.old.is_nothing() && self.new.is_nothing()
     }
 }
 
