@@ -21,6 +21,7 @@ pub mod checks;
 mod diff;
 mod marks;
 mod source;
+pub mod stepper;
 mod table;
 mod template;
 

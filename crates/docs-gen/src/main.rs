@@ -9,12 +9,13 @@ use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use docs_gen::{Book, blocks};
+use docs_gen::{Book, blocks, stepper};
 
-const USAGE: &str = "usage: docs-gen [--check] [--root DIRECTORY]";
+const USAGE: &str = "usage: docs-gen [--check | --stepper FILE] [--root DIRECTORY]";
 
 struct Asked {
     check: bool,
+    stepper: Option<PathBuf>,
     root: Option<PathBuf>,
 }
 
@@ -34,6 +35,7 @@ fn run() -> Result<ExitCode, String> {
             "{USAGE}\n\n\
              Makes docs/*.md and the marked blocks of README.md from the code's own tables.\n\n  \
              --check           write nothing; exit with 1 where a document differs, and show how\n  \
+             --stepper FILE    make this page instead, which steps through a trace; needs the target wasm32-unknown-unknown\n  \
              --root DIRECTORY  the repository, instead of the one around the current directory"
         );
         return Ok(ExitCode::SUCCESS);
@@ -42,6 +44,11 @@ fn run() -> Result<ExitCode, String> {
         Some(root) => root,
         None => around()?,
     };
+    if let Some(file) = asked.stepper {
+        stepper::write(&root, &file).map_err(|error| error.to_string())?;
+        println!("{}", file.display());
+        return Ok(ExitCode::SUCCESS);
+    }
     let blocks = blocks::render().map_err(|error| error.to_string())?;
     let book = Book::make(&root, &blocks).map_err(|error| error.to_string())?;
     if !asked.check {
@@ -71,6 +78,7 @@ fn run() -> Result<ExitCode, String> {
 fn arguments(given: impl Iterator<Item = std::ffi::OsString>) -> Result<Option<Asked>, String> {
     let mut asked = Asked {
         check: false,
+        stepper: None,
         root: None,
     };
     let mut given = given;
@@ -80,6 +88,10 @@ fn arguments(given: impl Iterator<Item = std::ffi::OsString>) -> Result<Option<A
             Some("--root") => match given.next() {
                 Some(root) => asked.root = Some(root.into()),
                 None => return Err(format!("--root needs a directory; {USAGE}")),
+            },
+            Some("--stepper") => match given.next() {
+                Some(file) => asked.stepper = Some(file.into()),
+                None => return Err(format!("--stepper needs a file; {USAGE}")),
             },
             Some("--help" | "-h") => return Ok(None),
             _ => return Err(format!("unknown argument {argument:?}; {USAGE}")),
