@@ -39,10 +39,12 @@ class App {
     if (!this.panels) {
       this.panels = opened.panels.map((panel, number) => new PanelTable(byId("panels"), this.machine, number, panel));
     }
+    this.panels.forEach((panel, n) => panel.fit(opened.panels[n].most));
     this.hits = [];
     byId("slider").max = this.steps;
     byId("events-title").textContent = `Events of ${name}`;
-    byId("counts").textContent = about;
+    byId("about").textContent = about;
+    byId("about").hidden = !about;
     document.title = `${name} – page migration, step by step`;
     this.showProblem();
     this.go(step);
@@ -70,9 +72,10 @@ class App {
     const where = problem.line ? `Line ${problem.line}, column ${problem.column}` : "The checker";
     const broken = problem.kind === "broken";
     byId("problem-title").textContent = broken ? "This trace breaks a rule" : problem.kind === "unchecked" ? "This trace could not be checked" : "This is not a trace";
+    const before = this.steps ? ` What comes before it can be gone through: ${this.steps} ${this.steps === 1 ? "event" : "events"}.` : "";
     byId("problem-text").textContent = broken
       ? `${where}: ${problem.rule} (${problem.says}): ${problem.what}. The steps up to it can be gone through.`
-      : `${where}: ${problem.what}.${this.steps ? ` The ${this.steps} events before it can be gone through.` : ""}`;
+      : `${where}: ${problem.what}.${before}`;
     const line = byId("problem-line");
     line.hidden = !problem.excerpt;
     line.textContent = problem.excerpt ? `${problem.excerpt}\n${" ".repeat(problem.caret)}^` : "";
@@ -178,7 +181,11 @@ class App {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const query = byId("query");
     if (event.target === query) {
-      if (event.key === "Escape") query.blur();
+      if (event.key === "Escape") {
+        // Where a browser would clear the field, `n` would have nothing to go to.
+        event.preventDefault();
+        query.blur();
+      }
       return;
     }
     if (event.target.tagName === "SELECT") return;

@@ -34,8 +34,9 @@ class List {
     const top = this.element.scrollTop;
     const at = index * ROW;
     const margin = Math.min(2 * ROW, Math.max(0, (height - ROW) / 2));
-    if (at < top + margin) this.element.scrollTop = Math.max(0, at - margin);
-    else if (at + ROW > top + height - margin) this.element.scrollTop = at + ROW - height + margin;
+    // Whole rows at the top, so that none is cut there.
+    if (at < top + margin) this.element.scrollTop = Math.max(0, Math.floor((at - margin) / ROW) * ROW);
+    else if (at + ROW > top + height - margin) this.element.scrollTop = Math.ceil((at + ROW - height + margin) / ROW) * ROW;
   }
 
   scrolled() {

@@ -21,7 +21,7 @@ class PanelTable {
     const body = make("div", { className: "list", role: "rowgroup", tabindex: "0", "aria-labelledby": id });
     const table = make("div", { className: "table", role: "table", "aria-labelledby": id }, head, body);
     if (columns.every((column) => column === "")) head.hidden = true;
-    const panel = make("section", { className: `panel ${title.toLowerCase()}`, "aria-labelledby": id });
+    const panel = (this.panel = make("section", { className: `panel ${title.toLowerCase()}`, "aria-labelledby": id }));
     panel.style.setProperty("--columns", columns.length);
     panel.append(make("h2", { id }, title, " ", this.note), table);
     parent.append(panel);
@@ -32,12 +32,17 @@ class PanelTable {
     });
   }
 
+  // Makes room for as many rows as the panel ever has of this trace, up to what the style sheet allows: nothing moves at a step.
+  fit(most) {
+    this.panel.style.setProperty("--most", Math.max(2, most));
+  }
+
   show({ count, focus, note }) {
     this.note.textContent = note ?? "";
     this.list.show(count, focus);
   }
 
-  static draw(row, { cells, was }, columns) {
+  static draw(row, { cells, was, warn }, columns) {
     while (row.children.length < columns) row.append(make("span", { role: "cell" }));
     let changed = false;
     cells.forEach((text, n) => {
@@ -49,11 +54,12 @@ class PanelTable {
       cell.shown = key;
       cell.classList.toggle("changed", before !== null);
       cell.title = before === null ? text : before === "" ? `${text} (new)` : `${text} (was ${before})`;
-      if (before) cell.replaceChildren(make("del", {}, before), " ", make("ins", {}, text));
+      if (before) cell.replaceChildren(make("ins", {}, text), " ", make("del", {}, before));
       else if (before === "") cell.replaceChildren(make("ins", {}, text));
       else cell.textContent = text;
     });
     row.classList.toggle("changed", changed);
+    row.classList.toggle("warn", warn);
   }
 }
 

@@ -10,14 +10,14 @@ pub enum Panel {
     Entries,
     /// What a processor may still translate.
     Tlbs,
+    /// Threads that met a page in flight.
+    Waiters,
     /// The frames, and how far each is in its migration.
     Frames,
     /// Who holds each frame.
     References,
     /// The LRU, and the lists of a run.
     Lists,
-    /// Threads that met a page in flight.
-    Waiters,
     /// The run.
     Run,
 }
@@ -36,40 +36,31 @@ pub(crate) enum Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fact {
     Run,
-    Profile,
-    Mode,
+    Rules,
     Reason,
     Pass,
-    Moved,
-    Left,
-    Failed,
-    Barriers,
+    Outcomes,
+    Flushes,
 }
 
 impl Fact {
     pub(crate) const ALL: &'static [Self] = &[
         Self::Run,
-        Self::Profile,
-        Self::Mode,
+        Self::Rules,
         Self::Reason,
         Self::Pass,
-        Self::Moved,
-        Self::Left,
-        Self::Failed,
-        Self::Barriers,
+        Self::Outcomes,
+        Self::Flushes,
     ];
 
     const fn word(self) -> &'static str {
         match self {
             Self::Run => "run",
-            Self::Profile => "profile",
-            Self::Mode => "mode",
+            Self::Rules => "rules, mode",
             Self::Reason => "reason",
             Self::Pass => "pass",
-            Self::Moved => "moved",
-            Self::Left => "left",
-            Self::Failed => "failed",
-            Self::Barriers => "flushes",
+            Self::Outcomes => "outcomes",
+            Self::Flushes => "flushes",
         }
     }
 }
@@ -137,6 +128,15 @@ impl Panel {
         };
         cells.unwrap_or_default()
     }
+
+    /// True for a row that one should look at: a translation that is stale, a page that stays.
+    pub(crate) fn warns(self, state: &State, key: Key) -> bool {
+        match (self, key) {
+            (Self::Tlbs, Key::Site(site)) => state.entry(site).is_some_and(|entry| state.stale(entry).is_some()),
+            (Self::Frames, Key::Frame(pfn)) => state.frame(pfn).is_some_and(|it| it.refused.is_some()),
+            _ => false,
+        }
+    }
 }
 
 fn show(site: Site) -> String {
@@ -158,8 +158,8 @@ fn translation(pte: Pte) -> String {
 fn tlb(state: &State, site: Site) -> Option<Vec<String>> {
     let entry = state.entry(site)?;
     let (used, until) = match state.stale(entry) {
-        Some(stale) => (translation(stale), "the flush: stale".to_owned()),
-        None if entry.pte.is_present() => (translation(entry.pte), "it changes".to_owned()),
+        Some(stale) => (translation(stale), "the flush: it is stale".to_owned()),
+        None if entry.pte.is_present() => (translation(entry.pte), NONE.to_owned()),
         None => (NONE.to_owned(), NONE.to_owned()),
     };
     Some(vec![show(site), used, until])
@@ -177,7 +177,6 @@ fn frame_row(it: &Frame) -> Vec<String> {
         None => NONE.to_owned(),
     };
     let states = [
-        (it.isolated, "isolated"),
         (it.has_mapping, "has mapping"),
         (it.copied, "copied"),
         (it.frozen, "frozen"),
@@ -256,13 +255,10 @@ fn said(state: &State, fact: Fact) -> String {
     let of_run = |say: fn(&Run) -> String| state.run().map_or_else(|| NONE.to_owned(), say);
     match fact {
         Fact::Run => of_run(|run| format!("{}{}", run.number, if run.over { ", over" } else { "" })),
-        Fact::Profile => of_run(|run| run.rules.to_string()),
-        Fact::Mode => of_run(|run| run.mode.to_string()),
+        Fact::Rules => of_run(|run| format!("{}, {}", run.rules, run.mode)),
         Fact::Reason => of_run(|run| run.reason.to_string()),
         Fact::Pass => of_run(|run| run.pass.map_or_else(|| NONE.to_owned(), |pass| pass.to_string())),
-        Fact::Moved => of_run(|run| run.succeeded.to_string()),
-        Fact::Left => of_run(|run| run.left.to_string()),
-        Fact::Failed => of_run(|run| run.failed.to_string()),
-        Fact::Barriers => state.barriers().to_string(),
+        Fact::Outcomes => of_run(|run| format!("{} moved, {} left, {} failed", run.succeeded, run.left, run.failed)),
+        Fact::Flushes => state.barriers().to_string(),
     }
 }

@@ -23,6 +23,8 @@ pub struct Session {
     // The frames and sites seen so far, in the order of the rows.
     frames: Vec<Pfn>,
     sites: Vec<Site>,
+    // How many rows each panel has at the end, which is the most.
+    most: Vec<usize>,
     // The rows that the last event changed, with their cells before it.
     before: BTreeMap<(Panel, Key), Vec<String>>,
 }
@@ -55,14 +57,20 @@ impl Session {
             .iter()
             .map(|line| step::numbers(&stepper.number(*line)))
             .collect();
-        Self {
+        let mut session = Self {
             replay,
             problem,
             numbers,
             frames: Vec::new(),
             sites: Vec::new(),
+            most: Vec::new(),
             before: BTreeMap::new(),
-        }
+        };
+        session.replay.go_to(usize::MAX);
+        session.order();
+        session.most = Panel::ALL.iter().map(|panel| session.count(*panel)).collect();
+        session.go(0);
+        session
     }
 
     /// Returns how many steps there are.
@@ -82,7 +90,8 @@ impl Session {
     pub fn opened(&self) -> Value {
         let panels = Panel::ALL
             .iter()
-            .map(|panel| json!({ "title": panel.title(), "columns": panel.columns() }));
+            .zip(&self.most)
+            .map(|(panel, most)| json!({ "title": panel.title(), "columns": panel.columns(), "most": most }));
         json!({
             "steps": self.steps(),
             "problem": self.problem.as_ref().map(Problem::json),
@@ -137,7 +146,7 @@ impl Session {
                 });
                 was.collect::<Vec<_>>()
             });
-            json!({ "cells": cells, "was": was })
+            json!({ "cells": cells, "was": was, "warn": panel.warns(state, key) })
         });
         Value::Array(rows.collect())
     }
@@ -182,7 +191,7 @@ impl Session {
                 Changed::Actor(actor) => keys.extend([(Panel::Waiters, Key::Actor(actor))]),
                 Changed::Space(_) => {}
                 Changed::Run => keys.extend(Fact::ALL.iter().map(|fact| (Panel::Run, Key::Fact(*fact)))),
-                Changed::Barrier => keys.extend([(Panel::Run, Key::Fact(Fact::Barriers))]),
+                Changed::Barrier => keys.extend([(Panel::Run, Key::Fact(Fact::Flushes))]),
             }
         }
         keys
