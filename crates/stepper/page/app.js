@@ -11,10 +11,11 @@ class App {
     this.step = 0;
     this.steps = 0;
     this.hits = [];
+    this.known = new Map();
     this.card = new Card(byId("now-body"), data("guide"));
     this.events = new List(byId("events"), {
       role: "option",
-      fetch: (from, count) => machine.lines(from, count),
+      fetch: (from, count) => this.lines(from, count),
       draw: (row, line, index) => this.drawLine(row, line, index),
     });
     this.listSamples();
@@ -39,14 +40,18 @@ class App {
     if (!this.panels) {
       this.panels = opened.panels.map((panel, number) => new PanelTable(byId("panels"), this.machine, number, panel));
     }
-    this.panels.forEach((panel, n) => panel.fit(opened.panels[n].most));
+    this.known = new Map();
     this.hits = [];
     byId("slider").max = this.steps;
+    // As wide as it ever gets: what stands beside it does not move.
+    byId("place").style.width = `${this.placeText(this.steps, this.steps + 1).length}ch`;
     byId("events-title").textContent = `Events of ${name}`;
     byId("about").textContent = about;
     byId("about").hidden = !about;
     document.title = `${name} – page migration, step by step`;
     this.showProblem();
+    this.panels.forEach((panel, n) => panel.fit(opened.panels[n].most));
+    this.events.fit(this.steps);
     this.go(step);
     if (byId("query").value) this.search();
   }
@@ -86,16 +91,22 @@ class App {
   go(step) {
     this.step = Math.max(0, Math.min(step, this.steps));
     const state = this.machine.go(this.step);
+    this.events.prepare(this.steps, this.step ? this.step - 1 : 0);
+    this.panels.forEach((panel, n) => panel.prepare(state.panels[n]));
     byId("slider").value = this.step;
     byId("slider").setAttribute("aria-valuetext", state.event ? `step ${this.step}: ${state.event.text}` : "before the first event");
-    byId("place").textContent = `step ${this.step} of ${this.steps} · line ${state.line}`;
+    byId("place").textContent = this.placeText(this.step, state.line);
     byId("first").disabled = byId("back").disabled = this.step === 0;
     byId("last").disabled = byId("forward").disabled = this.step === this.steps;
     this.card.show(state, this.problem);
-    this.events.show(this.steps, this.step ? this.step - 1 : 0);
+    this.events.redraw();
     this.panels.forEach((panel, n) => panel.show(state.panels[n]));
     this.showHits();
     this.remember();
+  }
+
+  placeText(step, line) {
+    return `step ${step} of ${this.steps} · line ${line}`;
   }
 
   // The address follows; not at every step, because browsers stop a page that changes it too often.
@@ -106,10 +117,16 @@ class App {
     this.fragment = `#${fragment}`;
     byId("permalink").href = this.fragment;
     clearTimeout(this.remembering);
-    this.remembering = setTimeout(() => history.replaceState(null, "", this.fragment), 200);
+    this.remembering = setTimeout(() => {
+      // Somebody has written another address meanwhile, and is about to be followed.
+      if (location.hash !== this.address) return;
+      history.replaceState(null, "", this.fragment);
+      this.address = location.hash;
+    }, 200);
   }
 
   follow() {
+    this.address = location.hash;
     if (location.hash === this.fragment) return;
     const fragment = new URLSearchParams(location.hash.slice(1));
     const step = Number.parseInt(fragment.get("step") ?? "0", 10) || 0;
@@ -123,20 +140,38 @@ class App {
       for (const name of ["at", "number", "text"]) row.append(make("span", { className: name }));
       row.lastChild.append(make("b"), "");
     }
+    const here = index + 1 === this.step;
+    const marks = ["row"];
+    if (line.bad) marks.push("bad");
+    if (line.word === "refuse" || line.word === "retry") marks.push("refused");
+    if (this.isHit(index + 1)) marks.push("hit");
+    if (index >= this.step) marks.push("beyond");
+    if (row.className !== marks.join(" ")) row.className = marks.join(" ");
+    if (row.ariaSelected !== String(here)) row.ariaSelected = here;
+    if (here) byId("events").setAttribute("aria-activedescendant", `event-${index + 1}`);
+    if (row.line === line) return;
+    row.line = line;
+    row.id = `event-${index + 1}`;
+    row.title = line.word + line.rest;
     const [at, number, text] = row.children;
     at.textContent = index + 1;
     number.textContent = line.numbers;
     text.firstChild.textContent = line.word;
     text.lastChild.textContent = line.rest;
-    row.title = line.word + line.rest;
-    row.classList.toggle("bad", line.bad);
-    row.classList.toggle("refused", line.word === "refuse" || line.word === "retry");
-    row.classList.toggle("hit", this.isHit(index + 1));
-    row.classList.toggle("beyond", index >= this.step);
-    const here = index + 1 === this.step;
-    row.setAttribute("aria-selected", here);
-    row.id = `event-${index + 1}`;
-    if (here) byId("events").setAttribute("aria-activedescendant", row.id);
+  }
+
+  // Lines never change: those that were in view are not asked for again.
+  lines(from, count) {
+    const known = this.known;
+    const lines = new Map();
+    let missing = null;
+    for (let n = from; n < from + count; n++) {
+      if (known.has(n)) lines.set(n, known.get(n));
+      else missing = missing ? [missing[0], n] : [n, n];
+    }
+    if (missing) this.machine.lines(missing[0], missing[1] - missing[0] + 1).forEach((line, n) => lines.set(missing[0] + n, line));
+    this.known = lines;
+    return Array.from({ length: count }, (_, n) => lines.get(from + n));
   }
 
   // The place in `hits` of the first that is not before `step`.
@@ -164,7 +199,8 @@ class App {
     const query = byId("query").value.trim();
     const at = this.hitFrom(this.step);
     const here = this.hits[at] === this.step ? `${at + 1} of ` : "";
-    byId("hits").textContent = !query ? "" : this.hits.length ? `${here}${this.hits.length} found` : "nothing found";
+    const said = !query ? "" : this.hits.length ? `${here}${this.hits.length} found` : "nothing found";
+    if (byId("hits").textContent !== said) byId("hits").textContent = said;
     byId("hit-next").disabled = byId("hit-previous").disabled = this.hits.length === 0;
   }
 

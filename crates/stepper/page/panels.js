@@ -35,11 +35,16 @@ class PanelTable {
   // Makes room for as many rows as the panel ever has of this trace, up to what the style sheet allows: nothing moves at a step.
   fit(most) {
     this.panel.style.setProperty("--most", Math.max(2, most));
+    this.list.fit(most);
   }
 
-  show({ count, focus, note }) {
-    this.note.textContent = note ?? "";
-    this.list.show(count, focus);
+  prepare({ count, focus }) {
+    this.list.prepare(count, focus);
+  }
+
+  show({ note }) {
+    if (this.note.textContent !== (note ?? "")) this.note.textContent = note ?? "";
+    this.list.redraw();
   }
 
   static draw(row, { cells, was, warn }, columns) {
@@ -52,14 +57,14 @@ class PanelTable {
       const key = before === null ? text : `${before}\u0000${text}`;
       if (cell.shown === key) return;
       cell.shown = key;
-      cell.classList.toggle("changed", before !== null);
+      cell.className = before === null ? "" : "changed";
       cell.title = before === null ? text : before === "" ? `${text} (new)` : `${text} (was ${before})`;
       if (before) cell.replaceChildren(make("ins", {}, text), " ", make("del", {}, before));
       else if (before === "") cell.replaceChildren(make("ins", {}, text));
       else cell.textContent = text;
     });
-    row.classList.toggle("changed", changed);
-    row.classList.toggle("warn", warn);
+    const marks = `row${changed ? " changed" : ""}${warn ? " warn" : ""}`;
+    if (row.className !== marks) row.className = marks;
   }
 }
 
@@ -87,6 +92,7 @@ class Card {
     this.element = element;
     this.guide = guide;
     this.source = new Source(guide);
+    this.made = new Map();
   }
 
   show(step, problem) {
@@ -97,13 +103,25 @@ class Card {
   }
 
   event({ event, profile }) {
-    const known = this.guide.events[event.kind];
     const parts = [
       make("p", { className: "headline" },
         event.numbers ? make("span", { className: "number", title: `step ${event.numbers} of the document (${profile})` }, event.numbers) : null,
         make("code", {}, event.text)),
     ];
     if (event.refusal) parts.push(this.refusal(event.refusal, profile));
+    parts.push(this.facts(event, profile));
+    return parts;
+  }
+
+  // What is said of every event of a kind is made once.
+  facts(event, profile) {
+    const key = `${event.kind} ${event.numbers} ${profile}`;
+    if (!this.made.has(key)) this.made.set(key, this.makeFacts(event, profile));
+    return this.made.get(key);
+  }
+
+  makeFacts(event, profile) {
+    const known = this.guide.events[event.kind];
     const facts = make("dl", { className: "facts" });
     const fact = (name, ...inside) => facts.append(make("div", {}, make("dt", {}, name), make("dd", {}, ...inside)));
     fact("what happened", known.says, " ", ...this.source.links(known.raised));
@@ -115,8 +133,7 @@ class Card {
       for (const rule of event.rules) rules.append(this.rule(rule, known.checks[rule.id] ?? []));
       fact(event.rules.length > 1 ? "rules that apply" : "the rule that applies", rules);
     } else fact("rules that apply", make("span", { className: "quiet" }, "none: it changes nothing that one could break"));
-    parts.push(facts);
-    return parts;
+    return facts;
   }
 
   rule({ id, rule }, checks) {

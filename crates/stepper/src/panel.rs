@@ -111,7 +111,7 @@ impl Panel {
         }
     }
 
-    /// Returns the cells of a row; empty where the state does not have it.
+    /// Returns the cells of a row, but for those of [`lists`]; empty where the state does not have it.
     pub(crate) fn cells(self, state: &State, key: Key) -> Vec<String> {
         let cells = match (self, key) {
             (Self::Entries, Key::Site(site)) => state.entry(site).map(|entry| {
@@ -121,7 +121,6 @@ impl Panel {
             (Self::Tlbs, Key::Site(site)) => tlb(state, site),
             (Self::Frames, Key::Frame(pfn)) => state.frame(pfn).map(frame_row),
             (Self::References, Key::Frame(pfn)) => state.frame(pfn).map(references),
-            (Self::Lists, Key::List(list)) => Some(list_row(state, list)),
             (Self::Waiters, Key::Actor(actor)) => waiter(state, actor),
             (Self::Run, Key::Fact(fact)) => Some(vec![fact.word().to_owned(), said(state, fact)]),
             _ => None,
@@ -224,19 +223,37 @@ fn references(it: &Frame) -> Vec<String> {
     ]
 }
 
-fn list_row(state: &State, list: List) -> Vec<String> {
-    let frames = state.list(list);
-    let skipped = frames.len().saturating_sub(NAMED);
-    let mut names: Vec<String> = frames.iter().skip(skipped).map(|it| frame(Some(it.pfn))).collect();
-    if skipped > 0 {
-        names.insert(0, format!("{skipped} more …"));
+/// The rows of the panel of lists, in the order of [`List::ALL`].
+pub(crate) fn lists(state: &State) -> Vec<Vec<String>> {
+    let mut members: Vec<Vec<(usize, Pfn)>> = vec![Vec::new(); List::ALL.len()];
+    for it in state.frames() {
+        let row = List::ALL.iter().position(|list| *list == it.list);
+        if let Some(members) = row.and_then(|row| members.get_mut(row)) {
+            members.push((it.since, it.pfn));
+        }
     }
-    let names = if names.is_empty() {
-        NONE.to_owned()
-    } else {
-        names.join(" ")
-    };
-    vec![list.word().to_owned(), frames.len().to_string(), names]
+    let rows = List::ALL.iter().zip(members);
+    rows.map(|(list, mut members)| {
+        let count = members.len();
+        // Of thousands, only those that came last are put in order: a step must not take longer for all the others.
+        let skipped = count.saturating_sub(NAMED);
+        if skipped > 0 {
+            members.select_nth_unstable(skipped);
+        }
+        let mut last = members.split_off(skipped);
+        last.sort_unstable();
+        let mut names: Vec<String> = last.iter().map(|(_, pfn)| frame(Some(*pfn))).collect();
+        if skipped > 0 {
+            names.insert(0, format!("{skipped} more …"));
+        }
+        let names = if names.is_empty() {
+            NONE.to_owned()
+        } else {
+            names.join(" ")
+        };
+        vec![list.word().to_owned(), count.to_string(), names]
+    })
+    .collect()
 }
 
 fn waiter(state: &State, actor: ActorId) -> Option<Vec<String>> {

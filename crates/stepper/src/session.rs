@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use trace_tools::Replay;
 use trace_tools::replay::{Changed, List, State};
 
-use crate::panel::{Fact, Key};
+use crate::panel::{Fact, Key, lists};
 use crate::{Panel, Problem, Query, step};
 
 /// A trace that was opened, and a place in it.
@@ -23,6 +23,8 @@ pub struct Session {
     // The frames and sites seen so far, in the order of the rows.
     frames: Vec<Pfn>,
     sites: Vec<Site>,
+    // The rows of the panel of lists.
+    lists: Vec<Vec<String>>,
     // How many rows each panel has at the end, which is the most.
     most: Vec<usize>,
     // The rows that the last event changed, with their cells before it.
@@ -63,6 +65,7 @@ impl Session {
             numbers,
             frames: Vec::new(),
             sites: Vec::new(),
+            lists: Vec::new(),
             most: Vec::new(),
             before: BTreeMap::new(),
         };
@@ -111,17 +114,22 @@ impl Session {
             let stale = state.entries().filter(|entry| state.stale(entry).is_some());
             keys.extend(stale.map(|entry| (Panel::Tlbs, Key::Site(entry.site))));
         }
-        self.before = keys
-            .iter()
-            .map(|(panel, key)| ((*panel, *key), panel.cells(state, *key)))
-            .collect();
+        let cells = |(panel, key): (Panel, Key)| ((panel, key), panel.cells(state, key));
+        let mut before: BTreeMap<_, _> = keys.into_iter().map(cells).collect();
+        let lists_before = lists(state);
         if step > 0 {
             self.replay.forward();
         }
         self.order();
-        let state = self.replay.state();
-        self.before
-            .retain(|(panel, key), before| panel.cells(state, *key) != *before);
+        self.lists = lists(self.replay.state());
+        before.extend(
+            List::ALL
+                .iter()
+                .zip(lists_before)
+                .map(|(list, cells)| ((Panel::Lists, Key::List(*list)), cells)),
+        );
+        before.retain(|(panel, key), before| self.cells(*panel, *key) != *before);
+        self.before = before;
         let panels: Vec<_> = Panel::ALL
             .iter()
             .map(|panel| json!({ "count": self.count(*panel), "focus": self.focus(*panel), "note": self.note(*panel) }))
@@ -137,7 +145,7 @@ impl Session {
             .take(count)
             .filter_map(|row| self.key(panel, row));
         let rows = keys.map(|key| {
-            let cells = panel.cells(state, key);
+            let cells = self.cells(panel, key);
             let was = self.before.get(&(panel, key)).map(|before| {
                 let was = cells.iter().enumerate().map(|(n, cell)| match before.get(n) {
                     Some(before) if before == cell => Value::Null,
@@ -183,7 +191,6 @@ impl Session {
             match changed {
                 Changed::Frame(pfn) => {
                     keys.extend([(Panel::Frames, Key::Frame(pfn)), (Panel::References, Key::Frame(pfn))]);
-                    keys.extend(List::ALL.iter().map(|list| (Panel::Lists, Key::List(*list))));
                 }
                 Changed::Entry(site) => {
                     keys.extend([(Panel::Entries, Key::Site(site)), (Panel::Tlbs, Key::Site(site))])
@@ -208,6 +215,16 @@ impl Session {
         if state.entries().count() != self.sites.len() {
             self.sites = state.entries().map(|entry| entry.site).collect();
             self.sites.sort_unstable();
+        }
+    }
+
+    fn cells(&self, panel: Panel, key: Key) -> Vec<String> {
+        match key {
+            Key::List(list) => {
+                let row = List::ALL.iter().position(|known| *known == list);
+                row.and_then(|row| self.lists.get(row)).cloned().unwrap_or_default()
+            }
+            _ => panel.cells(self.replay.state(), key),
         }
     }
 

@@ -104,6 +104,7 @@ impl Chrome {
         for domain in ["Page", "Runtime", "Network", "Log", "DOM"] {
             chrome.call(&format!("{domain}.enable"), json!({}));
         }
+        chrome.call("Performance.enable", json!({ "timeDomain": "threadTicks" }));
         chrome
     }
 
@@ -241,6 +242,14 @@ impl Chrome {
             "Emulation.setEmulatedMedia",
             json!({ "media": medium, "features": features }),
         );
+    }
+
+    /// Returns how many seconds of the processor the page's thread has had.
+    pub(crate) fn processor(&mut self) -> f64 {
+        let metrics = self.call("Performance.getMetrics", json!({}));
+        let mut metrics = metrics["metrics"].as_array().unwrap().iter();
+        let spent = metrics.find(|metric| metric["name"] == "TaskDuration").unwrap();
+        spent["value"].as_f64().unwrap()
     }
 
     /// Returns a picture of the window, as base64 of a PNG.

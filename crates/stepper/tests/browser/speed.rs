@@ -40,10 +40,35 @@ fn trace(events: usize) -> String {
     text
 }
 
-/// Steps with real key events in a page that is laid out after each: how long each took, in milliseconds.
+/// The same once more, on other pages, frames and spaces, until there are enough events: what one process did, many do.
+fn repeated(trace: &str, events: usize) -> String {
+    let (header, lines) = trace.split_once('\n').unwrap();
+    // Ids are numbers in order of first appearance: each repetition goes on where the one before ended.
+    let ids = |letter: char| {
+        lines
+            .split([' ', '=', '@', '+', '\n'])
+            .filter_map(move |word| word.strip_prefix(letter)?.parse::<usize>().ok())
+    };
+    let counts = ['p', 'f', 'm', 't'].map(|letter| (letter, ids(letter).max().map_or(0, |most| most + 1)));
+    let mut text = format!("{header}\n");
+    for round in 0..events.div_ceil(lines.lines().count()) {
+        for word in lines.split_inclusive([' ', '=', '@', '+', '\n']) {
+            let (id, end) = word.split_at(word.len() - 1);
+            let shifted = counts.iter().find_map(|(letter, count)| {
+                let number: usize = id.strip_prefix(*letter)?.parse().ok()?;
+                Some(format!("{letter}{}{end}", number + round * count))
+            });
+            text.push_str(shifted.as_deref().unwrap_or(word));
+        }
+    }
+    text
+}
+
+/// Goes through the trace with key events, and has the page laid out after each: how long each step took, and each jump from one end
+/// to the other, in milliseconds.
 const MEASURE: &str = "(() => {
-    const times = [];
-    const key = (name) => {
+    const [steps, jumps] = [[], []];
+    const key = (name, times = steps) => {
         const begun = performance.now();
         document.dispatchEvent(new KeyboardEvent('keydown', { key: name, bubbles: true, cancelable: true }));
         void document.body.offsetHeight;
@@ -53,12 +78,12 @@ const MEASURE: &str = "(() => {
     const place = () => document.querySelector('#place').textContent;
     const [first, second] = [place(), (key('ArrowRight'), place())];
     if (first === second) throw new Error('a key does nothing');
-    times.length = 0;
+    steps.length = 0;
     for (let n = 0; n < 400; n++) key('ArrowRight');
     for (let n = 0; n < 200; n++) key('ArrowLeft');
     for (let n = 0; n < 100; n++) key('PageDown');
-    for (let n = 0; n < 10; n++) { key('End'); key('ArrowLeft'); key('Home'); key('ArrowRight'); }
-    return times;
+    for (let n = 0; n < 10; n++) { key('End', jumps); key('ArrowLeft'); key('Home', jumps); key('ArrowRight'); }
+    return { steps, jumps };
 })()";
 
 struct Measured {
@@ -67,10 +92,14 @@ struct Measured {
     median: f64,
     p99: f64,
     worst: f64,
+    // From one end to the other.
+    jump: f64,
+    // What a step took of the processor, on average: where others want it too, the times above say more of them than of the page.
+    processor: f64,
 }
 
 fn measure(events: usize) -> Measured {
-    let text = trace(events);
+    let text = repeated(&trace(events.min(10_000)), events);
     let file = trace_file(&format!("{events}-events.trace"), text.as_bytes());
     let mut page = Page::open("");
     page.pick(&file);
@@ -83,9 +112,17 @@ fn measure(events: usize) -> Measured {
         "document.querySelector('#place').textContent.startsWith('step {} ')",
         events / 2
     ));
-    let times = page.0.eval(MEASURE);
-    let mut times: Vec<f64> = times.as_array().unwrap().iter().filter_map(Value::as_f64).collect();
-    times.sort_by(f64::total_cmp);
+    let before = page.0.processor();
+    let measured = page.0.eval(MEASURE);
+    let processor = page.0.processor();
+    let times = |kind: &str| {
+        let times = measured[kind].as_array().unwrap().iter();
+        let mut times: Vec<f64> = times.filter_map(Value::as_f64).collect();
+        times.sort_by(f64::total_cmp);
+        times
+    };
+    let (times, jumps) = (times("steps"), times("jumps"));
+    let spent = (processor - before) * 1000.0 / (times.len() + jumps.len()) as f64;
     let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
     Measured {
         events,
@@ -93,24 +130,42 @@ fn measure(events: usize) -> Measured {
         median: at(0.5),
         p99: at(0.99),
         worst: at(1.0),
+        jump: jumps[jumps.len() / 2],
+        processor: spent,
     }
+}
+
+/// Measures, says the figures, and leaves them in `target/stepper/` for `ci/stepper`.
+///
+/// The bar is for a machine that has nothing else to do, and a test does not know whether it is on one: it is `ci/stepper` that holds
+/// the figures against the bar. Only what no load explains is a failure here.
+fn assert_quick(least: usize) {
+    let measured = measure(least);
+    assert!(measured.events >= least && measured.steps > 600);
+    let line = format!(
+        "events={} steps={} median_ms={:.2} p99_ms={:.2} worst_ms={:.2} jump_ms={:.2} processor_ms={:.2}",
+        measured.events,
+        measured.steps,
+        measured.median,
+        measured.p99,
+        measured.worst,
+        measured.jump,
+        measured.processor
+    );
+    println!("{line}");
+    let folder = crate::page::scratch().parent().unwrap().join("stepper");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(format!("speed-{least}.txt")), format!("{line}\n")).unwrap();
+    assert!(measured.processor <= 16.0, "{line}");
+    assert!(measured.median <= 4.0 * 16.0 && measured.p99 <= 4.0 * 50.0, "{line}");
 }
 
 #[test]
 fn a_step_among_ten_thousand_events_fits_in_a_frame() {
-    for (least, file) in [(10_000, "speed-10000"), (100_000, "speed-100000")] {
-        let measured = measure(least);
-        assert!(measured.events >= least && measured.steps > 600);
-        // What a loaded machine needs is not what the page needs: ci/stepper says the figures and holds them against the bar,
-        // and only what no load explains is a failure here.
-        let line = format!(
-            "events={} steps={} median_ms={:.2} p99_ms={:.2} worst_ms={:.2}",
-            measured.events, measured.steps, measured.median, measured.p99, measured.worst
-        );
-        println!("{line}");
-        let folder = crate::page::scratch().parent().unwrap().join("stepper");
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join(format!("{file}.txt")), format!("{line}\n")).unwrap();
-        assert!(measured.median <= 4.0 * 16.0 && measured.p99 <= 4.0 * 50.0, "{line}");
-    }
+    assert_quick(10_000);
+}
+
+#[test]
+fn a_step_among_a_hundred_thousand_events_does_too() {
+    assert_quick(100_000);
 }
