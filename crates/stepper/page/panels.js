@@ -9,6 +9,11 @@ function make(tag, { className, ...attributes } = {}, ...inside) {
   return element;
 }
 
+// Prose of a comment: what stands between backticks is code.
+function prose(text) {
+  return text.split("`").map((piece, n) => (n % 2 ? make("code", {}, piece) : piece));
+}
+
 // A table of which only the rows in view exist. What changed is marked, with what it was before.
 class PanelTable {
   constructor(parent, machine, number, { title, columns }) {
@@ -124,7 +129,7 @@ class Card {
     const known = this.guide.events[event.kind];
     const facts = make("dl", { className: "facts" });
     const fact = (name, ...inside) => facts.append(make("div", {}, make("dt", {}, name), make("dd", {}, ...inside)));
-    fact("what happened", known.says, " ", ...this.source.links(known.raised));
+    fact("what happened", ...prose(known.says), " ", ...this.source.links(known.raised));
     for (const { number, text } of event.steps) {
       fact(`step ${number}`, `${text} `, this.source.link(this.guide.steps[profile][number]));
     }
@@ -153,7 +158,7 @@ class Card {
     return make("div", { className: `refusal ${refusal.last ? "last" : ""}`, role: "note" },
       make("h3", {}, head),
       make("p", {}, make("code", {}, `Refusal::${refusal.value}`), " ", this.source.link(known.at)),
-      make("p", {}, `${known.says} `, make("span", { className: "advice" }, `What one can do: ${refusal.advice}.`)),
+      make("p", {}, ...prose(known.says), " ", make("span", { className: "advice" }, `What one can do: ${refusal.advice}.`)),
       make("p", { className: "quiet" }, `In the trace: ${refusal.text}. A kernel under ${profile} would answer errno ${refusal.errno}.`));
   }
 
@@ -162,6 +167,6 @@ class Card {
     return make("div", { className: "violation", role: "note" },
       make("h3", {}, problem.ends ? "Here the trace ends too early" : "Here a rule breaks"),
       make("p", {}, make("a", { className: "rule", href: `${this.source.base}${known.at.file}#L${known.at.line}` }, problem.rule), ` ${problem.says}: `, make("strong", {}, problem.what)),
-      make("p", { className: "quiet" }, known.says));
+      make("p", { className: "quiet" }, ...prose(known.says)));
   }
 }

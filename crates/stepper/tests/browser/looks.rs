@@ -50,7 +50,7 @@ fn it_reads_well_in_light_and_in_dark() {
         page.0.media("screen", scheme);
         for (name, fragment) in [
             ("step", "#trace=fault_in_the_middle.modern&step=16"),
-            ("refusal", "#trace=extra_reference.linux&step=9999"),
+            ("refusal", "#trace=extra_reference.linux&step=135"),
             ("violation", "#trace=flush_left_out&step=10"),
             ("unreadable", "#trace=cut_off&step=5"),
         ] {
@@ -58,6 +58,9 @@ fn it_reads_well_in_light_and_in_dark() {
             page.press("/");
             page.0.write("p0");
             page.press("Escape");
+            if name == "step" {
+                page.0.click("summary");
+            }
             assert_readable(&mut page, &format!("{name} in {scheme}"));
             page.picture(&format!("{name}-{scheme}"));
         }

@@ -46,6 +46,10 @@ fn the_page_opens_from_disk_and_asks_for_nothing_else() {
         .chain(page.0.heard("Runtime.exceptionThrown"))
         .collect();
     assert!(said.is_empty(), "{said:#?}");
+    assert!(
+        page.shown("#now-body").contains("(Linux: tracepoint mm_migrate_pages)"),
+        "code without its backticks"
+    );
     let elsewhere = "document.querySelectorAll('script[src], link, img, iframe, object').length";
     assert_eq!(page.0.eval(elsewhere), 0);
 }
