@@ -135,15 +135,18 @@ class Card {
     }
     if (event.rules.length) {
       const rules = make("ul", { className: "rules" });
-      for (const rule of event.rules) rules.append(this.rule(rule, known.checks[rule.id] ?? []));
+      for (const rule of event.rules) rules.append(this.rule(rule, known.checks[rule.id], known.function));
       fact(event.rules.length > 1 ? "rules that apply" : "the rule that applies", rules);
     } else fact("rules that apply", make("span", { className: "quiet" }, "none: it changes nothing that one could break"));
     return facts;
   }
 
-  rule({ id, rule }, checks) {
+  rule({ id, rule }, checks, whole) {
     const known = this.guide.rules[id];
-    const places = checks.flatMap((check, n) => [n ? ", " : "", this.source.link({ ...check, code: `not: ${check.what}` })]);
+    // An event that no rule can break, because it is what the rule asks for, leads to the function that takes note of it.
+    const places = checks
+      ? checks.flatMap((check, n) => [n ? ", " : "", this.source.link({ ...check, code: `not: ${check.what}` })])
+      : [this.source.link(whole)];
     return make("li", {},
       make("a", { className: "rule", href: `${this.source.base}${known.at.file}#L${known.at.line}`, title: known.says }, id),
       ` ${rule} `, make("span", { className: "checks" }, ...places));

@@ -1,7 +1,7 @@
 //! Where in the checker each event meets each rule.
 //!
 //! The checker is a function for each event, in three files, and some that they call. `rustfmt` makes its text regular enough to
-//! be read line by line; a test holds what is found against `trace_tools::rules_of`, which says the same as data.
+//! be read line by line; a test asks that each rule of `trace_tools::rules_of`, which says as data what an event is held against, is found.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -30,9 +30,19 @@ pub struct Check {
     pub at: Place,
 }
 
+/// What the checker does with one kind of event.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The function that has the event; none where nothing is checked.
+    pub function: Option<Place>,
+    /// What it checks, and what those do that it calls.
+    pub checks: Vec<Check>,
+}
+
 /// What one function does: what it checks, and whom it calls.
 #[derive(Debug, Default)]
 struct Function {
+    at: Option<Place>,
     checks: Vec<Check>,
     calls: Vec<String>,
 }
@@ -41,7 +51,7 @@ struct Function {
 ///
 /// # Errors
 /// A file cannot be read, or the function of an event is not found.
-pub fn checks(root: &Path) -> Result<BTreeMap<String, Vec<Check>>, Error> {
+pub fn checks(root: &Path) -> Result<BTreeMap<String, Held>, Error> {
     let sources: Vec<_> = Source::folder(root, FOLDER)?
         .into_iter()
         .filter(|source| source.file != TESTS)
@@ -58,15 +68,15 @@ pub fn checks(root: &Path) -> Result<BTreeMap<String, Vec<Check>>, Error> {
         .find_map(arms)
         .ok_or_else(|| gap("the checker's `step` was not found".to_owned()))?;
     arms.into_iter()
-        .map(|(event, function)| {
-            let mut checks = Vec::new();
-            if let Some(function) = &function {
-                if !functions.contains_key(function.as_str()) {
-                    return Err(gap(format!("the checker has no function {function}")));
-                }
-                collect(&functions, function, &mut BTreeSet::new(), &mut checks);
+        .map(|(event, name)| {
+            let mut held = Held::default();
+            if let Some(name) = &name {
+                let function = functions.get(name.as_str());
+                let function = function.ok_or_else(|| gap(format!("the checker has no function {name}")))?;
+                held.function.clone_from(&function.at);
+                collect(&functions, name, &mut BTreeSet::new(), &mut held.checks);
             }
-            Ok((event, checks))
+            Ok((event, held))
         })
         .collect()
 }
@@ -96,7 +106,12 @@ fn bodies(source: &Source) -> Vec<(&str, &Source, Vec<(usize, &str)>)> {
 }
 
 fn function(source: &Source, lines: &[(usize, &str)], known: &BTreeSet<&str>) -> Function {
-    let mut function = Function::default();
+    // A body begins below its head.
+    let head = lines.first().and_then(|(n, _)| n.checked_sub(1));
+    let mut function = Function {
+        at: head.map(|n| source.place(n)),
+        ..Function::default()
+    };
     for (at, (n, line)) in lines.iter().enumerate() {
         let near = lines
             .iter()

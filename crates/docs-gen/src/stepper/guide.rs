@@ -49,11 +49,11 @@ fn events(root: &Path) -> Result<Value, Error> {
         if raised.is_empty() {
             return Err(gap(format!("nobody raises {name}")));
         }
-        let checks = checks
+        let held = checks
             .get(name)
             .ok_or_else(|| gap(format!("the checker knows no {name}")))?;
         let mut by_rule: Map<String, Value> = Map::new();
-        for check in checks {
+        for check in &held.checks {
             let all = by_rule.entry(check.rule).or_insert_with(|| json!([]));
             if let Value::Array(all) = all {
                 all.push(json!({ "what": check.what, "file": check.at.file, "line": check.at.line }));
@@ -62,7 +62,12 @@ fn events(root: &Path) -> Result<Value, Error> {
         let raised: Vec<_> = raised.iter().map(Place::json).collect();
         events.insert(
             name.to_owned(),
-            json!({ "says": says, "raised": raised, "checks": by_rule }),
+            json!({
+                "says": says,
+                "raised": raised,
+                "function": held.function.as_ref().map(Place::json),
+                "checks": by_rule,
+            }),
         );
     }
     Ok(Value::Object(events))

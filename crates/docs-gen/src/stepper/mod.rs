@@ -12,7 +12,8 @@ mod traces;
 use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
-pub use checker::{Check, checks};
+pub use checker::{Check, Held, checks};
+pub use places::Place;
 pub use traces::{Trace, traces};
 
 use crate::Error;
