@@ -8,13 +8,18 @@
 use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
-use docs_gen::{Book, blocks};
+use docs_gen::{Book, Site, blocks};
 
-const USAGE: &str = "usage: docs-gen [--check] [--root DIRECTORY]";
+const USAGE: &str = "usage: docs-gen [--check] [--root DIRECTORY] [--html DIRECTORY]";
+
+/// Where the pages go, in the repository.
+const PAGES: &str = "target/book";
 
 struct Asked {
     check: bool,
+    html: Option<PathBuf>,
     root: Option<PathBuf>,
 }
 
@@ -32,9 +37,11 @@ fn run() -> Result<ExitCode, String> {
     let Some(asked) = arguments(env::args_os().skip(1))? else {
         println!(
             "{USAGE}\n\n\
-             Makes docs/*.md and the marked blocks of README.md from the code's own tables.\n\n  \
+             Makes docs/*.md, docs/figures/*.svg and the marked blocks of README.md from the code's own tables, and \
+             renders the book to HTML.\n\n  \
              --check           write nothing; exit with 1 where a document differs, and show how\n  \
-             --root DIRECTORY  the repository, instead of the one around the current directory"
+             --root DIRECTORY  the repository, instead of the one around the current directory\n  \
+             --html DIRECTORY  where the pages go, instead of {PAGES} in the repository"
         );
         return Ok(ExitCode::SUCCESS);
     };
@@ -42,12 +49,20 @@ fn run() -> Result<ExitCode, String> {
         Some(root) => root,
         None => around()?,
     };
+    let began = Instant::now();
     let blocks = blocks::render().map_err(|error| error.to_string())?;
     let book = Book::make(&root, &blocks).map_err(|error| error.to_string())?;
     if !asked.check {
         for file in book.write(&root).map_err(|error| error.to_string())? {
             println!("{file}");
         }
+        let directory = asked.html.clone().unwrap_or_else(|| root.join(PAGES));
+        Site::of(&book).write(&directory).map_err(|error| error.to_string())?;
+        eprintln!(
+            "docs-gen: the book is in {}, made in {:.1} s",
+            directory.join("index.html").display(),
+            began.elapsed().as_secs_f64()
+        );
     }
     let drifts = book.check(&root).map_err(|error| error.to_string())?;
     // What was stale is gone now; what is missing in a file written by hand is for a person to add.
@@ -71,6 +86,7 @@ fn run() -> Result<ExitCode, String> {
 fn arguments(given: impl Iterator<Item = std::ffi::OsString>) -> Result<Option<Asked>, String> {
     let mut asked = Asked {
         check: false,
+        html: None,
         root: None,
     };
     let mut given = given;
@@ -81,9 +97,16 @@ fn arguments(given: impl Iterator<Item = std::ffi::OsString>) -> Result<Option<A
                 Some(root) => asked.root = Some(root.into()),
                 None => return Err(format!("--root needs a directory; {USAGE}")),
             },
+            Some("--html") => match given.next() {
+                Some(html) => asked.html = Some(html.into()),
+                None => return Err(format!("--html needs a directory; {USAGE}")),
+            },
             Some("--help" | "-h") => return Ok(None),
             _ => return Err(format!("unknown argument {argument:?}; {USAGE}")),
         }
+    }
+    if asked.check && asked.html.is_some() {
+        return Err(format!("--check writes nothing, and so no pages; {USAGE}"));
     }
     if let Some(root) = &asked.root
         && !root.is_dir()
