@@ -39,9 +39,9 @@ fn run() -> Result<ExitCode, String> {
             "{USAGE}\n\n\
              Makes docs/*.md, docs/figures/*.svg and the marked blocks of README.md from the code's own tables, and \
              renders the book to HTML.\n\n  \
-             --check           write nothing; exit with 1 where a document differs, and show how\n  \
+             --check           write no document; exit with 1 where one differs, and show how\n  \
              --root DIRECTORY  the repository, instead of the one around the current directory\n  \
-             --html DIRECTORY  where the pages go, instead of {PAGES} in the repository"
+             --html DIRECTORY  where the pages go, instead of {PAGES} in the repository; with --check there are none without it"
         );
         return Ok(ExitCode::SUCCESS);
     };
@@ -56,13 +56,12 @@ fn run() -> Result<ExitCode, String> {
         for file in book.write(&root).map_err(|error| error.to_string())? {
             println!("{file}");
         }
-        let directory = asked.html.clone().unwrap_or_else(|| root.join(PAGES));
-        Site::of(&book).write(&directory).map_err(|error| error.to_string())?;
-        eprintln!(
-            "docs-gen: the book is in {}, made in {:.1} s",
-            directory.join("index.html").display(),
-            began.elapsed().as_secs_f64()
-        );
+    }
+    let pages = asked.html.clone().or_else(|| (!asked.check).then(|| root.join(PAGES)));
+    if let Some(pages) = pages {
+        Site::of(&book).write(&pages).map_err(|error| error.to_string())?;
+        let (front, took) = (pages.join("index.html"), began.elapsed().as_secs_f64());
+        eprintln!("docs-gen: the book is in {}, made in {took:.1} s", front.display());
     }
     let drifts = book.check(&root).map_err(|error| error.to_string())?;
     // What was stale is gone now; what is missing in a file written by hand is for a person to add.
@@ -104,9 +103,6 @@ fn arguments(given: impl Iterator<Item = std::ffi::OsString>) -> Result<Option<A
             Some("--help" | "-h") => return Ok(None),
             _ => return Err(format!("unknown argument {argument:?}; {USAGE}")),
         }
-    }
-    if asked.check && asked.html.is_some() {
-        return Err(format!("--check writes nothing, and so no pages; {USAGE}"));
     }
     if let Some(root) = &asked.root
         && !root.is_dir()
