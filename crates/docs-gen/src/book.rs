@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::Error;
 use crate::blocks::Blocks;
 use crate::diff::{Change, changes};
+use crate::figures::{DIRECTORY, is_figure};
 use crate::marks::{MADE, made_from, pieces, refill};
 use crate::template::fill;
 
@@ -51,8 +52,9 @@ chapters! {
     "entry.md",
     "fault.md",
     "batching.md",
-    "your-kernel.md",
+    "what-goes-wrong.md",
     "then-and-now.md",
+    "your-kernel.md",
     "trace-format.md",
     "invariants.md",
     "glossary.md",
@@ -60,6 +62,9 @@ chapters! {
 
 /// Files written by hand, and the blocks each of them must have a place for.
 pub const GENERATED_IN_PLACE: &[(&str, &[&str])] = &[("README.md", &["refusals", "profiles"])];
+
+/// Where figures are made.
+const FIGURES: &str = "crates/docs-gen/src/figures";
 
 /// Lines of one difference that are shown.
 const SHOWN: usize = 20;
@@ -156,6 +161,10 @@ impl Book {
             text.push_str(&links(n));
             book.files.push((chapter.file.to_owned(), text));
         }
+        for (name, drawing) in blocks.iter().filter(|(name, _)| is_figure(name)) {
+            let text = format!("{}\n{drawing}", made_from(FIGURES));
+            book.files.push((format!("docs/{DIRECTORY}/{name}"), text));
+        }
         for (file, needed) in GENERATED_IN_PLACE {
             let Some(now) = read(root, file)? else { continue };
             let wrong = |wrong| Error::Marks {
@@ -177,7 +186,7 @@ impl Book {
             }
             book.files.push(((*file).to_owned(), text));
         }
-        book.stale = stale(root)?;
+        book.stale = stale(root, &book.files)?;
         Ok(book)
     }
 
@@ -248,19 +257,22 @@ fn read(root: &Path, file: &str) -> Result<Option<String>, Error> {
     }
 }
 
-/// Files of `docs/` that say they are ours and are no chapter's.
-fn stale(root: &Path) -> Result<Vec<String>, Error> {
-    let dir = match fs::read_dir(root.join("docs")) {
-        Ok(dir) => dir,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(at("docs")(error)),
-    };
+/// Files of `docs/` that say they are ours and are none of `made`.
+fn stale(root: &Path, made: &[(String, String)]) -> Result<Vec<String>, Error> {
     let mut found = Vec::new();
-    for entry in dir {
-        let file = format!("docs/{}", entry.map_err(at("docs"))?.file_name().to_string_lossy());
-        let known = CHAPTERS.iter().any(|chapter| chapter.file == file);
-        if !known && file.ends_with(".md") && read(root, &file)?.is_some_and(|text| text.starts_with(MADE)) {
-            found.push(file);
+    for dir in ["docs".to_owned(), format!("docs/{DIRECTORY}")] {
+        let entries = match fs::read_dir(root.join(&dir)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(at(&dir)(error)),
+        };
+        for entry in entries {
+            let file = format!("{dir}/{}", entry.map_err(at(&dir))?.file_name().to_string_lossy());
+            let known = made.iter().any(|(made, _)| *made == file);
+            let ours = file.ends_with(".md") || is_figure(&file);
+            if !known && ours && read(root, &file)?.is_some_and(|text| text.starts_with(MADE)) {
+                found.push(file);
+            }
         }
     }
     found.sort();
@@ -280,6 +292,11 @@ fn links(n: usize) -> String {
 
 /// The changed lines of one file, together for each block.
 fn differences(file: &str, now: &str, right: &str) -> Vec<Drift> {
+    let places = |text: &str| match file.rsplit_once('/') {
+        // A figure is a block and nothing else.
+        Some((_, name)) if is_figure(name) => vec![Some(name.to_owned()); text.lines().count()],
+        _ => places(text),
+    };
     let (on_disk, wanted) = (places(now), places(right));
     let mut drifts: Vec<Drift> = Vec::new();
     let mut last = 0;

@@ -10,8 +10,11 @@
 //! <!-- end -->
 //! ```
 //!
+//! A *figure* is a block that is a drawing, and a file of its own in `docs/figures/`, which chapters show as an image.
+//!
 //! [`blocks::render`] makes the blocks, [`Book::make`] the files, [`Book::check`] compares them with what is on disk,
-//! block by block, and [`Book::write`] stores them. The same commit gives the same bytes on any machine.
+//! block by block, and [`Book::write`] stores them. [`Site::of`] renders the chapters to pages. The same commit gives the same bytes
+//! on any machine.
 
 #![forbid(unsafe_code)]
 
@@ -19,12 +22,17 @@ pub mod blocks;
 mod book;
 pub mod checks;
 mod diff;
+pub mod exhibits;
+mod figures;
+mod html;
 mod marks;
 mod source;
+pub mod stepper;
 mod table;
 mod template;
 
 pub use book::{Book, CHAPTERS, Chapter, Drift, GENERATED_IN_PLACE};
+pub use html::Site;
 pub use marks::Wrong;
 
 /// Why the documents could not be made.

@@ -8,13 +8,19 @@
 use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
-use docs_gen::{Book, blocks};
+use docs_gen::{Book, Site, blocks, stepper};
 
-const USAGE: &str = "usage: docs-gen [--check] [--root DIRECTORY]";
+const USAGE: &str = "usage: docs-gen [--check | --stepper FILE] [--root DIRECTORY] [--html DIRECTORY]";
+
+/// Where the pages go, in the repository.
+const PAGES: &str = "target/book";
 
 struct Asked {
     check: bool,
+    html: Option<PathBuf>,
+    stepper: Option<PathBuf>,
     root: Option<PathBuf>,
 }
 
@@ -32,9 +38,12 @@ fn run() -> Result<ExitCode, String> {
     let Some(asked) = arguments(env::args_os().skip(1))? else {
         println!(
             "{USAGE}\n\n\
-             Makes docs/*.md and the marked blocks of README.md from the code's own tables.\n\n  \
-             --check           write nothing; exit with 1 where a document differs, and show how\n  \
-             --root DIRECTORY  the repository, instead of the one around the current directory"
+             Makes docs/*.md, docs/figures/*.svg and the marked blocks of README.md from the code's own tables, and \
+             renders the book to HTML.\n\n  \
+             --check           write no document; exit with 1 where one differs, and show how\n  \
+             --root DIRECTORY  the repository, instead of the one around the current directory\n  \
+             --html DIRECTORY  where the pages go, instead of {PAGES} in the repository; with --check there are none without it\n  \
+             --stepper FILE    make this page instead, which steps through a trace; needs the target wasm32-unknown-unknown"
         );
         return Ok(ExitCode::SUCCESS);
     };
@@ -42,12 +51,24 @@ fn run() -> Result<ExitCode, String> {
         Some(root) => root,
         None => around()?,
     };
+    if let Some(file) = asked.stepper {
+        stepper::write(&root, &file).map_err(|error| error.to_string())?;
+        println!("{}", file.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let began = Instant::now();
     let blocks = blocks::render().map_err(|error| error.to_string())?;
     let book = Book::make(&root, &blocks).map_err(|error| error.to_string())?;
     if !asked.check {
         for file in book.write(&root).map_err(|error| error.to_string())? {
             println!("{file}");
         }
+    }
+    let pages = asked.html.clone().or_else(|| (!asked.check).then(|| root.join(PAGES)));
+    if let Some(pages) = pages {
+        Site::of(&book).write(&pages).map_err(|error| error.to_string())?;
+        let (front, took) = (pages.join("index.html"), began.elapsed().as_secs_f64());
+        eprintln!("docs-gen: the book is in {}, made in {took:.1} s", front.display());
     }
     let drifts = book.check(&root).map_err(|error| error.to_string())?;
     // What was stale is gone now; what is missing in a file written by hand is for a person to add.
@@ -71,6 +92,8 @@ fn run() -> Result<ExitCode, String> {
 fn arguments(given: impl Iterator<Item = std::ffi::OsString>) -> Result<Option<Asked>, String> {
     let mut asked = Asked {
         check: false,
+        html: None,
+        stepper: None,
         root: None,
     };
     let mut given = given;
@@ -80,6 +103,14 @@ fn arguments(given: impl Iterator<Item = std::ffi::OsString>) -> Result<Option<A
             Some("--root") => match given.next() {
                 Some(root) => asked.root = Some(root.into()),
                 None => return Err(format!("--root needs a directory; {USAGE}")),
+            },
+            Some("--html") => match given.next() {
+                Some(html) => asked.html = Some(html.into()),
+                None => return Err(format!("--html needs a directory; {USAGE}")),
+            },
+            Some("--stepper") => match given.next() {
+                Some(file) => asked.stepper = Some(file.into()),
+                None => return Err(format!("--stepper needs a file; {USAGE}")),
             },
             Some("--help" | "-h") => return Ok(None),
             _ => return Err(format!("unknown argument {argument:?}; {USAGE}")),

@@ -82,7 +82,7 @@ fn name(line: &str) -> Option<String> {
 }
 
 /// Makes a doc comment readable outside rustdoc: links become plain code.
-fn prose(doc: &str) -> String {
+pub(crate) fn prose(doc: &str) -> String {
     let mut text = String::new();
     let mut rest = doc.trim();
     while let Some((before, after)) = rest.split_once("[`") {

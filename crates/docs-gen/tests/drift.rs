@@ -82,7 +82,7 @@ fn a_word_that_changes_in_any_block_is_found_and_named() {
         let drifts = repository.drifts(&changed);
         assert!(!drifts.is_empty(), "{name}");
         // A value within a line of prose has no markers: there the file and the line are named.
-        let alone = templates.contains(&format!("\n{{{{ {name} }}}}\n"));
+        let alone = templates.contains(&format!("\n{{{{ {name} }}}}\n")) || name.ends_with(".svg");
         for drift in &drifts {
             let told = drift.to_string();
             assert!(told.contains("Drifted"), "{told}");
@@ -109,6 +109,29 @@ fn a_word_changed_by_hand_is_shown_with_what_it_should_be() {
         "{text}"
     );
     assert!(text.contains("\n  + | `lock_busy` | another thread holds"), "{text}");
+}
+
+#[test]
+fn a_figure_changed_by_hand_or_left_over_is_named() {
+    let repository = Repository::written("figures");
+    repository.edit("docs/figures/lists-modern.svg", ">p3 in f3<", ">p3 in f9<");
+    fs::write(
+        repository.0.join("docs/figures/old.svg"),
+        "<!-- made by docs-gen from somewhere -->\n<svg/>\n",
+    )
+    .unwrap();
+    let told: Vec<_> = repository
+        .drifts(&render().unwrap())
+        .iter()
+        .map(Drift::to_string)
+        .collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("docs/figures/lists-modern.svg, line "), "{told:?}");
+    assert!(
+        told[0].contains(": block lists-modern.svg has drifted\n  - "),
+        "{told:?}"
+    );
+    assert_eq!(told[1], "docs/figures/old.svg belongs to no chapter any more");
 }
 
 #[test]
@@ -182,18 +205,30 @@ fn the_program_writes_checks_and_says_what_it_does_not_understand() {
     assert_eq!(check(), Some(1));
     assert!(!repository.0.join("docs").exists(), "a check writes nothing");
     let written = repository.run(&["--root", "."]);
+    let figures = render().unwrap().keys().filter(|name| name.ends_with(".svg")).count();
     assert_eq!(written.status.code(), Some(0));
     assert_eq!(
         String::from_utf8(written.stdout).unwrap().lines().count(),
-        CHAPTERS.len() + 1
+        CHAPTERS.len() + figures + 1
     );
+    assert!(repository.0.join("target/book/index.html").exists());
     assert_eq!(check(), Some(0));
     assert!(
         repository.run(&["--root", "."]).stdout.is_empty(),
         "the second time nothing is written"
     );
 
-    for wrong in [&["--chekc"][..], &["--root"], &["--root", "nowhere"], &["docs"]] {
+    let elsewhere = repository.run(&["--check", "--root", ".", "--html", "pages"]);
+    assert_eq!(elsewhere.status.code(), Some(0));
+    assert!(repository.0.join("pages/figures/entry-bits.svg").exists());
+
+    for wrong in [
+        &["--chekc"][..],
+        &["--root"],
+        &["--root", "nowhere"],
+        &["--html"],
+        &["docs"],
+    ] {
         let told = repository.run(wrong);
         let text = String::from_utf8(told.stderr).unwrap();
         assert_eq!(told.status.code(), Some(2), "{wrong:?}: {text}");
@@ -208,13 +243,12 @@ fn the_program_writes_checks_and_says_what_it_does_not_understand() {
 fn every_block_has_a_reader() {
     let mut named = BTreeSet::new();
     for chapter in CHAPTERS {
-        named.extend(
-            chapter
-                .template
-                .split("{{ ")
-                .skip(1)
-                .filter_map(|rest| rest.split(" }}").next()),
-        );
+        let between = |open, close| {
+            let after = chapter.template.split(open).skip(1);
+            after.filter_map(move |rest: &'static str| rest.split(close).next())
+        };
+        named.extend(between("{{ ", " }}"));
+        named.extend(between("](figures/", ")"));
     }
     named.extend(GENERATED_IN_PLACE.iter().flat_map(|(_, blocks)| blocks.iter().copied()));
     let made: BTreeSet<_> = render().unwrap().into_keys().collect();

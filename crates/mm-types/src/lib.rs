@@ -4,6 +4,40 @@
 //! The algorithm that uses it is `migrate-core`; a kernel with its own `struct page` uses only the
 //! words (frame numbers, entries, outcomes, trace events), one without gets the descriptor, the page
 //! map and the lists too.
+//!
+//! # The protocol, in these words
+//!
+//! A page is mapped by present entries ([`Pte`]). To move it, its lock is taken and each of them becomes a [`MigrationEntry`]: not
+//! present, naming the frame, remembering what the mapping allowed. What such an edit does to counts is decided in one place, the
+//! [`ledger`]. After a barrier the contents are copied, and the count is frozen at [`expected_count`]: any other number is somebody
+//! else's reference, and the page stays, with a [`Refusal`] that says so. Flags go along by the table in [`transfer`]. Then the entries
+//! become mappings again, of the new frame, and all of it has been told as [`trace::Event`]s, which a [`trace::Checker`] holds against
+//! the [`Invariant`]s.
+//!
+//! ```
+//! use mm_types::{MigrationEntry, Pfn, Pte, PteFlags, Refusal, expected_count, ledger, trace};
+//!
+//! let (old, new) = (Pfn::new(5), Pfn::new(9));
+//! let mapped = Pte::present(old, PteFlags::WRITE);
+//! let in_flight = Pte::Migration(MigrationEntry::writable(old));
+//!
+//! // Taking the mapping away drops its reference; the page still counts as resident.
+//! let taken = ledger(mapped, in_flight);
+//! assert_eq!((taken.put, taken.get, taken.rss), (Some(old), None, 0));
+//! // An isolated page that nobody else holds: one reference, and one for each slot of a cache.
+//! assert_eq!((expected_count(0, false), expected_count(1, true)), (1, 3));
+//! // The same edit the other way round gives the reference to the new page.
+//! assert_eq!(ledger(in_flight, Pte::present(new, PteFlags::WRITE)).get, Some(new));
+//!
+//! let held = Refusal::ExtraReference { expected: 1, found: 2 };
+//! assert!(held.is_transient());
+//!
+//! # #[cfg(feature = "alloc")] {
+//! let story = "trace v1\nisolate p0 f0\nlock p0 f0\nset_migration_pte p0 f0 site=m0+0x3 was=rw now=write\nunlock p0 f0\n";
+//! let wrong = trace::check_text(story).unwrap_err().to_string();
+//! assert!(wrong.starts_with("line 5: I6 "), "{wrong}");
+//! # }
+//! ```
 
 #![no_std]
 #![forbid(unsafe_code)]

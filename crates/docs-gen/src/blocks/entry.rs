@@ -6,6 +6,7 @@ use mm_types::{
     EntryFormat, Lost, MigrationEntry, MigrationFlags, MigrationKind, NonPresent, Pfn, SwapLayout, SwapType,
 };
 
+use crate::figures::{self, Field, bits_of};
 use crate::source::{Members, said, variant};
 use crate::table::{Table, code, plain};
 
@@ -95,8 +96,9 @@ pub(super) fn drawings() -> String {
     text
 }
 
-fn drawing(format: &EntryFormat) -> String {
-    let mut fields: Vec<(u32, u32, &str)> = Vec::new();
+/// The fields of a word, from the highest bit down.
+fn fields(format: &EntryFormat) -> Vec<Field> {
+    let mut fields: Vec<Field> = Vec::new();
     for bit in (0..format.word_bits).rev() {
         let field = field(format, bit);
         match fields.last_mut() {
@@ -104,17 +106,20 @@ fn drawing(format: &EntryFormat) -> String {
             _ => fields.push((bit, bit, field)),
         }
     }
-    let bits = |(high, low, _): &(u32, u32, &str)| {
-        if high == low {
-            high.to_string()
-        } else {
-            format!("{high}–{low}")
-        }
-    };
+    fields
+}
+
+/// The same as a figure.
+pub(super) fn figure() -> String {
+    figures::bits(&FORMATS.map(|(name, format)| (name, format, fields(&format))))
+}
+
+fn drawing(format: &EntryFormat) -> String {
+    let fields = fields(format);
     let (mut numbers, mut top, mut middle, mut bottom) =
         (String::new(), String::from("┌"), String::from("│"), String::from("└"));
     for (n, field) in fields.iter().enumerate() {
-        let bits = bits(field);
+        let bits = bits_of(field);
         let width = bits.chars().count().max(field.2.chars().count()) + 2;
         numbers.push_str(&format!("  {bits:<w$}", w = width - 1));
         middle.push_str(&format!(" {:<w$}│", field.2, w = width - 1));

@@ -1,6 +1,7 @@
 //! Code that the guide for kernel authors shows: copied from the kernel that boots and from those of tests, so that it compiles and runs.
 
-use crate::table::{Table, code};
+use crate::source::prose;
+use crate::table::{Table, code, yes};
 
 const SEAM: &str = include_str!("../../../../examples/kernel/src/seam.rs");
 const MIGRATOR: &str = include_str!("../../../../examples/kernel/src/migrator.rs");
@@ -90,10 +91,18 @@ pub(super) fn types() -> Result<String, String> {
     )
 }
 
-/// What Linux calls what the seam's methods do, by their comments.
-pub(super) fn traits() -> Result<String, String> {
-    let mut rows: Vec<[String; 3]> = Vec::new();
-    let (mut of, mut doc) = ("", String::new());
+/// A trait of the seam, or a method of one, with its comment.
+struct Said {
+    of: String,
+    method: Option<String>,
+    required: bool,
+    doc: String,
+}
+
+/// The seam's traits and their methods, in order.
+fn seam() -> Vec<Said> {
+    let mut said: Vec<Said> = Vec::new();
+    let (mut of, mut doc) = (String::new(), String::new());
     for line in CORE.lines() {
         let text = line.trim_start();
         if let Some(more) = text.strip_prefix("///") {
@@ -102,26 +111,121 @@ pub(super) fn traits() -> Result<String, String> {
         }
         let name = |keyword| {
             let rest: &str = text.strip_prefix(keyword)?;
-            rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()
+            rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next()
+                .map(str::to_owned)
         };
-        let linux = |doc: &str| {
-            let (_, rest) = doc.split_once("(Linux: ")?;
-            rest.split_once(')').map(|(linux, _)| linux.to_owned())
-        };
+        let method = name("fn ").filter(|_| !of.is_empty());
         if let Some(name) = name("pub trait ") {
-            of = name;
-            if let Some(linux) = linux(&doc) {
-                rows.push([code(of), String::new(), linux]);
-            }
-        } else if let (Some(name), Some(linux)) = (name("fn "), linux(&doc)) {
-            rows.push([code(of), code(name), linux]);
+            of.clone_from(&name);
+            let doc = prose(&doc);
+            said.push(Said {
+                of: name,
+                method: None,
+                required: false,
+                doc,
+            });
+        } else if line == "}" {
+            of.clear();
+        } else if method.is_some() {
+            let doc = prose(&doc);
+            said.push(Said {
+                of: of.clone(),
+                method,
+                required: true,
+                doc,
+            });
         }
-        doc.clear();
+        // A method with a body has a default.
+        if let Some(last) = said.last_mut().filter(|last| {
+            last.method.is_some() && line.starts_with("    ") && (line.ends_with('{') || line.ends_with("{}"))
+        }) {
+            last.required &= !line.starts_with("    fn ") && !line.starts_with("    )");
+        }
+        if !text.starts_with("#[") {
+            doc.clear();
+        }
     }
-    if rows.is_empty() {
-        return Err("the seam has no traits".into());
+    said
+}
+
+/// Every trait with every method: what it has to do, whether it has to be written, and what Linux calls it.
+pub(super) fn traits() -> Result<String, String> {
+    let mut table = Table::new(["trait", "method", "must be written", "what it does", "Linux"]);
+    let seam = seam();
+    for Said {
+        of,
+        method,
+        required,
+        doc,
+    } in &seam
+    {
+        let (sentence, linux) = parted(doc);
+        if sentence.is_empty() {
+            return Err(format!("{of} {method:?} has no comment"));
+        }
+        let written = match method {
+            None => "",
+            Some(_) => yes(*required),
+        };
+        table.row([
+            code(of),
+            method.as_ref().map_or_else(String::new, code),
+            written.to_owned(),
+            sentence,
+            linux,
+        ]);
     }
-    let mut table = Table::new(["trait", "method", "Linux"]);
-    rows.into_iter().for_each(|row| table.row(row));
+    if seam.iter().filter(|said| said.method.is_none()).count() < 5 {
+        return Err("the seam has fewer traits than it had".into());
+    }
     Ok(table.to_string())
+}
+
+/// The first sentence of a comment, and what Linux has for it.
+fn parted(doc: &str) -> (String, String) {
+    let sentence = doc
+        .split_once(". ")
+        .map_or(doc, |(first, _)| first)
+        .trim_end_matches('.');
+    let Some((before, rest)) = sentence.split_once(" (Linux: ") else {
+        return (format!("{sentence}."), String::new());
+    };
+    let (linux, after) = rest.split_once(')').unwrap_or((rest, ""));
+    (format!("{before}{after}."), linux.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_seam_is_read_whole_and_methods_with_a_body_need_not_be_written() {
+        let seam = seam();
+        let traits: Vec<_> = seam
+            .iter()
+            .filter(|said| said.method.is_none())
+            .map(|said| said.of.as_str())
+            .collect();
+        assert_eq!(
+            traits,
+            ["Frames", "Entry", "Rmap", "Cache", "Lru", "Wait", "Faults", "Backend"]
+        );
+        let required = |name: &str| {
+            let found = seam.iter().find(|said| said.method.as_deref() == Some(name));
+            found.unwrap_or_else(|| panic!("no {name}")).required
+        };
+        assert!(required("pfn") && required("freeze") && required("walk") && required("wait_on"));
+        assert!(!required("pins") && !required("vma") && !required("reserve") && !required("drain"));
+    }
+
+    #[test]
+    fn a_comment_is_parted_into_its_sentence_and_linuxs_name() {
+        let parts = |doc| parted(doc);
+        assert_eq!(
+            parts("Does it (Linux: `do_it`). More."),
+            ("Does it.".to_owned(), "`do_it`".to_owned())
+        );
+        assert_eq!(parts("Does it."), ("Does it.".to_owned(), String::new()));
+    }
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::Error;
+use crate::figures;
 
 mod entry;
+mod exhibits;
 mod invariants;
 mod kernel;
 mod ledger;
@@ -25,8 +27,8 @@ type Make = fn() -> Result<String, String>;
 
 const ALL: &[(&str, Make)] = &[
     ("contents", vocabulary::contents),
-    ("steps-2006", || Ok(steps::table(mm_types::Rules::Linux2617))),
-    ("steps-modern", || Ok(steps::table(mm_types::Rules::Modern))),
+    ("steps-2006", || steps::table(mm_types::Rules::Linux2617)),
+    ("steps-modern", || steps::table(mm_types::Rules::Modern)),
     ("steps-order", steps::order),
     ("refusals", || Ok(outcomes::refusals())),
     ("errnos", || Ok(outcomes::errnos())),
@@ -64,6 +66,26 @@ const ALL: &[(&str, Make)] = &[
     ("run-fault-2006", || recorded::fault(&migrate_core::LINUX_2_6_17)),
     ("museum", || Ok(museum::bugs())),
     ("museum-absent", || Ok(museum::absent())),
+    ("timeline-2006.svg", || figures::timeline(&migrate_core::LINUX_2_6_17)),
+    ("timeline-modern.svg", || figures::timeline(&migrate_core::MODERN)),
+    ("lists-2006.svg", || figures::lists(&migrate_core::LINUX_2_6_17)),
+    ("lists-modern.svg", || figures::lists(&migrate_core::MODERN)),
+    ("states-2006.svg", || figures::states(&migrate_core::LINUX_2_6_17)),
+    ("states-modern.svg", || figures::states(&migrate_core::MODERN)),
+    ("entry-bits.svg", || Ok(entry::figure())),
+    ("exhibits", exhibits::list),
+    ("exhibit-prot-read", exhibits::live),
+    ("exhibit-b10", || exhibits::shown("B10")),
+    ("exhibit-b16", || exhibits::shown("B16")),
+    ("exhibit-b20", || exhibits::shown("B20")),
+    ("exhibit-b22", || exhibits::shown("B22")),
+    ("exhibit-b28", || exhibits::shown("B28")),
+    ("exhibit-b37", || exhibits::shown("B37")),
+    ("exhibit-b50", || exhibits::shown("B50")),
+    ("exhibit-b53", || exhibits::shown("B53")),
+    ("exhibit-b59", || exhibits::shown("B59")),
+    ("exhibit-b69", || exhibits::shown("B69")),
+    ("exhibit-rss", || exhibits::shown("RSS")),
     ("seam-frame-mapping", kernel::frame_mapping),
     ("seam-frame-source", kernel::frame_source),
     ("seam-shootdown", kernel::shootdown),

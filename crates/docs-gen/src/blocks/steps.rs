@@ -1,18 +1,57 @@
 //! The documented steps of both eras.
 
+use std::collections::BTreeSet;
+
+use migrate_core::conformance::scenarios;
+use migrate_core::fixture::run_scenario;
+use migrate_core::model::ModelFixture;
 use migrate_core::{LINUX_2_6_17, MODERN};
 use mm_types::Rules;
-use mm_types::trace::{Step, steps};
+use mm_types::trace::{Event, Step, steps};
 
 use super::recorded;
 use crate::table::{Table, code};
 
-pub(super) fn table(rules: Rules) -> String {
-    let mut table = Table::new(["step", "what is done", "its line in a trace"]);
+/// The steps of a document, and as the how-manieth each is really carried out.
+pub(super) fn table(rules: Rules) -> Result<String, String> {
+    let order = really(rules)?;
+    let mut table = Table::new(["step", "what is done", "its line in a trace", "carried out as number"]);
     for step in steps(rules) {
-        table.row([step.number.to_owned(), step.text.to_owned(), event(step)]);
+        let callers = step.number.starts_with('A');
+        let at = order.iter().position(|number| *number == step.number);
+        let carried = match at {
+            Some(at) => (at + 1).to_string(),
+            None if callers => String::new(),
+            None => return Err(format!("step {} was not carried out", step.number)),
+        };
+        table.row([step.number.to_owned(), step.text.to_owned(), event(step), carried]);
     }
-    table.to_string()
+    Ok(table.to_string())
+}
+
+/// The numbers of the steps as a run carries them out that moves a page under writeback: no step is missing there.
+fn really(rules: Rules) -> Result<Vec<&'static str>, String> {
+    let scenario = scenarios()
+        .iter()
+        .find(|scenario| scenario.name == "under_writeback" && scenario.profile.rules == rules);
+    let scenario = scenario.ok_or("no page under writeback was recorded")?;
+    let recorded = run_scenario(&mut ModelFixture::new(), scenario.text, Some(scenario.profile));
+    let recorded = recorded.map_err(|error| error.to_string())?;
+    let trace = recorded.report().ok_or("the model lacks something")?.trace();
+    let mut replay = trace_tools::Replay::read(trace.as_bytes()).map_err(|error| error.to_string())?;
+    let mut order = Vec::new();
+    while replay.forward() {
+        let event = replay.event().map(|numbered| numbered.line.event);
+        if let Some(Event::Pass { .. } | Event::GiveBack(_)) = event {
+            // What an earlier attempt did was undone.
+            order.clear();
+        }
+        let numbers = replay.documented().into_iter().map(|step| step.number);
+        order.extend(numbers.filter(|number| !number.starts_with('A')));
+    }
+    let mut seen = BTreeSet::new();
+    order.retain(|number| seen.insert(*number));
+    Ok(order)
 }
 
 fn event(step: &Step) -> String {

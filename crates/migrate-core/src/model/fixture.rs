@@ -46,6 +46,12 @@ impl ModelFixture {
         }
     }
 
+    /// Returns what the last scenario recorded, however it ended.
+    #[must_use]
+    pub fn recording(&self) -> &Recording {
+        &self.recording
+    }
+
     fn model(profile: &'static Profile) -> Model {
         Model::new(Config {
             nodes: 2,
