@@ -14,8 +14,8 @@ use mm_types::trace::{Event, Line};
 use prost::Message;
 
 use super::proto::{
-    ChildTracksOrdering, CounterDescriptor, Data, DebugAnnotation, ProcessDescriptor, ThreadDescriptor, Trace,
-    TracePacket, TrackDescriptor, TrackEvent, Type,
+    ChildTracksOrdering, CounterDescriptor, DebugAnnotation, ProcessDescriptor, ThreadDescriptor, Trace, TracePacket,
+    TrackDescriptor, TrackEvent, Type,
 };
 
 const SEQUENCE: u32 = 1;
@@ -282,18 +282,23 @@ impl Writer {
                 });
             }
         }
-        self.packet(Data::TrackDescriptor(about));
+        let packet = TracePacket {
+            track_descriptor: Some(about),
+            ..self.packet()
+        };
+        self.packets.push(packet);
         uuid
     }
 
-    fn packet(&mut self, data: Data) {
+    /// A packet of this moment, to which its data has to be added.
+    fn packet(&self) -> TracePacket {
         let first = self.packets.is_empty();
-        self.packets.push(TracePacket {
+        TracePacket {
             timestamp: Some(self.now),
             trusted_packet_sequence_id: Some(SEQUENCE),
             sequence_flags: first.then_some(CLEARED),
-            data: Some(data),
-        });
+            ..TracePacket::default()
+        }
     }
 
     fn event(&mut self, track: Track, kind: Type, name: Option<&str>, event: TrackEvent) {
@@ -305,7 +310,11 @@ impl Writer {
             categories: name.map(|_| CATEGORY.into()).into_iter().collect(),
             ..event
         };
-        self.packet(Data::TrackEvent(event));
+        let packet = TracePacket {
+            track_event: Some(event),
+            ..self.packet()
+        };
+        self.packets.push(packet);
     }
 
     fn begin(&mut self, track: Track, name: &str, text: &str, flows: &[Flow]) {
