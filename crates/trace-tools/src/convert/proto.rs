@@ -9,12 +9,6 @@ use alloc::vec::Vec;
 use prost::{Enumeration, Message};
 
 #[derive(Clone, PartialEq, Message)]
-pub(super) struct Trace {
-    #[prost(message, repeated, tag = "1")]
-    pub(super) packet: Vec<TracePacket>,
-}
-
-#[derive(Clone, PartialEq, Message)]
 pub(super) struct TracePacket {
     #[prost(uint64, optional, tag = "8")]
     pub(super) timestamp: Option<u64>,
