@@ -2,7 +2,8 @@
 //! order: `cargo bench -p backend-x86_64 --bench batch`. The figures are printed at the end.
 //!
 //! 256 MiB move, so that neither side lives in a cache. No CPU uses the tables, so a shootdown costs nothing here: this is the
-//! price of the bookkeeping. Frames come from a queue that takes no lock, as from a CPU's own list. The two sides alternate, round by
+//! price of the bookkeeping and of the copy, which goes past the caches: a page's next reader fetches it from memory, as it would after
+//! a plain copy of so much, but for the last of it. Frames come from a queue that takes no lock, as from a CPU's own list. The two sides alternate, round by
 //! round, so that the clock of the machine and other work on it meet both; what counts is the ratio.
 
 mod arena;
