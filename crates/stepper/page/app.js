@@ -45,6 +45,7 @@ class App {
     byId("slider").max = this.steps;
     // As wide as it ever gets: what stands beside it does not move.
     byId("place").style.width = `${this.placeText(this.steps, this.steps + 1).length}ch`;
+    byId("events").style.setProperty("--digits", String(this.steps).length);
     byId("events-title").textContent = `Events of ${name}`;
     byId("about").textContent = about;
     byId("about").hidden = !about;

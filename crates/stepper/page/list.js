@@ -15,6 +15,7 @@ class List {
     this.count = 0;
     this.height = 0;
     this.top = 0;
+    this.focus = null;
     // Row `n` is always in the element `n` modulo their number: to scroll by a row is to draw one.
     this.pool = [];
     this.space = document.createElement("div");
@@ -24,6 +25,8 @@ class List {
     element.addEventListener("scroll", () => this.scrolled(), { passive: true });
     new ResizeObserver(() => {
       this.measure();
+      // What was shown stays in view when there is less room.
+      if (this.focus !== null) this.reveal(this.focus);
       this.redraw();
     }).observe(element);
   }
@@ -43,7 +46,8 @@ class List {
   // layout: all lists do it before one of them draws.
   prepare(count, focus) {
     this.count = count;
-    if (focus !== null && count > 0) this.reveal(focus);
+    this.focus = count > 0 ? focus : null;
+    if (this.focus !== null) this.reveal(focus);
     else if (this.top > count * ROW) this.reveal(count - 1);
   }
 

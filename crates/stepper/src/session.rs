@@ -193,7 +193,7 @@ impl Session {
                     keys.extend([(Panel::Frames, Key::Frame(pfn)), (Panel::References, Key::Frame(pfn))]);
                 }
                 Changed::Entry(site) => {
-                    keys.extend([(Panel::Entries, Key::Site(site)), (Panel::Tlbs, Key::Site(site))])
+                    keys.extend([(Panel::Entries, Key::Site(site)), (Panel::Tlbs, Key::Site(site))]);
                 }
                 Changed::Actor(actor) => keys.extend([(Panel::Waiters, Key::Actor(actor))]),
                 Changed::Space(_) => {}
@@ -307,7 +307,7 @@ fn broken(replay: &Replay) -> Option<Problem> {
     }
     match replay.verdict() {
         Ok(_) | Err(CheckError::Violation(_)) => None,
-        Err(error) => Some(Problem::Unchecked(error.clone())),
+        Err(error) => Some(Problem::Unchecked(*error)),
     }
 }
 

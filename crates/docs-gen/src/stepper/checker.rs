@@ -58,11 +58,8 @@ pub fn checks(root: &Path) -> Result<BTreeMap<String, Held>, Error> {
         .collect();
     let gap = |what| Error::Gap { block: "stepper", what };
     let bodies: Vec<_> = sources.iter().flat_map(bodies).collect();
-    let known: BTreeSet<&str> = bodies.iter().map(|(name, ..)| *name).collect();
-    let functions: BTreeMap<&str, Function> = bodies
-        .iter()
-        .map(|(name, source, lines)| (*name, function(source, lines, &known)))
-        .collect();
+    let known: BTreeSet<&str> = bodies.iter().map(|body| body.name).collect();
+    let functions: BTreeMap<&str, Function> = bodies.iter().map(|body| (body.name, function(body, &known))).collect();
     let arms = sources
         .iter()
         .find_map(arms)
@@ -81,8 +78,16 @@ pub fn checks(root: &Path) -> Result<BTreeMap<String, Held>, Error> {
         .collect()
 }
 
-/// The functions of a file: their names, and the lines of their bodies with their numbers from 0.
-fn bodies(source: &Source) -> Vec<(&str, &Source, Vec<(usize, &str)>)> {
+/// A function's text.
+struct Body<'a> {
+    name: &'a str,
+    source: &'a Source,
+    // With their numbers from 0.
+    lines: Vec<(usize, &'a str)>,
+}
+
+/// The functions of a file.
+fn bodies(source: &Source) -> Vec<Body<'_>> {
     let mut bodies = Vec::new();
     let mut lines = source.text.lines().enumerate();
     while let Some((_, line)) = lines.next() {
@@ -96,16 +101,17 @@ fn bodies(source: &Source) -> Vec<(&str, &Source, Vec<(usize, &str)>)> {
         }
         let name = after.split(['(', '<']).next().unwrap_or_default();
         let end = format!("{}}}", " ".repeat(indent));
-        bodies.push((
+        bodies.push(Body {
             name,
             source,
-            lines.by_ref().take_while(|(_, line)| *line != end).collect(),
-        ));
+            lines: lines.by_ref().take_while(|(_, line)| *line != end).collect(),
+        });
     }
     bodies
 }
 
-fn function(source: &Source, lines: &[(usize, &str)], known: &BTreeSet<&str>) -> Function {
+fn function(body: &Body<'_>, known: &BTreeSet<&str>) -> Function {
+    let (source, lines) = (body.source, &body.lines);
     // A body begins below its head.
     let head = lines.first().and_then(|(n, _)| n.checked_sub(1));
     let mut function = Function {
@@ -161,13 +167,10 @@ fn collect(functions: &BTreeMap<&str, Function>, name: &str, seen: &mut BTreeSet
 
 /// Each kind of event, and the function that has it; none where nothing is checked.
 fn arms(source: &Source) -> Option<Vec<(String, Option<String>)>> {
-    let (_, lines) = bodies(source)
-        .into_iter()
-        .find(|(name, ..)| *name == "step")
-        .map(|(name, _, lines)| (name, lines))?;
+    let step = bodies(source).into_iter().find(|body| body.name == "step")?;
     let mut arms = Vec::new();
     let mut waiting: Vec<String> = Vec::new();
-    for (_, line) in lines {
+    for (_, line) in step.lines {
         for (at, _) in line.match_indices("Event::") {
             let name = line[at + "Event::".len()..]
                 .chars()

@@ -14,7 +14,7 @@ use std::{fs, io};
 
 pub use checker::{Check, Held, checks};
 pub use places::Place;
-pub use traces::{Trace, traces};
+pub use traces::{MUSEUM, Trace, WRONG, traces};
 
 use crate::Error;
 

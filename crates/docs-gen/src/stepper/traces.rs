@@ -1,4 +1,4 @@
-//! The traces that come with the page: those of the scenarios, and some that are wrong on purpose.
+//! The traces that come with the page: those of the scenarios, what old bugs left, and some that are wrong on purpose.
 
 use migrate_core::conformance::{Recorded, scenarios};
 use migrate_core::fixture::{Replay, run_scenario};
@@ -6,6 +6,8 @@ use migrate_core::model::ModelFixture;
 use mm_types::Rules;
 use mm_types::trace::{CheckError, check_text};
 use serde_json::{Value, json};
+
+use crate::exhibits::{EXHIBITS, Exhibit, Finding};
 
 /// A trace to pick.
 #[derive(Clone, Debug)]
@@ -20,7 +22,11 @@ pub struct Trace {
     pub text: String,
 }
 
-const WRONG: &str = "Wrong on purpose";
+/// What stands over the traces of the bug museum.
+pub const MUSEUM: &str = "Old bugs";
+
+/// What stands over the traces that were spoiled.
+pub const WRONG: &str = "Wrong on purpose";
 
 /// What the page opens with.
 const FIRST: &str = "fault_in_the_middle.modern";
@@ -45,6 +51,9 @@ pub fn traces() -> Result<Vec<Trace>, String> {
         .ok_or("the first scenario is gone")?
         .text
         .clone();
+    for exhibit in EXHIBITS {
+        traces.push(museum(exhibit)?);
+    }
     traces.extend(wrong(&model)?);
     Ok(traces)
 }
@@ -67,6 +76,25 @@ fn scenario(recorded: &Recorded) -> Result<Trace, String> {
         group,
         about: comments.collect::<Vec<_>>().join(" "),
         text,
+    })
+}
+
+/// What a build with an old bug recorded.
+fn museum(exhibit: &Exhibit) -> Result<Trace, String> {
+    let bug = exhibit.catalogued()?;
+    let seen = match exhibit.finding()? {
+        Finding::Line(_) => String::new(),
+        // What breaks is in what a trace does not tell.
+        Finding::Recount(noticed) => format!(" The recount says: {noticed}."),
+    };
+    Ok(Trace {
+        name: format!("bug {}", exhibit.id),
+        group: MUSEUM,
+        about: format!(
+            "{} (fixed in Linux: {}; breaks {}).{seen}",
+            bug.scenario, bug.fix, bug.breaks
+        ),
+        text: exhibit.trace().to_owned(),
     })
 }
 

@@ -2,15 +2,15 @@
 //!
 //! The protocol is JSON over a web socket. `tungstenite` has the socket; of the protocol's hundreds of methods a dozen are needed.
 
+use core::sync::atomic::{AtomicU32, Ordering};
+use core::time::Duration;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};

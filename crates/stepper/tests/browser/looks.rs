@@ -79,6 +79,12 @@ fn a_narrow_window_scrolls_one_way_only() {
             .0
             .eval("document.documentElement.scrollWidth - document.documentElement.clientWidth");
         assert_eq!(over, 0, "at {width} pixels");
+        // The step's event is in view, though there may be less room than there was.
+        page.wait(
+            "((list, row) => row && row.bottom <= list.bottom + 1 && row.top >= list.top - 1)(
+                document.querySelector('#events').getBoundingClientRect(),
+                document.querySelector('#events .row[aria-selected=true]:not([hidden])')?.getBoundingClientRect())",
+        );
         page.picture(&format!("width-{width}"));
         // A step there shows its rows as well.
         page.press("ArrowRight");

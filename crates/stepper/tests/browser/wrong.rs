@@ -123,3 +123,30 @@ fn a_trace_that_ends_too_early_breaks_a_rule_at_its_end() {
     assert!(page.shown("#now-body").contains("Here the trace ends too early"));
     assert!(page.shown(".panel.waiters").contains("waits for the lock"));
 }
+
+#[test]
+fn an_old_bug_is_shown_at_the_step_where_its_invariant_breaks() {
+    let mut page = Page::open("");
+    let mut shown = 0;
+    for exhibit in docs_gen::exhibits::EXHIBITS {
+        page.visit(&format!("#trace=bug {}", exhibit.id).replace(' ', "+"));
+        let bug = exhibit.catalogued().unwrap();
+        assert!(page.shown("#about").starts_with(bug.scenario), "{}", exhibit.id);
+        let docs_gen::exhibits::Finding::Line(violation) = exhibit.finding().unwrap() else {
+            assert!(page.shown("#about").contains("The recount says: "), "{}", exhibit.id);
+            continue;
+        };
+        let place = format!("Line {}, column 1: {} (", violation.line, bug.breaks);
+        let said = page.shown("#problem");
+        assert!(
+            said.contains(&place) && said.contains(violation.what),
+            "{}: {said}",
+            exhibit.id
+        );
+        page.0.click("#problem-go");
+        let card = page.shown("#now-body");
+        assert!(card.contains(violation.what), "{}: {card}", exhibit.id);
+        shown += 1;
+    }
+    assert!(shown > 3, "{shown} bugs show in a trace");
+}
