@@ -42,6 +42,7 @@ fn each_scenario_leaves_the_trace_it_always_left() {
             check_waiters(report.rules, report.events.iter().copied(), |_| 0)
                 .unwrap_or_else(|violation| panic!("{}: {violation}", name(scenario)));
             insta::assert_snapshot!(name(scenario), readable(scenario.text, &report).unwrap());
+            assert_eq!(scenario.trace(), report.trace(), "{}", name(scenario));
         }
     });
 }

@@ -10,10 +10,17 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod convert;
+pub mod diff;
+pub mod explain;
+pub mod kernel;
 pub mod replay;
 mod rules;
 mod source;
+pub mod stats;
 
+pub use diff::diff;
+pub use explain::explain;
 pub use replay::Replay;
 pub use rules::rules_of;
 pub use source::{Unreadable, parse};

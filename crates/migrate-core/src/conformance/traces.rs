@@ -2,7 +2,7 @@
 
 use alloc::{format, string::String};
 
-use mm_types::trace::numbered_text;
+use mm_types::trace::{HEADER, numbered_text};
 
 use super::contract as promise;
 use super::verdict::{Done, Halt, broken};
@@ -28,6 +28,19 @@ impl Recorded {
     pub fn readable(&self) -> &'static str {
         let mut parts = self.snapshot.splitn(3, "---\n");
         parts.nth(2).unwrap_or(self.snapshot).trim_end()
+    }
+
+    /// Returns the trace alone, as a text that the trace's own reader takes.
+    #[must_use]
+    pub fn trace(&self) -> String {
+        let mut trace = format!("{HEADER}\n");
+        let readable = self.readable().lines();
+        for line in readable.filter(|line| !line.starts_with('#') && !line.starts_with("run: ")) {
+            // The numbers of the documented steps, or as many blanks.
+            trace.push_str(line.get(8..).unwrap_or_default());
+            trace.push('\n');
+        }
+        trace
     }
 }
 

@@ -36,4 +36,4 @@ pub use text::{ParseError, ParseErrorKind};
 #[cfg(feature = "alloc")]
 mod owned;
 #[cfg(feature = "alloc")]
-pub use owned::{check_events, check_text, numbered_text, text_of};
+pub use owned::{check_events, check_text, lines_of, numbered_text, text_of};

@@ -3,25 +3,30 @@
 use alloc::{string::String, vec, vec::Vec};
 use core::fmt::Write;
 
-use super::{CheckError, Checked, Event, HEADER, Lines, Namer, ParseError, Room, Slot, Stepper, check};
+use super::{CheckError, Checked, Event, HEADER, Line, Lines, Namer, ParseError, Room, Slot, Stepper, check};
 
 /// How many ids one event can bring of each kind.
 const IDS_PER_EVENT: usize = 4;
 
-/// Returns the canonical text of `events`: the version line, then a line for each.
+/// Returns the canonical lines of `events`: with ids in order of first appearance, whatever they were called before.
 #[must_use]
-pub fn text_of(events: impl IntoIterator<Item = Event>) -> String {
+pub fn lines_of(events: impl IntoIterator<Item = Event>) -> Vec<Line> {
     let events: Vec<Event> = events.into_iter().collect();
     let room = events.len().saturating_mul(IDS_PER_EVENT);
     let (mut frames, mut spaces, mut actors) = (vec![Slot::FREE; room], vec![Slot::FREE; room], vec![Slot::FREE; room]);
     let mut namer = Namer::new(&mut frames, &mut spaces, &mut actors);
+    // None is left out: there is room for the ids of every event.
+    events.into_iter().filter_map(|event| namer.name(event).ok()).collect()
+}
+
+/// Returns the canonical text of `events`: the version line, then a line for each.
+#[must_use]
+pub fn text_of(events: impl IntoIterator<Item = Event>) -> String {
     let mut text = String::from(HEADER);
     text.push('\n');
-    for event in events {
-        // Neither fails: there is room for the ids of every event, and a string takes all that is written to it.
-        if let Ok(line) = namer.name(event) {
-            let _ = writeln!(text, "{line}");
-        }
+    for line in lines_of(events) {
+        // A string takes all that is written to it.
+        let _ = writeln!(text, "{line}");
     }
     text
 }

@@ -158,22 +158,6 @@ impl<'s, K: Key, V> Table<'s, K, V> {
         Some(value)
     }
 
-    /// Returns the entries, in no useful order.
-    pub fn iter(&self) -> impl Iterator<Item = (K, &V)> {
-        self.slots
-            .iter()
-            .filter_map(|slot| slot.0.as_ref())
-            .map(|(key, value)| (*key, value))
-    }
-
-    /// Returns the entries, in no useful order, to change their values.
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.slots
-            .iter_mut()
-            .filter_map(|slot| slot.0.as_mut())
-            .map(|(_, value)| value)
-    }
-
     /// Finds the slot of `key`, or the free one where it would go.
     fn find(&self, key: K) -> Result<usize, Option<usize>> {
         let mut at = self.home(key);

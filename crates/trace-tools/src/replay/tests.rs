@@ -8,10 +8,8 @@ use proptest::prelude::*;
 
 use super::{Changed, Doing, List, Pair, Replay};
 
-/// The trace of a scenario, without what the snapshot adds to it.
 fn lines(scenario: &Recorded) -> Vec<Line> {
-    let numbered = scenario.readable().lines().filter_map(|line| line.get(8..));
-    numbered.filter_map(|line| line.parse().ok()).collect()
+    crate::parse(scenario.trace().as_bytes()).unwrap()
 }
 
 fn named(name: &str, rules: Rules) -> Replay {

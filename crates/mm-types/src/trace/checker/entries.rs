@@ -299,12 +299,15 @@ impl Checker<'_> {
     fn owe(&mut self, site: Site, pte: Pte) {
         let barriers = self.barriers;
         if let Some(space) = self.spaces.get_mut(site.space.raw()) {
-            space.owes_flush |= pte.is_migration() && space.unmapped_at == Some(barriers);
+            let owes = pte.is_migration() && space.unmapped_at == Some(barriers);
+            self.owing = self.owing.saturating_add((owes && !space.owes_flush).into());
+            space.owes_flush |= owes;
         }
     }
 
     pub(super) fn flush_pending(&mut self, space: SpaceId) -> Step {
         if let Some(space) = self.spaces.get_mut(space.raw()) {
+            self.owing = self.owing.saturating_sub(space.owes_flush.into());
             space.owes_flush = false;
         }
         Ok(())

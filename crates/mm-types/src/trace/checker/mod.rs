@@ -60,6 +60,28 @@ pub struct FrameState {
     in_run: bool,
     done: bool,
     retries: u32,
+    mark: Mark,
+}
+
+/// What the end of a run has to find of a frame, without looking at all frames there are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    // The run that `in_run`, `done` and `retries` are about: those of an earlier one count no more.
+    run: u32,
+    // Changed since the last run ended, and the frame that was before it.
+    changed: bool,
+    next: Option<u64>,
+}
+
+impl FrameState {
+    /// The frame as run number `run` sees it.
+    const fn seen_in(mut self, run: u32) -> Self {
+        if self.mark.run != run {
+            (self.in_run, self.done, self.retries) = (false, false, 0);
+            self.mark.run = run;
+        }
+        self
+    }
 }
 
 /// What is known of a space.
@@ -113,6 +135,12 @@ pub struct Checker<'s> {
     spaces: Table<'s, u32, SpaceState>,
     waiting: Table<'s, u32, Site>,
     run: Option<Run>,
+    // Runs that have begun.
+    begun: u32,
+    // The first of the frames that changed since the last run ended.
+    changed: Option<u64>,
+    // Spaces of which somebody owes a flush.
+    owing: u32,
     // Page locks that the migration holds.
     locks: u32,
     // Barriers so far, and entries changed since the last one.
@@ -153,6 +181,9 @@ impl<'s> Checker<'s> {
             spaces: Table::new("space", room.spaces),
             waiting: Table::new("waiting thread", room.actors),
             run: None,
+            begun: 0,
+            changed: None,
+            owing: 0,
             locks: 0,
             barriers: 0,
             edits: 0,
@@ -240,11 +271,18 @@ impl<'s> Checker<'s> {
     }
 
     fn frame(&self, pfn: Pfn) -> FrameState {
-        self.frames.get(pfn.raw()).copied().unwrap_or_default()
+        let known = self.frames.get(pfn.raw()).copied().unwrap_or_default();
+        known.seen_in(self.begun)
     }
 
     fn edit(&mut self, pfn: Pfn) -> Result<&mut FrameState, Stop> {
-        Ok(self.frames.entry(pfn.raw(), FrameState::default)?)
+        let frame = self.frames.entry(pfn.raw(), FrameState::default)?;
+        *frame = frame.seen_in(self.begun);
+        if !frame.mark.changed {
+            (frame.mark.changed, frame.mark.next) = (true, self.changed);
+            self.changed = Some(pfn.raw());
+        }
+        Ok(frame)
     }
 
     fn rules(&self) -> Option<Rules> {

@@ -13,12 +13,12 @@ impl Checker<'_> {
             Hold::Unknown | Hold::Loose | Hold::OnMoved => {}
         }
         // A new user: nothing of an earlier migration counts.
-        let (entries, mapped, locked) = (frame.entries, frame.mapped, frame.locked);
         *frame = FrameState {
             hold: Hold::Isolated,
-            entries,
-            mapped,
-            locked,
+            entries: frame.entries,
+            mapped: frame.mapped,
+            locked: frame.locked,
+            mark: frame.mark,
             ..FrameState::default()
         };
         Ok(())
@@ -149,6 +149,7 @@ impl Checker<'_> {
             hold: Hold::New,
             locked: true,
             partner: Some(old.raw()),
+            mark: taken.mark,
             ..FrameState::default()
         };
         self.locks = self.locks.saturating_add(1);
@@ -231,9 +232,8 @@ impl Checker<'_> {
             Invariant::NoStaleTranslation,
             "copied while an entry still maps the page",
         )?;
-        let owes = self.spaces.iter().any(|(_, space)| space.owes_flush);
         ensure(
-            !owes,
+            self.owing == 0,
             Invariant::NoStaleTranslation,
             "a reader of an entry in flight had not flushed",
         )?;

@@ -12,9 +12,7 @@ const MODERN_SINGLE_FROM: u32 = 3;
 impl Checker<'_> {
     pub(super) fn start(&mut self, rules: Rules, mode: Mode) -> Step {
         ensure(self.run.is_none(), Rule::StepOrder, "a run begins within a run")?;
-        for frame in self.frames.values_mut() {
-            (frame.in_run, frame.done, frame.retries) = (false, false, 0);
-        }
+        self.begun = self.begun.wrapping_add(1);
         self.run = Some(Run {
             rules,
             mode,
@@ -50,13 +48,14 @@ impl Checker<'_> {
             return ensure(false, Rule::StepOrder, "a run ends that has not begun");
         };
         self.undone()?;
-        for (_, frame) in self.frames.iter() {
+        for frame in self.changed() {
             ensure(
                 !frame.in_run || frame.done,
                 Invariant::OneOutcome,
                 "a page was tried and has no outcome",
             )?;
         }
+        self.settled();
         ensure(
             run.succeeded == succeeded,
             Invariant::OneOutcome,
@@ -78,8 +77,10 @@ impl Checker<'_> {
     }
 
     /// What may not be left when a run ends, nor when the trace does.
+    ///
+    /// Frames that nothing has changed since the last run ended were found so then.
     fn undone(&self) -> Step {
-        for (_, frame) in self.frames.iter() {
+        for frame in self.changed() {
             ensure(frame.entries == 0, Invariant::NoEntryLeft, "a migration entry is left")?;
             ensure(!frame.locked, Invariant::WaitersWake, "a page is left locked")?;
             ensure(
@@ -91,6 +92,23 @@ impl Checker<'_> {
         Ok(())
     }
 
+    /// The frames that changed since the last run ended.
+    fn changed(&self) -> impl Iterator<Item = FrameState> {
+        let mut next = self.changed;
+        core::iter::from_fn(move || {
+            let frame = self.frame(Pfn::new(next?));
+            next = frame.mark.next;
+            Some(frame)
+        })
+    }
+
+    fn settled(&mut self) {
+        while let Some(frame) = self.changed.and_then(|pfn| self.frames.get_mut(pfn)) {
+            frame.mark.changed = false;
+            self.changed = frame.mark.next.take();
+        }
+    }
+
     pub(super) fn ended(&self) -> Step {
         ensure(self.run.is_none(), Rule::StepOrder, "the trace ends within a run")?;
         self.undone()?;
@@ -99,9 +117,8 @@ impl Checker<'_> {
             Invariant::WaitersWake,
             "a thread waits and never wakes",
         )?;
-        let owes = self.spaces.iter().any(|(_, space)| space.owes_flush);
         ensure(
-            !owes,
+            self.owing == 0,
             Invariant::NoStaleTranslation,
             "a reader of an entry in flight never flushed",
         )
