@@ -124,7 +124,7 @@
 //! # Locks
 //!
 //! Outermost first: page lock → the lock of the areas (Linux: `mmap_sem`, `i_mmap_lock` and `anon_vma->lock` in one) → a
-//! space's structure lock (shared by whoever walks its tables, exclusive for whoever frees some) → the lock of one table of
+//! space's structure lock (shared by whoever looks at an entry without the lock of the areas, exclusive for whoever frees tables) → the lock of one table of
 //! entries, which lives in the table frame's page descriptor (Linux: the split ptl) → the LRU lock. All but the page lock
 //! spin. **No shootdown is sent, and nobody sleeps, under a spinning lock**: a CPU that spins with interrupts off for a lock whose
 //! holder waits for that CPU's acknowledgement would spin for ever. None is taken in an interrupt handler.
@@ -157,6 +157,7 @@ extern crate std;
 
 mod areas;
 mod barrier;
+mod copy;
 mod entry;
 mod error;
 mod fault;
@@ -166,6 +167,7 @@ mod gather;
 mod held;
 mod kernel;
 mod lock;
+mod map;
 mod ops;
 mod paging;
 mod platform;

@@ -27,6 +27,7 @@ mod figures;
 mod html;
 mod marks;
 mod source;
+pub mod stepper;
 mod table;
 mod template;
 

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use docs_gen::{Book, Site, blocks};
+use docs_gen::{Book, Site, blocks, stepper};
 
-const USAGE: &str = "usage: docs-gen [--check] [--root DIRECTORY] [--html DIRECTORY]";
+const USAGE: &str = "usage: docs-gen [--check | --stepper FILE] [--root DIRECTORY] [--html DIRECTORY]";
 
 /// Where the pages go, in the repository.
 const PAGES: &str = "target/book";
@@ -20,6 +20,7 @@ const PAGES: &str = "target/book";
 struct Asked {
     check: bool,
     html: Option<PathBuf>,
+    stepper: Option<PathBuf>,
     root: Option<PathBuf>,
 }
 
@@ -41,7 +42,8 @@ fn run() -> Result<ExitCode, String> {
              renders the book to HTML.\n\n  \
              --check           write no document; exit with 1 where one differs, and show how\n  \
              --root DIRECTORY  the repository, instead of the one around the current directory\n  \
-             --html DIRECTORY  where the pages go, instead of {PAGES} in the repository; with --check there are none without it"
+             --html DIRECTORY  where the pages go, instead of {PAGES} in the repository; with --check there are none without it\n  \
+             --stepper FILE    make this page instead, which steps through a trace; needs the target wasm32-unknown-unknown"
         );
         return Ok(ExitCode::SUCCESS);
     };
@@ -49,6 +51,11 @@ fn run() -> Result<ExitCode, String> {
         Some(root) => root,
         None => around()?,
     };
+    if let Some(file) = asked.stepper {
+        stepper::write(&root, &file).map_err(|error| error.to_string())?;
+        println!("{}", file.display());
+        return Ok(ExitCode::SUCCESS);
+    }
     let began = Instant::now();
     let blocks = blocks::render().map_err(|error| error.to_string())?;
     let book = Book::make(&root, &blocks).map_err(|error| error.to_string())?;
@@ -86,6 +93,7 @@ fn arguments(given: impl Iterator<Item = std::ffi::OsString>) -> Result<Option<A
     let mut asked = Asked {
         check: false,
         html: None,
+        stepper: None,
         root: None,
     };
     let mut given = given;
@@ -99,6 +107,10 @@ fn arguments(given: impl Iterator<Item = std::ffi::OsString>) -> Result<Option<A
             Some("--html") => match given.next() {
                 Some(html) => asked.html = Some(html.into()),
                 None => return Err(format!("--html needs a directory; {USAGE}")),
+            },
+            Some("--stepper") => match given.next() {
+                Some(file) => asked.stepper = Some(file.into()),
+                None => return Err(format!("--stepper needs a file; {USAGE}")),
             },
             Some("--help" | "-h") => return Ok(None),
             _ => return Err(format!("unknown argument {argument:?}; {USAGE}")),

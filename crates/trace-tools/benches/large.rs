@@ -5,8 +5,9 @@
 #[path = "../tests/tools/long.rs"]
 mod long;
 
-use std::hint::black_box;
-use std::time::{Duration, Instant};
+use core::hint::black_box;
+use core::time::Duration;
+use std::time::Instant;
 
 use mm_types::trace::check_events;
 use trace_tools::convert::{Grid, folded, ftrace, heat, perfetto};

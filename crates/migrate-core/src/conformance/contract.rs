@@ -80,8 +80,8 @@ contracts! {
     BUFFERS = "Cache::move_buffers", "I13", "moves the buffers, the private flag and the reference they hold";
     WRITEOUT = "Cache::writeout", "I11", "writes the page, or makes it dirty again";
     SWAP_ENTRY = "Cache::swap_entry", "I28", "returns the page's slot in swap, which the page keeps";
-    ISOLATE = "Lru::isolate", "I2", "takes the page off the LRU, all or nothing, and returns a reference for that";
-    PUTBACK = "Lru::putback", "I1", "puts the page on the LRU and drops the reference given";
+    ISOLATE = "Lru::isolate", "I2", "takes the page off the LRU, all or nothing, active or not as it was, and returns a reference for that";
+    PUTBACK = "Lru::putback", "I1", "puts the page on the LRU, active or not as it was, and drops the reference given";
     LOCK = "Wait::lock", "I23", "sleeps until the page lock is free, and takes it";
     WAIT_WRITEBACK = "Wait::wait_writeback", "I32", "sleeps until the page is not under writeback";
     FORK = "Readers::copy", "I15", "leaves neither side of a fork with a writable entry of a shared page";
