@@ -19,6 +19,13 @@
 //! # }
 //! ```
 //!
+//! # The protocol
+//!
+//! It is a kernel's, and `migrate-core` carries it out: a page is locked, its entries become migration entries, and the places where it
+//! is mapped lose their access; the contents are copied; the entries come back, the places are mapped to the new frame; the lock opens.
+//! A thread that touches the page meanwhile gets SIGSEGV, finds the entry, and sleeps until the lock opens. The whole of it behind the
+//! seam is [`Machine::kernel`].
+//!
 //! # How it works
 //!
 //! | a kernel has | here |
