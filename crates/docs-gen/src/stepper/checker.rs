@@ -81,8 +81,11 @@ pub fn checks(root: &Path) -> Result<BTreeMap<String, Held>, Error> {
         .collect()
 }
 
+/// A function's name, its file, and its lines with their numbers.
+type Body<'s> = (&'s str, &'s Source, Vec<(usize, &'s str)>);
+
 /// The functions of a file: their names, and the lines of their bodies with their numbers from 0.
-fn bodies(source: &Source) -> Vec<(&str, &Source, Vec<(usize, &str)>)> {
+fn bodies(source: &Source) -> Vec<Body<'_>> {
     let mut bodies = Vec::new();
     let mut lines = source.text.lines().enumerate();
     while let Some((_, line)) = lines.next() {
