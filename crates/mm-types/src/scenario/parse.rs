@@ -405,10 +405,12 @@ expect read m0+0x3 0x7";
             error("at copy lock p0"),
             (4, Expected("an edge and a colon, such as copy:"))
         );
-        assert_eq!(
-            error("at copy: migrate p0").1,
-            Contradiction("this step cannot be done in the middle of a run")
-        );
+        for step in ["migrate p0", "nonlinear m0+0x3"] {
+            assert_eq!(
+                error(&format!("at copy: {step}")).1,
+                Contradiction("this step cannot be done in the middle of a run")
+            );
+        }
         assert_eq!(error("at copy: at flush: lock p0").1, UnknownWord(WORDS));
         assert_eq!(error("isolate p0 p1 p2 p3 p4 p5 p6 p7 p8").0, 33);
         assert_eq!(

@@ -292,6 +292,8 @@ impl Step {
             | Self::Batch(_)
             | Self::Seed(_)
             | Self::Targets(_)
+            // Sets the stage: entries in flight would not be found where the area's are from then on.
+            | Self::Nonlinear(_)
             | Self::Isolate(_)
             | Self::Migrate(_)
             | Self::Putback(_) => false,
