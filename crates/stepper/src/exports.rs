@@ -1,8 +1,9 @@
 //! What the page calls. Numbers go in; bytes go through two buffers that belong to this module and are pointed out to the page.
 //!
 //! A page has one thread, and calls one export after the other. It writes to the input buffer between [`input`] and the export
-//! that reads it, and reads the output buffer before its next call; Rust code touches neither meanwhile. Nothing here is unsafe
-//! but the exported names.
+//! that reads it, and reads the output buffer before its next call; Rust code touches neither meanwhile. There is no unsafe block
+//! here: pointers are made and handed out, and only the page follows them. A name that is exported as it is could be another's; nothing
+//! else is linked with this module.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -5,6 +5,8 @@
 //! JavaScript, which shows rows and passes keys on. [`Session`] is a trace that was opened and a place in it; its answers are
 //! JSON. `docs-gen --stepper FILE` makes the page, with the files in `page/`.
 
+#![forbid(unsafe_code)]
+
 mod panel;
 mod problem;
 mod search;
