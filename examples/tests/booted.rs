@@ -176,18 +176,24 @@ fn the_build_without_a_flush_fails_the_scenarios_of_that_flush_and_no_other() {
     }
 }
 
+/// The first wrong word of a storm whose migrations flush nothing came after some hundreds or thousands of moved pages, by how the
+/// emulator's threads met. One that goes on until then says for certain that it notices; this many pages without would mean
+/// that it does not.
+const WRONG_BY_THEN: u64 = 500_000;
+
 #[test]
 #[ignore = "boots a machine: ci/boot runs it"]
-fn a_storm_without_the_flush_of_migrations_loses_writes_and_says_so() {
+fn a_storm_without_the_flush_of_migrations_goes_wrong_and_says_so() {
     for profile in ["linux", "modern"] {
-        let line = format!("mode=storm migrations=10000 missing=migrate profile={profile}");
-        let storm = Storm::new(&boot(&["flush_mutants"], 2, &[], &line));
-        let of = |word| storm.counts.number(word).unwrap();
-        assert!(
-            !storm.is_good() && of("lost_writes") + of("wrong_reads") > 0,
-            "{storm:?}"
-        );
-        assert!(!storm.examples.is_empty(), "{storm:?}");
+        let line = format!("mode=storm until=wrong migrations={WRONG_BY_THEN} missing=migrate profile={profile}");
+        let ran = boot(&["flush_mutants"], 2, &[], &line);
+        let storm = Storm::new(&ran);
+        // What a program writes through an old translation may hit anything: the machine need not come to its end. But the words
+        // that were wrong come first.
+        assert!(!storm.is_good() && !storm.examples.is_empty(), "{:?}", ran.lines);
+        let of = |word| storm.counts.number(word).unwrap_or(0);
+        let ended = storm.counts.number("moved").is_some();
+        assert!(!ended || of("lost_writes") + of("wrong_reads") > 0, "{storm:?}");
     }
 }
 

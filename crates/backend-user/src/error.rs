@@ -31,19 +31,19 @@ pub enum MachineError {
     #[error("the fault server: {0}")]
     Server(io::Error),
     /// There is no room in the space for an area of this size.
-    #[error("no {0} free neighbouring pages in the space")]
+    #[error("no {0} free neighbouring pages in the space: make it larger, or unmap an area")]
     SpaceFull(usize),
     /// The tables of areas are full, or the area is gone.
-    #[error(transparent)]
+    #[error("{0}{more}", more = more_areas(matches!(.0, VmaError::Full(_))))]
     Vma(#[from] VmaError),
     /// The tables of reverse-map roots are full.
-    #[error(transparent)]
+    #[error("{0}{more}", more = more_areas(matches!(.0, AnonVmaError::Full)))]
     AnonVma(#[from] AnonVmaError),
     /// The machine has no such node.
     #[error("node {} does not exist", .0.raw())]
     NoNode(NodeId),
     /// No frame is free on any node.
-    #[error("no frame is free")]
+    #[error("no frame is free on any node: unmap something, or give the nodes more frames")]
     NoFrame,
     /// The area belongs to another machine or another space.
     #[error("the area belongs to another machine or space")]
@@ -51,6 +51,9 @@ pub enum MachineError {
     /// The pages lie outside the area.
     #[error("the pages lie outside the area")]
     OutOfArea,
+    /// [`Prot::None`](crate::Prot::None) was asked for.
+    #[error("an area must allow something: reading, or reading and writing")]
+    NothingAllowed,
     /// The access is not allowed by the area, or lies beyond the end of its file.
     #[error("the mapping does not allow this access")]
     Denied,
@@ -68,4 +71,13 @@ pub enum MachineError {
     /// The calling thread could not be given an alternate stack.
     #[error("no alternate stack for the calling thread: {0}")]
     AltStack(Errno),
+}
+
+// What a table lacks is the builder's to give.
+const fn more_areas(full: bool) -> &'static str {
+    if full {
+        ": unmap one, or make the machine with more (Builder::areas)"
+    } else {
+        ""
+    }
 }

@@ -19,6 +19,13 @@
 //! # }
 //! ```
 //!
+//! # The protocol
+//!
+//! It is a kernel's, and `migrate-core` carries it out: a page is locked, its entries become migration entries, and the places where it
+//! is mapped lose their access; the contents are copied; the entries come back, the places are mapped to the new frame; the lock opens.
+//! A thread that touches the page meanwhile gets SIGSEGV, finds the entry, and sleeps until the lock opens. The whole of it behind the
+//! seam is [`Machine::kernel`].
+//!
 //! # How it works
 //!
 //! | a kernel has | here |
@@ -59,6 +66,9 @@
 //!
 //! **`fork` of the process**: the child has none of this memory; touching it there ends the child with a line on stderr. Its parent
 //! notices nothing. (A copy of an emulated space is [`Space::fork`].)
+//!
+//! **Frames**: a thread that touches a page for which no node has a frame ends as at a bad address, with a line on stderr that says why;
+//! [`Area::populate`] and [`Machine::pin`] answer [`MachineError::NoFrame`] instead.
 //!
 //! **Mappings**: a process may have `vm.max_map_count` of them, and scattered pages are one each. A migration refuses pages
 //! ([`Refusal::MappingLimit`](mm_types::Refusal::MappingLimit)) before that is reached; [`Stats`] tells how near it is. Moving

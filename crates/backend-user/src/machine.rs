@@ -2,6 +2,7 @@
 
 use core::sync::atomic::AtomicUsize;
 use std::fs::OpenOptions;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::{Mutex, OnceLock};
@@ -162,7 +163,12 @@ impl Machine {
             .write(writable)
             .open(path)
             .map_err(failed)?;
-        let len = file.metadata().map_err(failed)?.len();
+        let metadata = file.metadata().map_err(failed)?;
+        // It can be opened, and nothing of it be read.
+        if metadata.is_dir() {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
+        let len = metadata.len();
         let pages = usize::try_from(len.div_ceil(PAGE_SIZE as u64)).map_err(|_| MachineError::Denied)?;
         let mut areas = self.inner.kernel.areas_mut();
         let id = MappingId::new(u32::try_from(areas.files.len()).unwrap_or(u32::MAX));

@@ -145,14 +145,26 @@ impl Machine {
     /// What cannot move is put back where it was, and the report says why. Several threads may call this at the same time.
     ///
     /// # Errors
-    /// There is no such node. Nothing was touched.
+    /// There is no such node, or the area is another machine's. Nothing was touched.
     pub fn migrate(&self, request: Migrate<'_>) -> Result<Report, MachineError> {
         let kernel = self.kernel();
-        if usize::from(request.to.raw()) >= kernel.nodes.len() {
-            return Err(MachineError::NoNode(request.to));
+        let exists = |node: NodeId| {
+            let exists = usize::from(node.raw()) < kernel.nodes.len();
+            exists.then_some(()).ok_or(MachineError::NoNode(node))
+        };
+        exists(request.to)?;
+        match request.pages {
+            // Its frames' numbers mean other pages here, and those would move.
+            Pages::Area(area) if !Arc::ptr_eq(&self.inner, &area.space.inner.machine) => {
+                return Err(MachineError::Foreign);
+            }
+            Pages::Node(node) => exists(node)?,
+            Pages::Area(_) | Pages::Sites(_) | Pages::Frames(_) => {}
         }
         let mut scratch = lock(&self.inner.scratch).pop().unwrap_or_default();
-        let batch = request.batch.max(1);
+        // No more pages can be in flight than there are frames, whatever was asked for.
+        let frames = kernel.nodes.len().saturating_mul(kernel.frames_per_node);
+        let batch = request.batch.clamp(1, frames);
         if scratch.slots.len() < batch {
             scratch.slots.resize_with(batch, Slot::new);
         }

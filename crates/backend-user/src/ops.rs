@@ -106,7 +106,7 @@ impl Space {
     pub fn protect(&self, area: &Area, prot: Prot) -> Result<(), MachineError> {
         self.owns(area)?;
         let allow_write = match prot {
-            Prot::None => return Err(MachineError::Denied),
+            Prot::None => return Err(MachineError::NothingAllowed),
             Prot::Read => false,
             Prot::ReadWrite => true,
         };

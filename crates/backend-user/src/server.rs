@@ -5,8 +5,10 @@ use std::sync::Arc;
 use migrate_core::free_unused;
 use mm_types::{Pfn, SpaceId};
 
+use crate::error::MachineError;
 use crate::fill::Filled;
 use crate::kernel::Kernel;
+use crate::sys::fork::say;
 use crate::sys::server::{Answer, Request};
 
 /// In place of a space: the address is a frame whose last reference a waiting thread dropped.
@@ -31,6 +33,12 @@ pub(crate) fn serve(kernel: &Arc<Kernel>, request: Request) -> Answer {
             kernel.wait_unlocked(pfn);
             Answer::Done
         }
-        Err(_) => Answer::Failed,
+        Err(MachineError::Denied) => Answer::Failed,
+        Err(error) => {
+            // The thread gets a signal that says nothing of this.
+            let line = format!("backend-user: a page that was touched could not be brought in: {error}\n");
+            say(line.as_bytes());
+            Answer::Failed
+        }
     }
 }

@@ -207,7 +207,7 @@ impl Space {
 pub(crate) fn flags(prot: Prot, sharing: Sharing) -> Result<VmaFlags, MachineError> {
     let mut flags = VmaFlags::READ | VmaFlags::MAYREAD | VmaFlags::MAYWRITE;
     match prot {
-        Prot::None => return Err(MachineError::Denied),
+        Prot::None => return Err(MachineError::NothingAllowed),
         Prot::Read => {}
         Prot::ReadWrite => flags |= VmaFlags::WRITE,
     }

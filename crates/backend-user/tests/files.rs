@@ -41,6 +41,13 @@ fn move_all(machine: &Machine, round: u16) -> u64 {
 }
 
 #[test]
+fn a_directory_is_not_opened() {
+    let machine = Machine::builder().frames_per_node(8).build().unwrap();
+    let opened = machine.open(std::env::temp_dir());
+    assert!(matches!(opened, Err(MachineError::File { .. })), "{opened:?}");
+}
+
+#[test]
 fn several_spaces_read_a_file_while_its_pages_move() {
     let temporary = Temporary::new("read", PAGES * PAGE_SIZE - 100);
     let machine = Machine::builder().frames_per_node(256).build().unwrap();

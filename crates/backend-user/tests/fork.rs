@@ -5,7 +5,8 @@ mod support;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::os::fd::AsFd;
 
-use backend_user::sys::range::Prot;
+use backend_user::{Machine, Migrate, Prot, Sharing};
+use mm_types::NodeId;
 use support::{Demand, child, ended_with, exit_now, is_child};
 
 /// Forks, runs `f` in the child, and returns the child's wait status.
@@ -53,6 +54,30 @@ fn a_child_that_touches_a_page_dies_and_the_parent_goes_on() {
         "the child's fault was not answered"
     );
     demand.store(1, 1);
+}
+
+#[test]
+fn a_child_that_uses_its_parents_machine_is_told_why_it_dies() {
+    const NAME: &str = "a_child_that_uses_its_parents_machine_is_told_why_it_dies";
+    if !is_child() {
+        let out = child(NAME);
+        assert!(
+            support::stderr(&out).contains("of its parent, or its machine"),
+            "{out:?}"
+        );
+        return ended_with(&out, 0);
+    }
+    let machine = Machine::builder().frames_per_node(8).build().unwrap();
+    let space = machine.space(4).unwrap();
+    let area = space.map_anonymous(1, Prot::ReadWrite, Sharing::Private).unwrap();
+    area.page(0)[0].store(7, Ordering::Relaxed);
+    let to = NodeId::new(1);
+    // No word of the space is touched: the migration copies from frame to frame.
+    let status = forked(|| drop(machine.migrate(Migrate::new(&area, to))));
+    assert!(libc::WIFSIGNALED(status));
+    assert_eq!(libc::WTERMSIG(status), libc::SIGSEGV);
+    assert_eq!(machine.migrate(Migrate::new(&area, to)).unwrap().moved, 1);
+    assert_eq!(area.page(0)[0].load(Ordering::Relaxed), 7);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use core::sync::atomic::Ordering;
 
 use backend_user::{Machine, Migrate, Prot, Sharing};
 use mm_types::{Mode, NodeId, Refusal, Site};
-use support::{child, died_by, ended_with, exit_now, is_child};
+use support::{child, died_by, ended_with, exit_now, is_child, stderr};
 
 /// Every second page moves: each is a mapping of its own then, and so is its neighbour.
 #[test]
@@ -86,5 +86,20 @@ fn an_access_outside_of_all_areas_is_an_ordinary_fault() {
     let beyond = area.as_ptr().wrapping_add(4096);
     // SAFETY: not valid, on purpose: inside the range of the space, outside of its areas.
     let _ = unsafe { beyond.read_volatile() };
+    exit_now(1)
+}
+
+#[test]
+fn an_access_for_which_there_is_no_frame_says_why_the_program_ends() {
+    const NAME: &str = "an_access_for_which_there_is_no_frame_says_why_the_program_ends";
+    if !is_child() {
+        let out = child(NAME);
+        assert!(stderr(&out).contains("no frame is free on any node"), "{out:?}");
+        return died_by(&out, libc::SIGSEGV);
+    }
+    let machine = Machine::builder().nodes(1).frames_per_node(2).build().unwrap();
+    let space = machine.space(3).unwrap();
+    let area = space.map_anonymous(3, Prot::ReadWrite, Sharing::Private).unwrap();
+    (0..3).for_each(|page| area.page(page)[0].store(1, Ordering::Relaxed));
     exit_now(1)
 }

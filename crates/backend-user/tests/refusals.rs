@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use backend_user::{Area, Holder, Machine, Migrate, Pages, Prot, Report, Sharing, Space};
+use backend_user::{Area, Holder, Machine, MachineError, Migrate, Pages, Prot, Report, Sharing, Space};
 use migrate_core::{Frames, LINUX_2_6_17, MODERN, Wait, isolate_lru_page};
 use mm_types::{Mode, NodeId, Outcome, Pfn, Refusal};
 
@@ -165,7 +165,31 @@ fn a_page_that_is_not_there_is_absent_and_a_node_that_is_not_there_an_error() {
         .migrate(Migrate::new(Pages::Frames(&[Pfn::new(9999)]), TO))
         .unwrap();
     assert_eq!(report.absent, 1);
-    assert!(machine.migrate(Migrate::new(&area, NodeId::new(2))).is_err());
+    let nowhere = NodeId::new(2);
+    for request in [Migrate::new(&area, nowhere), Migrate::new(Pages::Node(nowhere), TO)] {
+        let done = machine.migrate(request);
+        assert!(
+            matches!(done, Err(MachineError::NoNode(node)) if node == nowhere),
+            "{done:?}"
+        );
+    }
+}
+
+#[test]
+fn an_area_of_another_machine_is_an_error_and_moves_nothing_of_either() {
+    let (machine, space, area) = one_page();
+    let (other, other_space, _other_area) = one_page();
+    assert_eq!(pfn(&space), pfn(&other_space), "a frame of the same number");
+    let done = other.migrate(Migrate::new(&area, TO));
+    assert!(matches!(done, Err(MachineError::Foreign)), "{done:?}");
+    assert_eq!((machine.pages_on(TO), other.pages_on(TO)), (0, 0));
+}
+
+#[test]
+fn a_batch_without_limit_is_as_many_pages_as_the_machine_has() {
+    let (machine, _space, area) = one_page();
+    let report = machine.migrate(Migrate::new(&area, TO).batch(usize::MAX)).unwrap();
+    assert_eq!((report.moved, report.batches), (1, 1), "{report:?}");
 }
 
 #[test]

@@ -237,7 +237,10 @@ fn a_permission_taken_and_given_again_works_and_keeps_what_was_written() {
         mover.join().unwrap();
     });
     space.check().unwrap();
-    assert!(matches!(space.protect(&area, Prot::None), Err(MachineError::Denied)));
+    assert!(matches!(
+        space.protect(&area, Prot::None),
+        Err(MachineError::NothingAllowed)
+    ));
 }
 
 #[test]
@@ -316,4 +319,20 @@ fn a_space_that_is_full_says_so() {
     space.map_anonymous(4, Prot::ReadWrite, Sharing::Private).unwrap();
     let none = space.map_anonymous(0, Prot::ReadWrite, Sharing::Private);
     assert!(matches!(none, Err(MachineError::NoPages)));
+}
+
+#[test]
+fn what_is_refused_says_what_to_do() {
+    let machine = Machine::builder().frames_per_node(2).areas(1).build().unwrap();
+    let space = machine.space(8).unwrap();
+    let of = |pages, prot| space.map_anonymous(pages, prot, Sharing::Private);
+    let area = of(6, Prot::ReadWrite).unwrap();
+    for (error, advice) in [
+        (of(9, Prot::Read).unwrap_err(), "make it larger"),
+        (of(1, Prot::None).unwrap_err(), "reading"),
+        (of(1, Prot::Read).unwrap_err(), "Builder::areas"),
+        (area.populate().unwrap_err(), "more frames"),
+    ] {
+        assert!(error.to_string().contains(advice), "{error}");
+    }
 }

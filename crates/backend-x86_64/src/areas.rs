@@ -8,6 +8,7 @@ use mm_types::{
 };
 
 use crate::MapError;
+use crate::tables::LastLeaf;
 
 /// The areas and their anon-vmas.
 ///
@@ -18,6 +19,7 @@ use crate::MapError;
 pub(crate) struct Areas<'s> {
     pub(crate) vmas: VmaTable<'s>,
     anon: AnonVmas<'s>,
+    pub(crate) last_leaf: LastLeaf,
 }
 
 impl<'s> Areas<'s> {
@@ -28,6 +30,7 @@ impl<'s> Areas<'s> {
         Self {
             vmas: VmaTable::new(vmas),
             anon: AnonVmas::new(roots, links),
+            last_leaf: LastLeaf::default(),
         }
     }
 

@@ -118,6 +118,7 @@ impl Attributes {
     /// Returns what an area with `flags` gives its entries (Linux: `vm_get_page_prot`): user, unless nothing is allowed, and no
     /// execution, unless it is.
     #[must_use]
+    #[inline]
     pub const fn of(flags: VmaFlags) -> Self {
         let access = VmaFlags::READ.union(VmaFlags::WRITE).union(VmaFlags::EXEC);
         let mut bits = HwBits::empty();
@@ -132,6 +133,7 @@ impl Attributes {
 
     /// Returns the bits.
     #[must_use]
+    #[inline]
     pub const fn bits(self) -> HwBits {
         self.0
     }
@@ -162,18 +164,21 @@ impl HwEntry {
 
     /// Names a word.
     #[must_use]
+    #[inline]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
     /// Returns the word.
     #[must_use]
+    #[inline]
     pub const fn bits(self) -> u64 {
         self.0
     }
 
     /// Makes the entry of a table in frame `pfn`, for a level above the last; `None` where the frame does not fit.
     #[must_use]
+    #[inline]
     pub const fn table(pfn: Pfn) -> Option<Self> {
         match Self::frame_bits(pfn) {
             Some(frame) => Some(Self(frame | HwBits::TABLE.bits())),
@@ -191,30 +196,35 @@ impl HwEntry {
 
     /// True for an empty slot.
     #[must_use]
+    #[inline]
     pub const fn is_none(self) -> bool {
         self.0 == 0
     }
 
     /// True where the CPU may translate through the word.
     #[must_use]
+    #[inline]
     pub const fn is_present(self) -> bool {
         self.0 & HwBits::PRESENT.bits() != 0
     }
 
     /// True where a kernel takes the word for a mapping: bit 0, or Linux's `_PAGE_PROTNONE`, bit 8.
     #[must_use]
+    #[inline]
     pub const fn looks_present(self) -> bool {
         FORMAT.is_present(self.0)
     }
 
     /// Returns the frame bits of a present word, of a page or of a table.
     #[must_use]
+    #[inline]
     pub const fn frame(self) -> Pfn {
         Pfn::new((self.0 & FRAME) >> FRAME_SHIFT)
     }
 
     /// Returns the other bits; of use for a present word.
     #[must_use]
+    #[inline]
     pub const fn hw_bits(self) -> HwBits {
         HwBits::from_bits_truncate(self.0)
     }
@@ -223,6 +233,7 @@ impl HwEntry {
     ///
     /// # Errors
     /// [`EntryError`] where no word can say it.
+    #[inline]
     pub fn encode(pte: Pte, attributes: Attributes) -> Result<Self, EntryError> {
         Self::NONE.replaced_by(pte, attributes)
     }
@@ -231,6 +242,7 @@ impl HwEntry {
     ///
     /// # Errors
     /// As [`Self::encode`].
+    #[inline]
     pub fn replaced_by(self, pte: Pte, attributes: Attributes) -> Result<Self, EntryError> {
         let (pfn, flags) = match pte {
             Pte::None => return Ok(Self::NONE),
@@ -258,6 +270,7 @@ impl HwEntry {
 
     /// Makes the word that maps the same frame with an area's attributes, and with what the logical entry has left unchanged.
     #[must_use]
+    #[inline]
     pub const fn with_attributes(self, attributes: Attributes) -> Self {
         if !self.is_present() {
             return self;
@@ -268,6 +281,7 @@ impl HwEntry {
 
     /// Reads the word; `None` for one that is not this crate's: special, `PROT_NONE` of Linux, a type without meaning here.
     #[must_use]
+    #[inline(always)]
     pub fn decode(self) -> Option<Pte> {
         if self.is_none() {
             return Some(Pte::None);
@@ -292,6 +306,7 @@ impl HwEntry {
     ///
     /// False for what only allows more: a CPU that still has the old translation faults once for nothing.
     #[must_use]
+    #[inline]
     pub const fn needs_flush(self, by: Self) -> bool {
         if !self.is_present() {
             return false;

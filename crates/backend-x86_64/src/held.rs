@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use migrate_core::{Edited, Entry, EntryVma, PageRef, get_for_ledger, unmap_for_ledger};
 use mm_types::{Ledger, Page, Pte, Site, Vma, VmaFlags, ledger};
 
+use crate::areas::Areas;
 use crate::gather::Gather;
 use crate::{Attributes, HwEntry, Kernel, MapError, Platform, Space};
 
@@ -160,20 +161,38 @@ impl<P: Platform> Entry for HeldEntry<'_, '_, '_, P> {
 }
 
 impl<'s, P: Platform> Kernel<'s, P> {
-    /// Holds the entry at `site` where its table exists.
+    /// Reads the word at `site` where its table exists, under the table's lock; no other lock is needed.
     ///
     /// # Errors
     /// [`MapError`] where the space does not exist, or a large page is in the way.
+    pub(crate) fn look_at<R>(&self, site: Site, f: impl FnOnce(HwEntry) -> R) -> Result<Option<R>, MapError> {
+        let space = self.space(site.space)?;
+        let _structure = space.structure.shared();
+        let Some(leaf) = self.leaf(space, site)? else {
+            return Ok(None);
+        };
+        let Some(word) = self.word_at(leaf.pfn, self.paging().index(site.page, 0)) else {
+            return Ok(None);
+        };
+        let _lock = leaf.lock();
+        Ok(Some(f(HwEntry::from_bits(word.load(Ordering::Acquire)))))
+    }
+
+    /// Holds the entry at `site` where its table exists. The areas' lock keeps the tables.
+    ///
+    /// # Errors
+    /// [`MapError`] where the space does not exist, or a large page is in the way.
+    #[inline]
     pub(crate) fn with_entry<R>(
         &self,
+        areas: &Areas<'_>,
         site: Site,
         around: Around,
         gather: &mut Gather,
         f: impl FnOnce(&mut HeldEntry<'_, '_, 's, P>) -> R,
     ) -> Result<Option<R>, MapError> {
         let space = self.space(site.space)?;
-        let _structure = space.structure.shared();
-        let Some(leaf) = self.leaf(space, site)? else {
+        let Some(leaf) = self.leaf_again(areas, space, site)? else {
             return Ok(None);
         };
         let Some(word) = self.word_at(leaf.pfn, self.paging().index(site.page, 0)) else {
@@ -190,36 +209,32 @@ impl<'s, P: Platform> Kernel<'s, P> {
     /// As [`Self::with_entry`], and where there is no frame for a table.
     pub(crate) fn with_new_entry<R>(
         &self,
+        areas: &Areas<'_>,
         site: Site,
         around: Around,
         gather: &mut Gather,
         f: impl FnOnce(&mut HeldEntry<'_, '_, 's, P>) -> R,
     ) -> Result<R, MapError> {
-        let space = self.space(site.space)?;
-        {
-            let _structure = space.structure.shared();
-            self.make_leaf(space, site)?;
-        }
-        // Tables are freed under the areas' lock only, which the caller holds.
-        self.with_entry(site, around, gather, f)?.ok_or(MapError::NoTable)
+        self.make_leaf(self.space(site.space)?, site)?;
+        self.with_entry(areas, site, around, gather, f)?
+            .ok_or(MapError::NoTable)
     }
 
-    /// Holds an entry that is there and another, of the same space or not, whose tables are added; the areas' lock is held.
+    /// Holds an entry that is there and another, of the same space or not, whose tables are added.
     ///
     /// # Errors
     /// As [`Self::with_new_entry`].
     pub(crate) fn with_entries<R>(
         &self,
+        areas: &Areas<'_>,
         (from, to): (Site, Site),
         around: Around,
         gather: &mut Gather,
         f: impl FnOnce(&mut HeldEntry<'_, '_, 's, P>, &mut HeldEntry<'_, '_, 's, P>) -> R,
     ) -> Result<R, MapError> {
         let (first, second) = (self.space(from.space)?, self.space(to.space)?);
-        let _structure = first.structure.shared();
-        let _other = (from.space != to.space).then(|| second.structure.shared());
         let target = self.make_leaf(second, to)?;
-        let source = self.leaf(first, from)?.ok_or(MapError::NotMapped(from))?;
+        let source = self.leaf_again(areas, first, from)?.ok_or(MapError::NotMapped(from))?;
         // Two tables in the order of their frames, so that two movers in opposite directions do not wait for each other.
         let (low, high) = if source.pfn <= target.pfn {
             (&source, &target)

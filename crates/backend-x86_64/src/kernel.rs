@@ -1,6 +1,7 @@
 //! The backend: a platform, the storage it was lent, and the page map behind the seam.
 
 use core::fmt;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use migrate_core::{CopyError, Profile, UsesPageMap};
@@ -142,32 +143,32 @@ impl<'s, P: Platform> Kernel<'s, P> {
     /// Returns the entry at `site` without waiting or faulting; empty where there is no table.
     #[must_use]
     pub fn entry(&self, site: Site) -> Pte {
-        let mut gather = crate::Gather::new();
-        let read = self.with_entry(site, crate::held::Around::default(), &mut gather, |entry| {
-            migrate_core::Entry::read(entry)
-        });
-        read.ok().flatten().unwrap_or_default()
+        // A word that is not ours reads as empty.
+        self.word(site).decode().unwrap_or_default()
     }
 
     /// Returns the word at `site`, as the CPU finds it; empty where there is no table.
     #[must_use]
     pub fn word(&self, site: Site) -> HwEntry {
-        let mut gather = crate::Gather::new();
-        let read = self.with_entry(site, crate::held::Around::default(), &mut gather, |entry| entry.word());
-        read.ok().flatten().unwrap_or_default()
+        self.look_at(site, |word| word).ok().flatten().unwrap_or_default()
     }
 
-    /// Copies contents from a frame that nobody writes to one that nobody else knows.
+    /// Copies contents from a frame that nobody writes to one that nobody else knows, for somebody who is about to use it.
     pub(crate) fn copy_contents(&self, from: Pfn, to: Pfn) -> Result<(), CopyError> {
+        let (source, target) = self.two_frames(from, to)?;
+        // SAFETY: see `two_frames`. Nobody writes the source and nobody accesses the target meanwhile: the caller holds the page and has
+        // flushed, and took the target from the allocator.
+        unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), target.as_ptr(), PAGE_SIZE) };
+        Ok(())
+    }
+
+    // Both are aligned, valid for a frame's bytes, and do not overlap (conditions 1 and 2 of `FrameMapping`, `from != to`).
+    fn two_frames(&self, from: Pfn, to: Pfn) -> Result<(NonNull<u8>, NonNull<u8>), CopyError> {
+        let [source, target] = [from, to].map(|pfn| self.platform.frame(pfn).ok_or(CopyError));
         if from == to {
             return Err(CopyError);
         }
-        let source = self.platform.frame(from).ok_or(CopyError)?.cast::<u8>();
-        let target = self.platform.frame(to).ok_or(CopyError)?.cast::<u8>();
-        // SAFETY: both are valid for a frame's bytes and do not overlap (conditions 1 and 2 of `FrameMapping`, `from != to`). Nobody
-        // writes the source and nobody accesses the target meanwhile: see the callers, which hold page locks and have flushed.
-        unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), target.as_ptr(), PAGE_SIZE) };
-        Ok(())
+        Ok((source?.cast(), target?.cast()))
     }
 
     /// Fills a frame that nobody else knows with zeros.
@@ -217,7 +218,10 @@ impl<P: Platform> UsesPageMap for Kernel<'_, P> {
             );
             return Err(CopyError);
         }
-        self.copy_contents(from, to)
+        let (source, target) = self.two_frames(from, to)?;
+        // SAFETY: see `two_frames`; and nobody can reach either, as was just looked at.
+        unsafe { crate::copy::copy_frame(source.as_ptr(), target.as_ptr()) };
+        Ok(())
     }
 
     fn free_frame(&self, pfn: Pfn) {

@@ -1,4 +1,4 @@
-//! Locks that spin: one for data, and one that is shared by walkers and exclusive for whoever frees tables.
+//! Locks that spin: one for data, and one that is shared by who looks at tables and exclusive for whoever frees some.
 //!
 //! Neither masks interrupts: nothing in this crate is called from an interrupt handler.
 
@@ -79,7 +79,8 @@ impl<T> Drop for SpinGuard<'_, T> {
     }
 }
 
-/// The structure lock of a space's tables: shared while tables are walked or added, exclusive while some are freed.
+/// The structure lock of a space's tables: exclusive while some are freed, by somebody who holds the areas' lock as well; shared by
+/// whoever walks down without that.
 #[derive(Debug, Default)]
 pub(crate) struct StructureLock(AtomicU32);
 

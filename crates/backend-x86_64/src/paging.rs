@@ -4,7 +4,7 @@ use mm_types::{PAGE_SHIFT, Pfn, PhysAddr, VirtAddr, Vpn};
 
 use crate::MapError;
 
-const INDEX_BITS: u32 = 9;
+pub(crate) const INDEX_BITS: u32 = 9;
 
 /// How many levels the tables have; one answer for the whole machine (`CR4.LA57`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]

@@ -23,7 +23,7 @@ impl<P: Platform> Rmap for Kernel<'_, P> {
         // Held for the whole walk, so that no area comes or goes, and none moves its entries, between two of them.
         let areas = self.areas().lock();
         areas.visit(page.mapping(), page.index(), |site, vma| {
-            let seen = self.with_entry(site, Around::from(vma).held(), gather, |entry| visit(entry));
+            let seen = self.with_entry(&areas, site, Around::from(vma).held(), gather, |entry| visit(entry));
             !matches!(seen, Ok(Some(ControlFlow::Break(()))))
         });
     }
@@ -72,16 +72,12 @@ impl<P: Platform> Cache for Kernel<'_, P> {}
 
 impl<P: Platform> Faults for Kernel<'_, P> {
     fn wait_on(&self, site: Site, look: &mut dyn FnMut(Pte) -> Option<Pfn>) {
-        let mut gather = Gather::new();
-        let around = Around::default();
         let mut announce = |pte| {
             let page = self.map().page(look(pte)?)?;
             // Announced before the entry's lock opens: the migrator restores the entry first and unlocks the page after.
             Some((page, page.flags().announce_wait(PageFlags::LOCKED)?))
         };
-        let held = self.with_entry(site, around, &mut gather, |entry| {
-            announce(migrate_core::Entry::read(entry))
-        });
+        let held = self.look_at(site, |word| announce(word.decode().unwrap_or_default()));
         let sleep = match held {
             Ok(Some(sleep)) => sleep,
             Ok(None) | Err(_) => announce(Pte::None),

@@ -2,14 +2,17 @@
 //!
 //! The words are atomics, for the CPU reads them at any time and sets accessed and dirty bits in them. A word of the last level
 //! changes by compare-exchange under its table's lock; a word above it goes from empty to a table by compare-exchange without
-//! a lock, and back to empty only under the space's structure lock, held alone.
+//! a lock, and back to empty only under the areas' lock and the space's structure lock, held alone: one of them is enough to walk down.
 
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use mm_types::{Page, PageFlags, Pfn, Site, Vpn, spin_loop};
+use mm_types::{Page, PageFlags, Pfn, Site, SpaceId, Vpn, spin_loop};
 
+use crate::areas::Areas;
 use crate::entry::{HwBits, HwEntry};
 use crate::gather::Gather;
+use crate::paging::INDEX_BITS;
 use crate::{FrameWords, Kernel, MapError, Paging, Platform, Purpose, Space};
 
 const EMPTY: HwEntry = HwEntry::NONE;
@@ -42,6 +45,34 @@ impl Drop for TableLock<'_> {
         let woken = self.0.flags().unlock();
         debug_assert!(!woken, "somebody sleeps on a table's lock");
     }
+}
+
+/// The table that was walked down to last, for whoever comes to one of its other entries next: a page's neighbours mostly do.
+///
+/// # Invariants
+/// Under the areas' lock: where a table is named, it is the space's for these pages. So whoever frees tables forgets it first.
+#[derive(Debug, Default)]
+pub(crate) struct LastLeaf(Cell<Option<(SpaceId, u64, Pfn)>>);
+
+impl LastLeaf {
+    fn find(&self, site: Site) -> Option<Pfn> {
+        let (space, pages, leaf) = self.0.get()?;
+        ((space, pages) == (site.space, pages_of_a_leaf(site.page))).then_some(leaf)
+    }
+
+    // INVARIANT: the caller has just walked there.
+    fn note(&self, site: Site, leaf: Pfn) {
+        self.0.set(Some((site.space, pages_of_a_leaf(site.page), leaf)));
+    }
+
+    pub(crate) fn forget(&self) {
+        self.0.set(None);
+    }
+}
+
+// Names the 512 pages that one table of the last level translates.
+const fn pages_of_a_leaf(page: Vpn) -> u64 {
+    page.raw() >> INDEX_BITS
 }
 
 impl<P: Platform> Kernel<'_, P> {
@@ -97,12 +128,30 @@ impl<P: Platform> Kernel<'_, P> {
         })
     }
 
-    /// Walks down to the last level; the structure lock is held. `None` where a table is missing.
+    /// Walks down to the last level; the structure lock or the areas' is held. `None` where a table is missing.
     pub(crate) fn leaf(&self, space: &Space, site: Site) -> Result<Option<Leaf<'_>>, MapError> {
         self.descend(space, site, false)
     }
 
-    /// Walks down to the last level and adds the tables that are missing; the structure lock is held.
+    /// As [`Self::leaf`], for whoever holds the areas' lock; does not walk where the last walk came to the same table.
+    pub(crate) fn leaf_again(
+        &self,
+        areas: &Areas<'_>,
+        space: &Space,
+        site: Site,
+    ) -> Result<Option<Leaf<'_>>, MapError> {
+        let known = areas.last_leaf.find(site);
+        if let Some((pfn, page)) = known.and_then(|pfn| Some((pfn, self.map().page(pfn)?))) {
+            return Ok(Some(Leaf { pfn, page }));
+        }
+        let leaf = self.leaf(space, site)?;
+        if let Some(leaf) = &leaf {
+            areas.last_leaf.note(site, leaf.pfn);
+        }
+        Ok(leaf)
+    }
+
+    /// Walks down to the last level and adds the tables that are missing; the areas' lock is held.
     pub(crate) fn make_leaf(&self, space: &Space, site: Site) -> Result<Leaf<'_>, MapError> {
         self.descend(space, site, true)?.ok_or(MapError::NoTable)
     }
@@ -141,11 +190,9 @@ impl<P: Platform> Kernel<'_, P> {
         }
     }
 
-    /// Returns the first page of `from..end` whose word is not empty; takes the structure lock.
-    pub(crate) fn next_used(&self, site: Site, end: Vpn) -> Option<Vpn> {
-        let space = self.space(site.space).ok()?;
-        let _structure = space.structure.shared();
-        let root = space.root()?;
+    /// Returns the first page of `from..end` whose word is not empty.
+    pub(crate) fn next_used(&self, _areas: &Areas<'_>, site: Site, end: Vpn) -> Option<Vpn> {
+        let root = self.space(site.space).ok()?.root()?;
         self.scan(root, self.paging().levels().checked_sub(1)?, site.page, end)
     }
 
@@ -173,12 +220,13 @@ impl<P: Platform> Kernel<'_, P> {
 
     /// Frees the tables around `start..end` that are empty (Linux: `free_pgtables`); the frames go to the gather, for a CPU may
     /// have cached the way through them.
-    pub(crate) fn free_tables(&self, id: mm_types::SpaceId, start: Vpn, end: Vpn, gather: &mut Gather) {
+    pub(crate) fn free_tables(&self, areas: &Areas<'_>, id: SpaceId, start: Vpn, end: Vpn, gather: &mut Gather) {
         let Ok(space) = self.space(id) else { return };
         let _structure = space.structure.exclusive();
         let (Some(root), Some(top)) = (space.root(), self.paging().levels().checked_sub(1)) else {
             return;
         };
+        areas.last_leaf.forget();
         let mut freed = false;
         self.prune(root, top, (start, end), &mut |table| {
             freed = true;

@@ -56,6 +56,7 @@ chapters! {
     "then-and-now.md",
     "your-kernel.md",
     "trace-format.md",
+    "trace-tools.md",
     "invariants.md",
     "glossary.md",
 }

@@ -131,12 +131,12 @@ checks! {
         [bite_change("i7_an_entry_that_comes_back_to_the_wrong_page"), replayed("i7_the_right_frame_is_restored")];
     MappedAsBefore: [change("check_entries")],
         [bite_change("i8_a_mapping_that_does_not_come_back")];
-    Contents: [state("check_contents"), change("check_pages")],
+    Contents: [state("check_contents"), change("check_pages"), change("check_others")],
         [bite_change("i9_contents_that_are_not_what_was_written_last")];
     CopyBeforeUse: [PAGES, ENTRIES],
         [bite_steps("i10_a_new_page_that_is_seen_before_its_contents"), replayed("i10_nobody_sees_the_new_page_before_its_contents")];
     DirtyConserved: [BETWEEN, change("check_pages")],
-        [bite_state("i11_dirt_that_nobody_remembers")];
+        [bite_state("i11_dirt_that_nobody_remembers"), bite_change("i11_a_part_that_was_dirty_and_is_clean")];
     DirtyCounted: [AT_REST],
         [bite_state("i12_a_dirty_page_that_its_slot_calls_clean")];
     PartsStayClean: [change("check_pages")],
@@ -155,7 +155,7 @@ checks! {
         [bite_steps("i19_a_switch_while_the_count_was_not_frozen"), replayed("i19_the_switch_is_made_on_a_frozen_page_in_the_profiles_order")];
     OnlyForward: [AT_REST, change("check_pages"), model(MEMORY, "free"), PAGES, RUNS],
         [bite_change("i20_an_old_page_that_is_still_somebodys_and_a_free_one_that_is_not_bare"), replayed("i20_i21_after_the_switch_only_forward_and_before_it_all_the_way_back")];
-    FailureRestores: [change("check_entries"), change("check_pages"), change("check_unused")],
+    FailureRestores: [change("check_entries"), change("check_pages"), change("check_others"), change("check_unused")],
         [bite_change("i21_a_page_that_stayed_and_a_new_one_that_is_not_as_it_was")];
     DestinationUntouched: [WATCH, PAGES],
         [bite_steps("i22_a_new_page_that_is_touched_before_the_point_of_no_return"), replayed("i22_the_modern_destination_is_untouched_before_the_switch")];

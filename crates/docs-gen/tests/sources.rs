@@ -56,7 +56,6 @@ const CHANGES: &[Change] = &[
         &[
             "profiles",
             "steps-order",
-            "steps-2006",
             "run-2006",
             "run-refused",
             "run-fault-2006",
@@ -64,11 +63,11 @@ const CHANGES: &[Change] = &[
         ],
     ),
     change(
-        "a recorded scenario, as it is counted",
-        "crates/migrate-core/tests/scenarios/batch_of_eight.scn",
-        "migrate p0..p7",
-        "migrate p0 p7",
-        &["states-2006.svg", "states-modern.svg"],
+        "a recorded trace, as its transitions are counted",
+        "crates/migrate-core/tests/snapshots/batch_of_eight.modern.snap",
+        "[   17] unlock p7 f7\n",
+        "",
+        &["states-modern.svg"],
     ),
     change(
         "a scenario of a figure",

@@ -43,7 +43,7 @@ impl<B: Frames> Slot<B> {
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        matches!((&self.old, &self.new), (Held::Nothing, Held::Nothing))
+        self.old.is_nothing() && self.new.is_nothing()
     }
 }
 
@@ -83,7 +83,7 @@ pub struct Args<'r, B: Frames, L, T, O> {
     pub mode: Mode,
     /// Why the pages move.
     pub reason: Reason,
-    /// Told every page's outcome, whatever the observer.
+    /// Told every page's outcome, whatever the observer; with no page lock held.
     pub outcome: &'r mut dyn FnMut(&B::Page, Outcome),
     /// Told every step.
     pub observer: O,

@@ -24,8 +24,8 @@
 //!   found: Site { space: SpaceId(1), page: Vpn(0x3) } maps Pfn(0x100) and was not visited
 //! ```
 //!
-//! Where several cases fail, begin with those of the group `seam`: they call one method each. Then `references`, for a ledger
-//! that is wrong shows everywhere else too.
+//! Where several cases fail, begin with those that name `Fixture`: what it mapped or stored was wrong before anything moved. Then the
+//! group `seam`, whose cases call one method each, and `references`, for a ledger that is wrong shows everywhere else too.
 //!
 //! # What the cases are about
 //!

@@ -157,7 +157,8 @@ where
 
     /// Tries every page of `from` once, in order; those refused for now are on `from` again, in their old order.
     fn one_pass<W: Waiting<B>>(&mut self, batch: usize) -> PassEnd {
-        let batch = batch.min(self.slots.len());
+        // A pass takes one page at least, or it would go on for ever: `max_batch` is the caller's to set.
+        let batch = batch.min(self.slots.len()).max(1);
         let mut left = self.from.len();
         let mut exhausted = false;
         while left > 0 && !exhausted {
@@ -277,7 +278,8 @@ where
                 Ok(()) => {}
             };
             for slot in self.slots.iter_mut().take(self.used).filter(|slot| slot.is_pending()) {
-                if !cx.profile.new_page_first {
+                // Has it one already, this is another try.
+                if !cx.profile.new_page_first && slot.new.is_nothing() {
                     let taken = slot.take_new(cx, &mut self.target).and_then(|()| slot.lock_new(cx));
                     if let Err(refusal) = taken {
                         slot.refuse(refusal);

@@ -28,8 +28,10 @@ pub trait UsesPageMap {
     /// [`CopyError`] where the source cannot be read.
     fn copy_frame(&self, from: Pfn, to: Pfn) -> Result<(), CopyError>;
 
-    /// Takes back a frame whose last reference was dropped (Linux: `free_hot_cold_page`). Called with no entry lock held, perhaps
-    /// with the LRU lock.
+    /// Takes back a frame whose last reference was dropped (Linux: `free_hot_cold_page`).
+    ///
+    /// The core holds no entry lock then, and perhaps the LRU lock. A kernel may drop references under entry locks of its own, so
+    /// this takes neither an entry lock nor the LRU lock, and does not sleep.
     fn free_frame(&self, pfn: Pfn);
 
     /// Sleeps until a buffer of the page may have been unlocked; see [`Wait::wait_buffers`]. A kernel without buffers has
@@ -109,8 +111,8 @@ pub fn unmap_for_ledger(map: PageMap<'_>, ledger: &Ledger) -> Option<PageRef> {
     Some(PageRef::counted(pfn))
 }
 
-/// Frees a frame whose last reference was dropped by the caller (Linux: `__put_page`): it leaves its LRU list first. No entry
-/// lock and no LRU lock is held.
+/// Frees a frame whose last reference was dropped by the caller (Linux: `__put_page`): it leaves its LRU list first. The LRU lock
+/// is not held, for it is taken here; entry locks come before it, so they may be.
 #[inline]
 pub fn free_unused<K: UsesPageMap>(kernel: &K, pfn: Pfn) {
     let map = kernel.page_map();

@@ -27,6 +27,10 @@ impl<B: Frames> Held<B> {
         }
     }
 
+    pub(crate) const fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
     pub(crate) fn take(&mut self) -> Self {
         core::mem::replace(self, Self::Nothing)
     }

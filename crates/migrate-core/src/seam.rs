@@ -43,7 +43,7 @@ pub trait Frames {
     /// for a frame that has no descriptor.
     fn get(&self, pfn: Pfn) -> Option<Self::Page>;
 
-    /// Drops a reference; the last one frees the page (Linux: `put_page`). Called with no page lock needed, never under an
+    /// Drops a reference; the last one frees the page (Linux: `put_page`). Needs no page lock; the core never calls it under an
     /// entry lock.
     fn put(&self, page: Self::Page);
 
@@ -343,7 +343,8 @@ pub trait Lru: Frames {
     /// [`Refusal::NotOnLru`] where it is on no list (2006: `-EBUSY`).
     fn isolate(&self, page: &Self::Page) -> Result<Self::Page, Refusal>;
 
-    /// Puts an isolated page, or a new one, on the LRU and drops the reference given (Linux: `move_to_lru`).
+    /// Puts an isolated page, or a new one, on the LRU list that its active flag names, and drops the reference given (Linux:
+    /// `move_to_lru`).
     fn putback(&self, page: Self::Page);
 
     /// As [`Lru::putback`], without staging, where a kernel can: the page is on its list when this returns.

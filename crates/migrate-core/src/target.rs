@@ -13,11 +13,14 @@ pub trait Target<B: Frames> {
 
     /// Gives a new page for `old`: one reference, nobody else knows it, on no list.
     ///
+    /// Called with the page locks of the batch held, `old`'s among them in 2006: takes no page lock, and sleeps for nothing that
+    /// may need one (I32), nor at all in a run that may not (I31).
+    ///
     /// # Errors
     /// The refusal, [`Refusal::NoTarget`] where there is none: no more pages are tried.
     fn take(&mut self, backend: &B, old: &B::Page) -> Result<B::Page, Refusal>;
 
-    /// Takes back a page that was not used, as it was given.
+    /// Takes back a page that was not used, as it was given. Called with no page lock held.
     fn give_back(&mut self, backend: &B, page: B::Page);
 }
 

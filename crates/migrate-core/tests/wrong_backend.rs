@@ -86,13 +86,17 @@ wrong_backends! {
     one_that_gives_a_free_page: GetOfAFreePage, "Frames::get (I25)";
     one_that_tells_the_flags_after: FlagsToldAfter, "Frames::edit_flags (I21)";
     one_that_does_not_adopt: AdoptForgotten, "Frames::adopt (I7)";
+    one_that_adopts_no_private_word: PrivateWordForgotten, "Cache::swap_entry (I28)";
     one_that_does_not_disown: DisownForgotten, "Frames::disown (I20)";
     one_that_forgets_pins: PinsForgotten, "Frames::pins (I35)";
     one_that_isolates_a_page_twice: IsolatesTwice, "Lru::isolate (I2)";
+    one_that_forgets_on_isolation_that_a_page_is_active: IsolatedIsInactive, "Lru::isolate (I2)";
+    one_that_forgets_on_putback_that_a_page_is_active: PutBackIsInactive, "Lru::putback (I1)";
     one_whose_putback_loses_the_page: PutbackLosesThePage, "Lru::putback (I1)";
     one_that_does_not_switch_the_slot: SlotNotSwitched, "Cache::switch (I18)";
     one_that_forgets_cache_slots: SlotsForgotten, "Cache::slots (I5)";
     one_that_leaves_the_buffers_behind: BuffersNotMoved, "Cache::move_buffers (I13)";
     one_that_forgets_to_set_dirty: SetDirtyForgotten, "Cache::set_dirty (I12)";
+    one_that_maps_with_more_permission_than_was_asked_for: MapsWritable, "Fixture::map_anon (I14)";
     one_whose_new_pages_are_not_new: NewPageDirty, "Fixture::new_page (I20)";
 }

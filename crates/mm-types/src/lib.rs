@@ -9,7 +9,7 @@
 //!
 //! A page is mapped by present entries ([`Pte`]). To move it, its lock is taken and each of them becomes a [`MigrationEntry`]: not
 //! present, naming the frame, remembering what the mapping allowed. What such an edit does to counts is decided in one place, the
-//! [`ledger`]. After a barrier the contents are copied, and the count is frozen at [`expected_count`]: any other number is somebody
+//! [`ledger()`]. After a barrier the contents are copied, and the count is frozen at [`expected_count`]: any other number is somebody
 //! else's reference, and the page stays, with a [`Refusal`] that says so. Flags go along by the table in [`transfer`]. Then the entries
 //! become mappings again, of the new frame, and all of it has been told as [`trace::Event`]s, which a [`trace::Checker`] holds against
 //! the [`Invariant`]s.

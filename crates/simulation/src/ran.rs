@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use migrate_core::invariants::{Inspect, Ran as Changed, Snapshot, check_must_stay, check_outcomes, check_run};
+use migrate_core::invariants::{
+    Inspect, Ran as Changed, Snapshot, check_entries, check_must_stay, check_others, check_outcomes, check_pages,
+};
 use migrate_core::{Mover, Profile, Tally};
 use mm_types::{Mapping, Mode, Outcome, PageFlags, Pfn, Pte, Refusal, Rules, Site};
 
@@ -176,7 +178,12 @@ impl Ran {
                 profile: self.profile,
                 outcomes: &kept.copied().collect::<Vec<_>>(),
             };
-            check_run(before, &after, &ran).map_err(words)?;
+            check_entries(before, &after, &ran)
+                .and_then(|()| check_pages(before, &after, &ran))
+                .map_err(words)?;
+            if self.slept == 0 {
+                check_others(before, &after, &ran).map_err(words)?;
+            }
         }
         if self.undisturbed {
             self.check_bounds(&last)?;

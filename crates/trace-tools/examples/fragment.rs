@@ -2,7 +2,7 @@
 //! their contents.
 //!
 //! `cargo run -p trace-tools --example fragment -- 20000` maps so many pages one by one and gives every other one back, prints
-//! `ready`, and waits until its standard input ends.
+//! the first address and the last that it holds, and waits until its standard input ends.
 
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
@@ -42,7 +42,12 @@ fn main() -> ExitCode {
     };
     // Neighbours have come from one run of frames: with every other one gone, what is left is in the way.
     let kept: Vec<(usize, MmapMut)> = maps.into_iter().enumerate().filter(|(page, _)| page % 2 == 1).collect();
-    println!("ready");
+    let addresses = || kept.iter().map(|(_, map)| map.as_ptr().addr());
+    let (Some(first), Some(last)) = (addresses().min(), addresses().max()) else {
+        eprintln!("fragment: two pages at least");
+        return ExitCode::from(2);
+    };
+    println!("{first:x}-{:x}", last.saturating_add(PAGE - 1));
     let waited = io::stdout()
         .flush()
         .and_then(|()| io::stdin().lock().read_to_end(&mut Vec::new()));

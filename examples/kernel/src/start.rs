@@ -104,6 +104,11 @@ impl Start {
                     .unwrap_or_else(|_| panic!("wait is async, sync-light or sync, not {word}")),
             },
             migrations: self.number("migrations").unwrap_or(10_000),
+            until_wrong: match self.value("until") {
+                None => false,
+                Some("wrong") => true,
+                Some(other) => panic!("until is wrong, not {other}"),
+            },
         }
     }
 }

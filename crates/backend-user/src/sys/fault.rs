@@ -228,11 +228,12 @@ fn dispatch(fault: &Fault) -> Verdict {
         let verdict = unsafe { entry.as_ref() }
             .filter(|e| e.range.contains(&fault.addr))
             .map(|e| {
+                // The parent's tables and server are not there to ask.
                 if e.orphan.load(Ordering::Relaxed) {
-                    fork::say(b"fork: a child touched a migrating page of its parent\n");
-                    return Verdict::NotOurs;
+                    Verdict::NotOurs
+                } else {
+                    e.handler.fault(fault)
                 }
-                e.handler.fault(fault)
             });
         slot.running.fetch_sub(1, Ordering::SeqCst);
         if let Some(verdict) = verdict {
@@ -255,11 +256,16 @@ extern "C" fn on_segv(signal: c_int, info: *mut libc::siginfo_t, context: *mut c
         let addr = unsafe { info.si_addr() }.addr();
         // SAFETY: `context` is this handler's own third argument.
         let at = unsafe { ucontext::interrupted(context) };
-        dispatch(&Fault {
+        let verdict = dispatch(&Fault {
             addr,
             access: at.access,
             ip: at.ip,
-        })
+        });
+        // The range of a space, or a frame that a call on the parent's machine was about to look at.
+        if verdict == Verdict::NotOurs && fork::was_parents(addr) {
+            fork::say(b"fork: a child touched a migrating page of its parent, or its machine\n");
+        }
+        verdict
     } else {
         Verdict::NotOurs
     };

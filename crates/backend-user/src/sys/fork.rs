@@ -28,6 +28,8 @@ const REGIONS: usize = 256;
 const FREE: u32 = 0;
 const CLAIMED: u32 = 1;
 const LIVE: u32 = 2;
+/// In a child: the region was its parent's.
+const PARENTS: u32 = 3;
 
 /// Lives in atomics because the child reads it in whatever state the other threads left it.
 #[derive(Debug)]
@@ -107,8 +109,17 @@ extern "C" fn in_child() {
             // SAFETY: ends the process; no preconditions.
             unsafe { libc::abort() };
         }
+        s.state.store(PARENTS, Ordering::Release);
     }
     fault::orphan_all();
+}
+
+/// True in a child for an address of its parent's regions. For the signal handler: reads atomics only.
+pub(super) fn was_parents(addr: usize) -> bool {
+    TABLE.iter().any(|s| {
+        s.state.load(Ordering::Acquire) == PARENTS
+            && addr.wrapping_sub(s.start.load(Ordering::Relaxed)) < s.len.load(Ordering::Relaxed)
+    })
 }
 
 /// Writes one line to stderr; async-signal-safe, and deaf to failure.

@@ -16,8 +16,8 @@ use backend_x86_64::{
 };
 use migrate_core::invariants::TranslationState;
 use migrate_core::{
-    Args, FromFn, Isolated, Lru as _, PageRef, Profile, Slot, Tally, UsesPageMap, isolate_lru_page, migrate_pages,
-    migrate_prep, putback_lru_pages,
+    Args, FromFn, Isolated, LINUX_2_6_17, Lru as _, MODERN, PageRef, Profile, Slot, Tally, UsesPageMap,
+    isolate_lru_page, migrate_pages, migrate_prep, putback_lru_pages,
 };
 use mm_types::trace::Observer;
 use mm_types::{
@@ -27,6 +27,7 @@ use mm_types::{
 
 pub(crate) type Host<'s> = Kernel<'s, Machine>;
 
+pub(crate) const PROFILES: [&Profile; 2] = [&LINUX_2_6_17, &MODERN];
 pub(crate) const BASE: Pfn = Pfn::new(0x100);
 pub(crate) const POISON: u64 = 0xdead_beef_dead_beef;
 pub(crate) const READ_WRITE: VmaFlags = VmaFlags::READ
@@ -390,6 +391,21 @@ pub(crate) fn with_kernel(
 /// The page at `addr` of `space`.
 pub(crate) fn site(space: SpaceId, addr: u64) -> Site {
     Site::new(space, VirtAddr::new(addr).vpn())
+}
+
+/// Where tests have their pages.
+pub(crate) const AT: u64 = 0x40_0000;
+
+pub(crate) fn addr(page: u64) -> VirtAddr {
+    VirtAddr::new(AT + page * 4096)
+}
+
+pub(crate) fn area(kernel: &Host<'_>, space: SpaceId, pages: u64) {
+    kernel.map_area(space, addr(0), pages, READ_WRITE).unwrap();
+}
+
+pub(crate) fn at(space: SpaceId, page: u64) -> Site {
+    site(space, AT + page * 4096)
 }
 
 /// One access with its faults; `None` where it is not allowed.

@@ -1,4 +1,4 @@
-//! Code that the guide for kernel authors shows: copied from the kernel that boots, so that it compiles and runs.
+//! Code that the guide for kernel authors shows: copied from the kernel that boots and from those of tests, so that it compiles and runs.
 
 use crate::source::prose;
 use crate::table::{Table, code, yes};
@@ -6,6 +6,8 @@ use crate::table::{Table, code, yes};
 const SEAM: &str = include_str!("../../../../examples/kernel/src/seam.rs");
 const MIGRATOR: &str = include_str!("../../../../examples/kernel/src/migrator.rs");
 const TYPES: &str = include_str!("../../../backend-x86_64/tests/x86_64_types/platform.rs");
+const TOY: &str = include_str!("../../../migrate-core/tests/kernel_shape.rs");
+const SMALL: &str = include_str!("../../../migrate-core/tests/page_map_shape.rs");
 const CORE: &str = include_str!("../../../migrate-core/src/seam.rs");
 
 /// Returns an item of the outermost level, with the comments above it: from the line that begins with `head` to its end.
@@ -56,6 +58,25 @@ pub(super) fn new_mm() -> Result<String, String> {
 
 pub(super) fn migrate() -> Result<String, String> {
     fenced(MIGRATOR, &["pub fn migrate"])
+}
+
+pub(super) fn toy_entry() -> Result<String, String> {
+    fenced(
+        TOY,
+        &["impl<const F: usize, const S: usize, const P: usize> mc::Entry for Slot"],
+    )
+}
+
+pub(super) fn toy_run() -> Result<String, String> {
+    fenced(TOY, &["fn migrate(kernel: &Kernel"])
+}
+
+pub(super) fn page_map_kernel() -> Result<String, String> {
+    fenced(SMALL, &["impl UsesPageMap", "impl Entry", "impl Rmap"])
+}
+
+pub(super) fn page_map_first_page() -> Result<String, String> {
+    fenced(SMALL, &["fn fault_in", "fn move_one"])
 }
 
 pub(super) fn types() -> Result<String, String> {

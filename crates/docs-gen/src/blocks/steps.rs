@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 
 use migrate_core::conformance::scenarios;
-use migrate_core::fixture::run_scenario;
-use migrate_core::model::ModelFixture;
 use migrate_core::{LINUX_2_6_17, MODERN};
 use mm_types::Rules;
 use mm_types::trace::{Event, Step, steps};
@@ -35,9 +33,7 @@ fn really(rules: Rules) -> Result<Vec<&'static str>, String> {
         .iter()
         .find(|scenario| scenario.name == "under_writeback" && scenario.profile.rules == rules);
     let scenario = scenario.ok_or("no page under writeback was recorded")?;
-    let recorded = run_scenario(&mut ModelFixture::new(), scenario.text, Some(scenario.profile));
-    let recorded = recorded.map_err(|error| error.to_string())?;
-    let trace = recorded.report().ok_or("the model lacks something")?.trace();
+    let trace = scenario.trace();
     let mut replay = trace_tools::Replay::read(trace.as_bytes()).map_err(|error| error.to_string())?;
     let mut order = Vec::new();
     while replay.forward() {

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 
 use migrate_core::Profile;
 use migrate_core::conformance::scenarios;
-use migrate_core::fixture::{Replay as Ran, run_scenario};
-use migrate_core::model::ModelFixture;
 use trace_tools::Replay;
 use trace_tools::replay::{Frame, List, Pair};
 
@@ -106,11 +104,7 @@ pub(super) fn draw(profile: &'static Profile) -> Result<String, String> {
         .iter()
         .filter(|scenario| scenario.profile.rules == profile.rules)
     {
-        let ran = run_scenario(&mut ModelFixture::new(), scenario.text, Some(scenario.profile));
-        match ran.map_err(|error| format!("{}: {error}", scenario.name))? {
-            Ran::Ran(report) => count(&report.trace(), &mut taken)?,
-            Ran::NotApplicable { lacks } => return Err(format!("the model has no {lacks}")),
-        }
+        count(&scenario.trace(), &mut taken).map_err(|error| format!("{}: {error}", scenario.name))?;
         traces += 1;
     }
     let title = format!("The states of a page under the rules of {}", profile.rules);

@@ -8,6 +8,7 @@ pub(super) fn code(language: &str, text: &str) -> String {
         html.push_str(&match language {
             "diff" => differing(&line),
             "text" => traced(&line),
+            "console" if line.starts_with("$ ") => format!("<span class=\"typed\">{line}</span>"),
             _ => line,
         });
         html.push('\n');
@@ -59,5 +60,6 @@ mod tests {
             "  a\n<span class=\"plus\">+ b</span>\n<span class=\"minus\">- c</span>\n<span class=\"broken\">! d</span>\n"
         );
         assert_eq!(code("rust", "# [x]\n"), "# [x]\n");
+        assert_eq!(code("console", "$ a\nb\n"), "<span class=\"typed\">$ a</span>\nb\n");
     }
 }

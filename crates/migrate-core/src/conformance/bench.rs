@@ -6,7 +6,7 @@ use core::ops::ControlFlow;
 
 use mm_types::scenario::{Edge as At, Mover, Sharing};
 use mm_types::trace::{Event, Observer, check_events, text_of};
-use mm_types::{ActorId, Mapping, MappingId, PageFlags, Pfn, Pte, PteFlags, Site, SpaceId, Vpn};
+use mm_types::{ActorId, EntryStyle, Mapping, MappingId, PageFlags, Pfn, Pte, PteFlags, Site, SpaceId, Vpn};
 
 use super::call::{Call, Ran};
 use super::contract as promise;
@@ -126,6 +126,27 @@ impl<F: Fixture> Bench<F> {
     pub(super) fn anon(&self, site: Site, writable: bool) -> Result<Pfn, Halt> {
         let pfn = self.fixture.map_anon(site, writable)?;
         self.note_map(site);
+        // Said here, or each case would blame the migration for what was so before it.
+        let kept = PteFlags::WRITE.union(PteFlags::EXCLUSIVE);
+        let mut flags = PteFlags::empty();
+        flags.set(PteFlags::WRITE, writable);
+        flags.set(PteFlags::EXCLUSIVE, self.profile.entries == EntryStyle::Lossless);
+        let entry = match self.fixture.entry(site) {
+            Pte::Present { pfn, flags } => Pte::present(pfn, flags & kept),
+            other => other,
+        };
+        same(
+            promise::MAP_ANON,
+            &format!("the entry at {site:?}, permission and exclusive mark"),
+            entry,
+            Pte::present(pfn, flags),
+        )?;
+        same(
+            promise::MAP_ANON,
+            &format!("references of {pfn:?}"),
+            self.count(pfn)?,
+            1,
+        )?;
         Ok(pfn)
     }
 

@@ -57,6 +57,9 @@ contracts! {
     UNFREEZE = "Frames::unfreeze", "I5", "gives a frozen page the count it is told";
     COPY = "Frames::copy", "I9", "copies all of the contents";
     PINS = "Frames::pins", "I35", "returns how many times the page is pinned for direct access";
+    MAP_ANON = "Fixture::map_anon", "I14",
+        "maps a page with the permission asked for, exclusive where the profile's entries remember it, and one reference";
+    STORE = "Fixture::write", "I11", "stores as a program would: the entry is dirty afterwards, or the page";
     NEW_PAGE = "Fixture::new_page", "I20", "gives a page with one reference, no mapping and no flags";
     EDIT = "Entry::update", "I14", "stores what the edit made of the entry, and no more permission than that";
     EDIT_FRAME = "Entry::update", "I7", "maps the frame that the edit named, and no other";
@@ -80,8 +83,8 @@ contracts! {
     BUFFERS = "Cache::move_buffers", "I13", "moves the buffers, the private flag and the reference they hold";
     WRITEOUT = "Cache::writeout", "I11", "writes the page, or makes it dirty again";
     SWAP_ENTRY = "Cache::swap_entry", "I28", "returns the page's slot in swap, which the page keeps";
-    ISOLATE = "Lru::isolate", "I2", "takes the page off the LRU, all or nothing, and returns a reference for that";
-    PUTBACK = "Lru::putback", "I1", "puts the page on the LRU and drops the reference given";
+    ISOLATE = "Lru::isolate", "I2", "takes the page off the LRU, all or nothing, active or not as it was, and returns a reference for that";
+    PUTBACK = "Lru::putback", "I1", "puts the page on the LRU, active or not as it was, and drops the reference given";
     LOCK = "Wait::lock", "I23", "sleeps until the page lock is free, and takes it";
     WAIT_WRITEBACK = "Wait::wait_writeback", "I32", "sleeps until the page is not under writeback";
     FORK = "Readers::copy", "I15", "leaves neither side of a fork with a writable entry of a shared page";

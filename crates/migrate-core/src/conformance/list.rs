@@ -208,6 +208,7 @@ macro_rules! conformance_cases {
                     flags_of_the_table_move,
                     flags_that_are_not_set_do_not_appear,
                     each_flag_moves_by_itself,
+                    an_active_page_is_active_isolated_put_back_and_moved,
                     a_moved_page_is_up_to_date,
                     a_new_page_is_not_up_to_date_before_the_copy,
                     what_was_stored_is_remembered_as_dirty,

@@ -43,6 +43,27 @@ pub(super) fn each_flag_moves_by_itself<F: Fixture>(b: &Bench<F>) -> Done {
     carries(b, PageFlags::CHECKED)
 }
 
+pub(super) fn an_active_page_is_active_isolated_put_back_and_moved<F: Fixture>(b: &Bench<F>) -> Done {
+    let page = b.page()?;
+    let active = |contract, pfn, what| {
+        let flags = b.flags(pfn)?;
+        hold(contract, flags.contains(PageFlags::ACTIVE), || {
+            format!("{pfn:?}, which was active, has flags {flags} {what}")
+        })
+    };
+    let isolated = b.isolate(page.pfn)?;
+    b.with_lock(page.pfn, |backend, locked| {
+        backend.edit_flags(locked, PageFlags::ACTIVE, PageFlags::empty())
+    })?;
+    b.put_back(isolated);
+    active(promise::PUTBACK, page.pfn, "where it was put back")?;
+    let isolated = b.isolate(page.pfn)?;
+    let kept = active(promise::ISOLATE, page.pfn, "while it is isolated");
+    b.put_back(isolated);
+    kept?;
+    active(promise::CARRIED, b.moves(&page)?, "where it moved to")
+}
+
 pub(super) fn a_moved_page_is_up_to_date<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.page()?;
     let to = b.moves(&page)?;
@@ -71,7 +92,7 @@ pub(super) fn a_new_page_is_not_up_to_date_before_the_copy<F: Fixture>(b: &Bench
 
 pub(super) fn what_was_stored_is_remembered_as_dirty<F: Fixture>(b: &Bench<F>) -> Done {
     let page = b.page()?;
-    hold(promise::BEFORE, b.dirty(page.pfn, &page.sites)?, || {
+    hold(promise::STORE, b.dirty(page.pfn, &page.sites)?, || {
         "a store left entry and page clean".into()
     })?;
     let to = b.moves(&page)?;

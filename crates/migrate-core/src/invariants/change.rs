@@ -29,13 +29,14 @@ impl Ran<'_> {
     }
 }
 
-/// Checks entries, pages and slots: [`check_entries`] and [`check_pages`].
+/// Checks entries, pages and slots: [`check_entries`], [`check_pages`] and [`check_others`].
 ///
 /// # Errors
 /// The first thing that does not hold.
 pub fn check_run(before: &Snapshot, after: &Snapshot, ran: &Ran<'_>) -> Result<(), Violation> {
     check_entries(before, after, ran)?;
-    check_pages(before, after, ran)
+    check_pages(before, after, ran)?;
+    check_others(before, after, ran)
 }
 
 /// Checks that every entry maps its page where it is now, allows what it allowed and remembers what it remembered
@@ -134,8 +135,7 @@ fn entry(
     hold(I::YoungAsProfile, young, said)
 }
 
-/// Checks the frames and slots of every page that was tried, and that no other page changed
-/// (I9, I11, I13, I17, I18, I20, I21, I28).
+/// Checks the frames and slots of every page that was tried (I9, I11, I13, I17, I18, I20, I21, I28).
 ///
 /// # Errors
 /// The first page that is not as it should be.
@@ -164,6 +164,35 @@ pub fn check_pages(before: &Snapshot, after: &Snapshot, ran: &Ran<'_>) -> Result
                 })?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Checks that pages in use which the run was not given are what they were, their dirtiness included (I9, I21).
+///
+/// Stronger than the other two: nobody but the run may have done anything, not even because the run slept for him.
+///
+/// # Errors
+/// The first page that changed.
+pub fn check_others(before: &Snapshot, after: &Snapshot, ran: &Ran<'_>) -> Result<(), Violation> {
+    let last = ran.last();
+    let tried = |pfn: &Pfn| last.contains_key(pfn);
+    for (was, pfn) in before.frames.iter().zip((before.first..).map(Pfn::new)) {
+        // New pages were free before.
+        let Some(was) = was.filter(|was| was.count > 0 && !tried(&pfn)) else {
+            continue;
+        };
+        let state = |page: &FrameState| {
+            let dirty = page.flags.contains(PageFlags::DIRTY);
+            (settings(page), page.mapcount, page.pins, dirty, page.dirty_parts)
+        };
+        let now = after.frame(pfn).unwrap_or_default();
+        hold(I::FailureRestores, state(&was) == state(&now), || {
+            format!("{pfn:?} was not tried, was {was:?} and is {now:?}")
+        })?;
+        same(I::Contents, after.word(pfn), before.word(pfn), || {
+            format!("contents of {pfn:?}, which was not tried")
+        })?;
     }
     Ok(())
 }
@@ -217,6 +246,7 @@ fn arrived(before: &Snapshot, after: &Snapshot, rules: Rules, old: Pfn, new: Pfn
         !before.is_dirty(old) || after.is_dirty(new) || after.is_stored(new),
         || format!("{old:?} was dirty and moved to {new:?}, which is clean and not stored"),
     )?;
+    parts_stay_dirty(was.dirty_parts, after, new)?;
     // An entry cannot say which part was written.
     let anywhere = before
         .entries
@@ -250,6 +280,14 @@ fn arrived(before: &Snapshot, after: &Snapshot, rules: Rules, old: Pfn, new: Pfn
     Ok(())
 }
 
+/// A part that was not written back is dirty still: a page that is dirty in other parts only would be cleaned without it (I11).
+fn parts_stay_dirty(parts: u32, after: &Snapshot, pfn: Pfn) -> Result<(), Violation> {
+    let now = after.frame(pfn).unwrap_or_default().dirty_parts;
+    hold(I::DirtyConserved, parts & !now == 0 || after.is_stored(pfn), || {
+        format!("parts {parts:#x} were dirty, and of {pfn:?} {now:#x} are, which is not stored")
+    })
+}
+
 /// A page that stayed is as dirty as it was, unless it was written meanwhile, and stands where it stood.
 fn stayed(before: &Snapshot, after: &Snapshot, pfn: Pfn, refusal: Refusal) -> Result<(), Violation> {
     let written = matches!(refusal, Refusal::WrittenOut) || after.is_stored(pfn);
@@ -258,6 +296,9 @@ fn stayed(before: &Snapshot, after: &Snapshot, pfn: Pfn, refusal: Refusal) -> Re
         !before.is_dirty(pfn) || after.is_dirty(pfn) || written,
         || format!("{pfn:?} was dirty, stayed, and is clean"),
     )?;
+    if !written {
+        parts_stay_dirty(before.frame(pfn).unwrap_or_default().dirty_parts, after, pfn)?;
+    }
     let slot = |snapshot: &Snapshot| {
         let in_cache = snapshot.cache_slots.iter().find(|slot| slot.pfn == pfn);
         let in_swap = snapshot.swap_slots.iter().find(|slot| slot.cached == Some(pfn));

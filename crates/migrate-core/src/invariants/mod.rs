@@ -33,7 +33,7 @@ mod snapshot;
 mod state;
 mod watch;
 
-pub use change::{Ran, check_entries, check_pages, check_run, check_unused};
+pub use change::{Ran, check_entries, check_others, check_pages, check_run, check_unused};
 pub use inspect::{CacheSlotState, EntryState, FrameState, Held, Inspect, SpaceState, SwapSlotState, TranslationState};
 pub use outcomes::{check_must_stay, check_outcomes, check_targets, check_waiters};
 pub use packing::{Looks, check_packing};

@@ -60,6 +60,31 @@ fn i9_contents_that_are_not_what_was_written_last() {
         run.after.words[at as usize] = Some(77);
     });
     assert_eq!(lost, Invariant::Contents);
+    let of_another = Run::of(&MODERN, &[ANON], |_| {}).changed(|run| {
+        let at = run.new_page(SHARED).raw() - run.after.first;
+        run.after.words[at as usize] = Some(77);
+    });
+    assert_eq!(of_another, Invariant::Contents);
+}
+
+#[test]
+fn i11_a_part_that_was_dirty_and_is_clean() {
+    for held in [false, true] {
+        let run = Run::of(&MODERN, &[BUFFERED], |model| {
+            // What storage does not have is in two of the parts.
+            let pfn = frame(model, BUFFERED);
+            model.set_word(pfn, 77);
+            model.dirty_buffer(pfn, 1);
+            model.dirty_buffer(pfn, 2);
+            assert!(!held || model.pin(pfn));
+        });
+        assert_eq!(run.tally.moved, u32::from(!held));
+        let lost = run.changed(|run| {
+            let pfn = run.new_page(BUFFERED);
+            run.after.frame_mut(pfn).unwrap().dirty_parts = 0b10;
+        });
+        assert_eq!(lost, Invariant::DirtyConserved);
+    }
 }
 
 #[test]
@@ -128,6 +153,11 @@ fn i21_a_page_that_stayed_and_a_new_one_that_is_not_as_it_was() {
         });
         assert_eq!(permission, Invariant::FailureRestores);
     }
+    let of_another = Run::of(&MODERN, &[ANON], |_| {}).changed(|run| {
+        let pfn = run.new_page(SHARED);
+        run.after.frame_mut(pfn).unwrap().flags.toggle(PageFlags::DIRTY);
+    });
+    assert_eq!(of_another, Invariant::FailureRestores);
     let model = system(&MODERN);
     let new = model.allocate(NODE1).unwrap();
     check_unused(&model, &[new.pfn()]).unwrap();

@@ -8,7 +8,7 @@ use migrate_core::{
     Cache, CopyError, Edited, Entry, EntryVma, Faults, Frames, LockedPage, Lru, Mover, PageRef, Pair, Rmap,
     SlotChanged, UsesPageMap, Visit, Wait, Written,
 };
-use mm_types::{CountMismatch, Mapping, PageFlags, Pfn, Pte, PteFlags, Refusal, Site, SpaceId, SwapEntry};
+use mm_types::{CountMismatch, Mapping, Page, PageFlags, Pfn, Pte, PteFlags, Refusal, Site, SpaceId, SwapEntry};
 
 /// Which promise is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,16 +33,20 @@ pub(crate) enum Wrong {
     GetOfAFreePage,
     FlagsToldAfter,
     AdoptForgotten,
+    PrivateWordForgotten,
     DisownForgotten,
     PinsForgotten,
     NeverMapped,
     IsolatesTwice,
+    IsolatedIsInactive,
     PutbackLosesThePage,
+    PutBackIsInactive,
     SlotNotSwitched,
     SlotsForgotten,
     BuffersNotMoved,
     SetDirtyForgotten,
     ReferenceWhileWaiting,
+    MapsWritable,
     NewPageDirty,
 }
 
@@ -60,6 +64,15 @@ impl Backend {
 
     fn is(&self, wrong: Wrong) -> bool {
         self.wrong == wrong
+    }
+
+    fn descriptor(&self, pfn: Pfn) -> &Page {
+        self.model().page_map().page(pfn).expect("a frame of the model")
+    }
+
+    fn deactivate(&self, pfn: Pfn) {
+        let flags = self.descriptor(pfn).flags();
+        flags.edit(PageFlags::empty(), PageFlags::ACTIVE);
     }
 }
 
@@ -120,6 +133,9 @@ impl Frames for Backend {
     fn adopt(&self, new: &LockedPage, old: &LockedPage) {
         if !self.is(Wrong::AdoptForgotten) {
             self.model().adopt(new, old);
+        }
+        if self.is(Wrong::PrivateWordForgotten) {
+            self.descriptor(new.pfn()).set_private(0);
         }
     }
 
@@ -353,6 +369,9 @@ impl Cache for Backend {
 impl Lru for Backend {
     fn isolate(&self, page: &PageRef) -> Result<PageRef, Refusal> {
         let isolated = Lru::isolate(self.model(), page);
+        if self.is(Wrong::IsolatedIsInactive) {
+            self.deactivate(page.pfn());
+        }
         if self.is(Wrong::IsolatesTwice) {
             return isolated.or_else(|refusal| self.get(page.pfn()).ok_or(refusal));
         }
@@ -360,6 +379,9 @@ impl Lru for Backend {
     }
 
     fn putback(&self, page: PageRef) {
+        if self.is(Wrong::PutBackIsInactive) {
+            self.deactivate(page.pfn());
+        }
         if self.is(Wrong::PutbackLosesThePage) {
             self.put(page);
         } else {

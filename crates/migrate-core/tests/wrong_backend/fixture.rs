@@ -51,6 +51,11 @@ impl Fixture for WrongFixture {
         self.backend.inner.begin(profile, recording);
     }
 
+    fn map_anon(&self, site: Site, writable: bool) -> Result<Pfn, FixtureError> {
+        let writable = writable || self.backend.wrong == Wrong::MapsWritable;
+        self.backend.inner.map_anon(site, writable)
+    }
+
     fn new_page(&self) -> Result<PageRef, FixtureError> {
         let page = self.backend.inner.new_page()?;
         if self.backend.wrong != Wrong::NewPageDirty {
@@ -78,7 +83,6 @@ impl Fixture for WrongFixture {
     delegate! {
         fn capabilities(&self) -> Capabilities;
         fn space(&self) -> Result<SpaceId, FixtureError>;
-        fn map_anon(&self, site: Site, writable: bool) -> Result<Pfn, FixtureError>;
         fn read(&self, site: Site) -> Result<u64, FixtureError>;
         fn write(&self, site: Site, value: u64) -> Result<(), FixtureError>;
         fn entry(&self, site: Site) -> Pte;

@@ -14,8 +14,8 @@ use mm_types::trace::{Event, Line};
 use prost::Message;
 
 use super::proto::{
-    ChildTracksOrdering, CounterDescriptor, Data, DebugAnnotation, ProcessDescriptor, ThreadDescriptor, Trace,
-    TracePacket, TrackDescriptor, TrackEvent, Type,
+    ChildTracksOrdering, CounterDescriptor, DebugAnnotation, ProcessDescriptor, ThreadDescriptor, TracePacket,
+    TrackDescriptor, TrackEvent, Type,
 };
 
 const SEQUENCE: u32 = 1;
@@ -42,7 +42,8 @@ enum Track {
 type Flow = u64;
 
 struct Writer {
-    packets: Vec<TracePacket>,
+    // The packets, written as they are made: a long trace has many.
+    bytes: Vec<u8>,
     uuids: BTreeMap<Track, u64>,
     // The slices that are open on each track, by name.
     open: BTreeMap<Track, Vec<String>>,
@@ -54,7 +55,7 @@ struct Writer {
 pub fn perfetto(lines: &[Line]) -> Vec<u8> {
     let flows = flows(lines);
     let mut writer = Writer {
-        packets: Vec::new(),
+        bytes: Vec::new(),
         uuids: BTreeMap::new(),
         open: BTreeMap::new(),
         now: 0,
@@ -68,8 +69,7 @@ pub fn perfetto(lines: &[Line]) -> Vec<u8> {
     }
     writer.now = writer.now.saturating_add(1);
     writer.close_all();
-    let trace = Trace { packet: writer.packets };
-    trace.encode_to_vec()
+    writer.bytes
 }
 
 /// The flow that each fault, wait and wake belongs to: only faults that wait and are woken have one.
@@ -282,18 +282,30 @@ impl Writer {
                 });
             }
         }
-        self.packet(Data::TrackDescriptor(about));
+        let packet = TracePacket {
+            track_descriptor: Some(about),
+            ..self.packet()
+        };
+        self.write(&packet);
         uuid
     }
 
-    fn packet(&mut self, data: Data) {
-        let first = self.packets.is_empty();
-        self.packets.push(TracePacket {
+    /// A packet of this moment, to which its data has to be added.
+    fn packet(&self) -> TracePacket {
+        let first = self.bytes.is_empty();
+        TracePacket {
             timestamp: Some(self.now),
             trusted_packet_sequence_id: Some(SEQUENCE),
             sequence_flags: first.then_some(CLEARED),
-            data: Some(data),
-        });
+            ..TracePacket::default()
+        }
+    }
+
+    fn write(&mut self, packet: &TracePacket) {
+        // Of the message Trace, field 1, which has a length: all that it consists of.
+        self.bytes.push(1 << 3 | 2);
+        // A vector has room for all that is written to it.
+        let _ = packet.encode_length_delimited(&mut self.bytes);
     }
 
     fn event(&mut self, track: Track, kind: Type, name: Option<&str>, event: TrackEvent) {
@@ -305,7 +317,11 @@ impl Writer {
             categories: name.map(|_| CATEGORY.into()).into_iter().collect(),
             ..event
         };
-        self.packet(Data::TrackEvent(event));
+        let packet = TracePacket {
+            track_event: Some(event),
+            ..self.packet()
+        };
+        self.write(&packet);
     }
 
     fn begin(&mut self, track: Track, name: &str, text: &str, flows: &[Flow]) {

@@ -6,13 +6,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use prost::{Enumeration, Message, Oneof};
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Trace {
-    #[prost(message, repeated, tag = "1")]
-    pub(super) packet: Vec<TracePacket>,
-}
+use prost::{Enumeration, Message};
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TracePacket {
@@ -20,18 +14,13 @@ pub(super) struct TracePacket {
     pub(super) timestamp: Option<u64>,
     #[prost(uint32, optional, tag = "10")]
     pub(super) trusted_packet_sequence_id: Option<u32>,
+    // One of this and the descriptor; by themselves, so that fields are written in the order of their numbers.
+    #[prost(message, optional, tag = "11")]
+    pub(super) track_event: Option<TrackEvent>,
     #[prost(uint32, optional, tag = "13")]
     pub(super) sequence_flags: Option<u32>,
-    #[prost(oneof = "Data", tags = "11, 60")]
-    pub(super) data: Option<Data>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-pub(super) enum Data {
-    #[prost(message, tag = "11")]
-    TrackEvent(TrackEvent),
-    #[prost(message, tag = "60")]
-    TrackDescriptor(TrackDescriptor),
+    #[prost(message, optional, tag = "60")]
+    pub(super) track_descriptor: Option<TrackDescriptor>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -9,6 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use alloc::{format, string::ToString};
 use core::fmt;
+use core::ops::RangeInclusive;
 
 use mm_types::trace::Rule;
 use mm_types::{EntryFormat, Invariant};
@@ -54,6 +55,8 @@ pub struct Judged {
     pub before: usize,
     /// Entries still in flight at the last line, in a run that had not ended.
     pub after: usize,
+    /// Entries outside the addresses that were held against the rules, and without their other half.
+    pub elsewhere: usize,
 }
 
 /// Why a trace of the kernel's was not accepted.
@@ -99,8 +102,7 @@ struct Open {
 /// What became of a folio in a run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Fate {
-    open: usize,
-    // How far from the old frames the entries of this attempt come back.
+    // How far from the old frames the entries of this attempt came back.
     by: Option<u64>,
     moved: bool,
 }
@@ -167,6 +169,16 @@ mod words {
 ///
 /// [`Wrong`]: the first place that cannot be read, or that breaks a rule.
 pub fn judge(bytes: &[u8]) -> Result<Judged, Wrong> {
+    judge_within(bytes, &(0..=u64::MAX))
+}
+
+/// As [`judge`], but only entries at addresses `within` must come back: whoever owns those knows that nobody forks, unmaps or
+/// remaps them meanwhile. Of other processes that is not known, and the kernel has no events for it.
+///
+/// # Errors
+///
+/// As [`judge`].
+pub fn judge_within(bytes: &[u8], within: &RangeInclusive<u64>) -> Result<Judged, Wrong> {
     let mut judged = Judged::default();
     let mut tasks: BTreeMap<u32, TaskState<'_>> = BTreeMap::new();
     for record in Records::new(bytes)? {
@@ -175,7 +187,10 @@ pub fn judge(bytes: &[u8]) -> Result<Judged, Wrong> {
             continue;
         }
         judged.events = judged.events.saturating_add(1);
-        tasks.entry(record.task.pid).or_default().record(&record, &mut judged)?;
+        tasks
+            .entry(record.task.pid)
+            .or_default()
+            .record(&record, within, &mut judged)?;
     }
     for task in tasks.values() {
         // The recording may have ended within a run, or within a split.
@@ -185,16 +200,28 @@ pub fn judge(bytes: &[u8]) -> Result<Judged, Wrong> {
 }
 
 impl<'a> TaskState<'a> {
-    fn record(&mut self, record: &Record<'a>, judged: &mut Judged) -> Result<(), Broken> {
+    fn record(&mut self, record: &Record<'a>, within: &RangeInclusive<u64>, judged: &mut Judged) -> Result<(), Broken> {
         let line = record.line;
         match record.happened {
-            Happened::Start { mode, reason } => self.start(line, mode, reason),
-            Happened::End(ended) => self.end(line, &ended, judged),
+            Happened::Start { mode, reason } => {
+                self.all_back(line, within, judged)?;
+                self.start(line, mode, reason)
+            }
+            Happened::End(ended) => {
+                self.all_back(line, within, judged)?;
+                self.end(line, &ended, judged)
+            }
             Happened::Set { addr, pte, order } => {
                 self.set(line, addr, pte, order);
                 Ok(())
             }
-            Happened::Remove { addr, pte, .. } => self.remove(line, addr, pte, judged),
+            Happened::Remove { addr, pte, .. } => match self.remove(line, addr, pte, judged) {
+                Err(alone) if alone.rule == Invariant::NoEntryLeft && !within.contains(&addr) => {
+                    judged.elsewhere = judged.elsewhere.saturating_add(1);
+                    Ok(())
+                }
+                judgement => judgement,
+            },
             Happened::Other => Ok(()),
         }
     }
@@ -207,7 +234,6 @@ impl<'a> TaskState<'a> {
                 format!("a run begins within the run of line {}", run.line),
             );
         }
-        self.all_back(line)?;
         self.known = true;
         self.back.clear();
         self.run = Some(Run {
@@ -220,9 +246,17 @@ impl<'a> TaskState<'a> {
     }
 
     /// Nothing may be in flight when a run begins, or ends.
-    fn all_back(&self, line: usize) -> Result<(), Broken> {
-        let left = self.open.iter().find_map(|(addr, open)| Some((addr, open.first()?)));
-        let Some((addr, open)) = left else { return Ok(()) };
+    fn all_back(&mut self, line: usize, within: &RangeInclusive<u64>, judged: &mut Judged) -> Result<(), Broken> {
+        let left = self.open.range(within.clone());
+        let left = left.into_iter().find_map(|(addr, open)| Some((addr, open.first()?)));
+        let Some((addr, open)) = left else {
+            let elsewhere = core::mem::take(&mut self.open);
+            judged.elsewhere = elsewhere
+                .values()
+                .map(Vec::len)
+                .fold(judged.elsewhere, usize::saturating_add);
+            return Ok(());
+        };
         let what = format!(
             "the entry at {addr:x} that was replaced in line {} has not come back (or was unmapped in flight, of which the kernel does not tell)",
             open.line
@@ -231,7 +265,6 @@ impl<'a> TaskState<'a> {
     }
 
     fn end(&mut self, line: usize, ended: &Ended<'a>, judged: &mut Judged) -> Result<(), Broken> {
-        self.all_back(line)?;
         let first = !core::mem::replace(&mut self.known, true);
         let Some(run) = self.run.take() else {
             if first {
@@ -284,11 +317,8 @@ impl<'a> TaskState<'a> {
         });
         if let (Some(run), Some(folio)) = (&mut self.run, folio) {
             let fate = run.folios.entry(folio).or_default();
-            if fate.open == 0 {
-                // Another attempt: what the last one did does not bind it.
-                (fate.by, fate.moved) = (None, false);
-            }
-            fate.open = fate.open.saturating_add(1);
+            // An entry is replaced after others came back: another attempt, which the last one does not bind.
+            (fate.by, fate.moved) = (None, false);
         }
         self.back.remove(&addr);
         self.open.entry(addr).or_default().push(Open { line, frame, folio });
@@ -335,7 +365,6 @@ impl<'a> TaskState<'a> {
             );
         }
         (fate.by, fate.moved) = (Some(by), by != 0);
-        fate.open = fate.open.saturating_sub(1);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ mod read;
 #[cfg(test)]
 mod tests;
 
-pub use judge::{Broken, Judged, Wrong, judge};
+pub use judge::{Broken, Judged, Wrong, judge, judge_within};
 pub use read::{Ended, Happened, Record, Records, Task};
 
 /// The kernel's names of the events, in its system `migrate`.

@@ -1,7 +1,7 @@
 use std::format;
 use std::string::{String, ToString};
 
-use super::{Judged, Wrong, is_kernels, judge};
+use super::{Judged, Wrong, is_kernels, judge, judge_within};
 
 const REAL: &[u8] = include_bytes!("../../tests/tools/fixtures/linux-6.18.ftrace");
 
@@ -90,6 +90,21 @@ fn an_entry_comes_back_once() {
     // What was in flight before the first line, and after the last.
     assert_eq!(accepted(&[BACK, END, START, SET]).before, 1);
     assert_eq!(accepted(&[BACK, END, START, SET]).after, 1);
+}
+
+#[test]
+fn of_others_addresses_it_is_not_known_that_an_entry_must_come_back() {
+    let here = 0x7f8c_631d_2000..=0x7f8c_631d_2fff;
+    let elsewhere = 0..=0x7f8c_631d_1fff;
+    let within = |events: &[&str], within| judge_within(text(events).as_bytes(), within).map(|judged| judged.elsewhere);
+    assert_eq!(within(&[START, SET, END], &elsewhere), Ok(1));
+    assert_eq!(within(&[START, BACK, END], &elsewhere), Ok(1));
+    assert_eq!(within(&[START, SET, BACK, END], &here), Ok(0));
+    assert!(within(&[START, SET, END], &here).is_err());
+    assert!(within(&[START, BACK, END], &here).is_err());
+    // Everything else is held against the rules wherever it is.
+    let none = END.replace("nr_succeeded=1", "nr_succeeded=0");
+    assert!(within(&[START, SET, BACK, &none], &elsewhere).is_err());
 }
 
 #[test]

@@ -100,6 +100,12 @@ fn the_kernels_text_is_told_by_its_first_line_or_by_the_option() {
             .starts_with("standard input: line 1, column 1: expected an event")
     );
     assert!(mistake(&call(&["explain", "p0"], KERNELS)).contains("the kernel's own trace"));
+    let ours = ["check", "--within", "7ff47a1fa000-7ff47a1fafff"];
+    assert_eq!(call(&ours, KERNELS).stdout, output.stdout);
+    assert!(mistake(&call(&ours, trace.as_bytes())).contains("--within is for the kernel's trace"));
+    for wrong in ["7f", "7f-", "2-1", "0-0x1", "-1-2"] {
+        assert!(mistake(&call(&["check", &format!("--within={wrong}")], KERNELS)).contains("give the first address"));
+    }
     let text = str::from_utf8(KERNELS).unwrap();
     let lost = text.replacen(
         "remove_migration_pte: addr=7fa79de03000",

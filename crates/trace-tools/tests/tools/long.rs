@@ -5,9 +5,13 @@ use mm_types::trace::{HEADER, Line};
 
 /// All scenarios one after the other, each time with pages, frames, spaces and threads of their own, until there are `events`.
 pub(crate) fn long(events: usize) -> Vec<Line> {
+    repeat(&scenarios().iter().map(Recorded::trace).collect::<Vec<_>>(), events)
+}
+
+/// As [`long`], of these traces.
+pub(crate) fn repeat(texts: &[String], events: usize) -> Vec<Line> {
     // More than any scenario has of one kind.
     const APART: u32 = 1000;
-    let texts: Vec<String> = scenarios().iter().map(Recorded::trace).collect();
     let mut lines = Vec::with_capacity(events);
     for (round, text) in (0u32..).zip(texts.iter().cycle()) {
         // A scenario is taken whole: a run that is cut off breaks a rule.

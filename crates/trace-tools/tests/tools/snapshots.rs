@@ -1,6 +1,6 @@
 //! What each subcommand says of the shared scenarios.
 
-use std::fmt::Write;
+use core::fmt::Write;
 
 use crate::long;
 use crate::support::{self, name};

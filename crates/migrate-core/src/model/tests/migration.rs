@@ -159,6 +159,42 @@ fn many_pages_move_in_one_batch() {
     }
 }
 
+#[test]
+fn rules_that_allow_no_page_in_a_batch_move_pages_one_by_one() {
+    let none = Profile { max_batch: 0, ..MODERN };
+    let (model, space) = model(&MODERN);
+    model.map_anon(at(space, 0), 2);
+    let pfns = [0, 1].map(|page| {
+        write(&model, at(space, page), page + 7);
+        frame(&model, at(space, page))
+    });
+    let (tally, _) = model.migrate(&pfns, NODE1, &none, Mode::Async, 2, ());
+    assert_eq!((tally.moved, tally.passes), (2, 1));
+    good(&model);
+}
+
+#[test]
+fn a_page_that_is_tried_again_at_once_keeps_its_new_page() {
+    // Today's batches, whose pages are tried again with both locks held, with new pages that are taken late as in 2006.
+    let late = Profile {
+        new_page_first: false,
+        ..MODERN
+    };
+    let (model, space) = model(&MODERN);
+    model.map_anon(at(space, 0), 2);
+    let pfns = [0, 1].map(|page| {
+        write(&model, at(space, page), page + 7);
+        frame(&model, at(space, page))
+    });
+    let free = model.free_frames(NODE1);
+    let held = model.get(pfns[0]).unwrap();
+    let (tally, _) = model.migrate(&pfns, NODE1, &late, Mode::Async, 2, ());
+    assert_eq!((tally.moved, tally.retry), (1, 1));
+    assert_eq!(model.free_frames(NODE1), free - 1, "every new page but one came back");
+    model.put(held);
+    good(&model);
+}
+
 fn play(profile: &'static Profile, text: &str) -> std::string::String {
     use crate::fixture::{Replay, run_scenario};
     let lines: Vec<&str> = text.lines().map(str::trim).collect();

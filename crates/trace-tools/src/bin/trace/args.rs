@@ -1,5 +1,6 @@
 //! The command line.
 
+use core::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
@@ -19,7 +20,14 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Holds a trace against the invariants, and names the line and the rule that it breaks
-    Check(Source),
+    Check {
+        #[command(flatten)]
+        source: Source,
+        /// The kernel's trace: only entries at these addresses must come back, hexadecimal; of others' it is not known that
+        /// nobody unmaps, remaps or forks them in flight
+        #[arg(long, value_name = "FROM-TO", value_parser = addresses)]
+        within: Option<RangeInclusive<u64>>,
+    },
     /// Says how two traces differ, by what they mean: ids that are only called differently are the same
     Diff {
         /// A trace
@@ -78,4 +86,15 @@ pub(crate) enum Form {
     Heat,
     /// Folded stacks of blocked time, for flame graphs; the counts are events
     Folded,
+}
+
+fn addresses(text: &str) -> Result<RangeInclusive<u64>, String> {
+    let address = |text: &str| u64::from_str_radix(text, 16).ok();
+    let ends = text
+        .split_once('-')
+        .and_then(|(from, to)| Some((address(from)?, address(to)?)));
+    match ends {
+        Some((from, to)) if from <= to => Ok(from..=to),
+        _ => Err("give the first address and the last, such as 7f0000000000-7f0000ffffff".into()),
+    }
 }

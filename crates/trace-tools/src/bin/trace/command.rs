@@ -1,5 +1,6 @@
 //! Each subcommand, from files to an answer.
 
+use core::ops::RangeInclusive;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use mm_types::trace::{CheckError, Event, check_events};
 use trace_tools::convert::{self, Grid};
 use trace_tools::explain::Asked;
-use trace_tools::kernel::{Judged, Wrong, judge};
+use trace_tools::kernel::{Judged, Wrong, judge_within};
 use trace_tools::stats::Stats;
 use trace_tools::{diff, explain};
 
@@ -36,7 +37,7 @@ fn found(text: impl Into<Vec<u8>>) -> Result<Answer, Mistake> {
 
 pub(crate) fn answer(command: Command) -> Result<Answer, Mistake> {
     match command {
-        Command::Check(source) => check(&source),
+        Command::Check { source, within } => check(&source, within.as_ref()),
         Command::Diff { a, b } => differ(&a, &b),
         Command::Explain { page, file } => why(page, &file),
         Command::Stats(source) => count(&source),
@@ -56,14 +57,17 @@ pub(crate) fn answer(command: Command) -> Result<Answer, Mistake> {
     }
 }
 
-fn check(source: &Source) -> Result<Answer, Mistake> {
+fn check(source: &Source, within: Option<&RangeInclusive<u64>>) -> Result<Answer, Mistake> {
     let input = Input::read(&source.file)?;
     if source.kernel || input.is_kernels() {
-        return match judge(&input.bytes) {
+        return match judge_within(&input.bytes, within.unwrap_or(&(0..=u64::MAX))) {
             Ok(judged) => done(format!("{}: {}\n", input.name, accepted(&judged))),
             Err(Wrong::Broken(broken)) => found(format!("{}: {broken}\n", input.name)),
             Err(Wrong::Unreadable(wrong)) => Err(input.wrong(wrong)),
         };
+    }
+    if within.is_some() {
+        return Err(input.wrong("--within is for the kernel's trace, and this is none"));
     }
     let events: Vec<Event> = input.lines()?.iter().map(|line| line.event).collect();
     match check_events(&events) {
@@ -87,10 +91,12 @@ fn accepted(judged: &Judged) -> String {
         copied,
         before,
         after,
+        elsewhere,
     } = judged;
     format!(
         "no rule is broken; events={events} runs={runs} pairs={pairs} moved={moved} nr_succeeded={succeeded} \
-         nr_failed={failed} copied_in_flight={copied} from_before={before} in_flight_at_the_end={after}"
+         nr_failed={failed} copied_in_flight={copied} from_before={before} in_flight_at_the_end={after} \
+         alone_elsewhere={elsewhere}"
     )
 }
 

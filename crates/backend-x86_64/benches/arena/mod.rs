@@ -1,0 +1,132 @@
+//! A machine without CPUs: frames in ordinary memory, and a kernel over them with one space full of pages.
+
+use core::cell::{Cell, RefCell};
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU32;
+use std::collections::VecDeque;
+
+use backend_x86_64::{
+    FrameMapping, FrameSource, FrameWords, Kernel, Paging, Purpose, Shootdown, Space, Stale, Storage,
+};
+use migrate_core::{Lru as _, MODERN};
+use mm_types::{
+    ActorId, AnonVma, AnonVmaLink, PAGE_SIZE, Page, PageMap, Pfn, Site, Sleep, VirtAddr, VmaFlags, VmaSlot,
+};
+
+pub(crate) const PAGES: usize = (256 << 20) / PAGE_SIZE;
+pub(crate) const BATCH: usize = 512;
+// Two nodes, and the tables.
+const FRAMES: usize = 2 * PAGES + 1024;
+const FIRST: Pfn = Pfn::new(0x100);
+const START: VirtAddr = VirtAddr::new(0x4000_0000);
+
+#[repr(C, align(4096))]
+#[derive(Clone)]
+pub(crate) struct Bytes([u8; PAGE_SIZE]);
+
+/// What was asked to be invalidated.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Flushes {
+    pub(crate) by_page: usize,
+    pub(crate) pages: usize,
+    pub(crate) spaces: usize,
+    pub(crate) everything: usize,
+}
+
+/// Frames; a page that leaves one goes to the other end of the queue. One thread uses it.
+pub(crate) struct Arena {
+    memory: NonNull<Bytes>,
+    free: RefCell<VecDeque<Pfn>>,
+    pub(crate) flushes: Cell<Flushes>,
+}
+
+impl Arena {
+    fn new() -> Self {
+        // Written once, so that no page of it is the system's page of zeros.
+        let memory = vec![Bytes([1; PAGE_SIZE]); FRAMES].leak();
+        Self {
+            memory: NonNull::from(memory).cast(),
+            free: RefCell::new((0..FRAMES as u64).map(|n| Pfn::new(FIRST.raw() + n)).collect()),
+            flushes: Cell::default(),
+        }
+    }
+
+    pub(crate) fn take_one(&self) -> Option<Pfn> {
+        self.free.borrow_mut().pop_front()
+    }
+
+    /// Returns the frames that will be taken next.
+    pub(crate) fn free_frames(&self, n: usize) -> Vec<Pfn> {
+        self.free.borrow().iter().copied().take(n).collect()
+    }
+}
+
+// SAFETY: a vector that was leaked (1, 4), one element for each frame (2), which only the kernel and this program's copies use, never
+// at one time (3).
+unsafe impl FrameMapping for Arena {
+    fn frame(&self, pfn: Pfn) -> Option<NonNull<FrameWords>> {
+        let n = usize::try_from(pfn.raw().checked_sub(FIRST.raw())?)
+            .ok()
+            .filter(|n| *n < FRAMES)?;
+        // SAFETY: inside the vector.
+        Some(unsafe { self.memory.add(n) }.cast())
+    }
+}
+
+impl FrameSource for Arena {
+    fn take(&self, _purpose: Purpose) -> Option<Pfn> {
+        self.take_one()
+    }
+    fn give_back(&self, pfn: Pfn) {
+        self.free.borrow_mut().push_back(pfn);
+    }
+}
+
+impl Shootdown for Arena {
+    fn shootdown(&self, stale: Stale<'_>) {
+        let mut flushes = self.flushes.get();
+        match stale {
+            Stale::Pages(_, pages) => {
+                flushes.by_page += 1;
+                flushes.pages += pages.len();
+            }
+            Stale::Space(_) => flushes.spaces += 1,
+            Stale::Everything => flushes.everything += 1,
+        }
+        self.flushes.set(flushes);
+    }
+}
+
+impl Sleep for Arena {
+    fn wait(&self, _word: &AtomicU32, _seen: u32) {}
+    fn wake_all(&self, _word: &AtomicU32) {}
+}
+
+pub(crate) type Host = Kernel<'static, Arena>;
+
+fn leak<T>(n: usize, make: impl FnMut() -> T) -> &'static mut [T] {
+    let mut make = make;
+    Box::leak((0..n).map(|_| make()).collect())
+}
+
+/// Makes the kernel, and a space in which every page was written to once; returns where they are.
+pub(crate) fn boot() -> (Host, Vec<Site>) {
+    let storage = Storage {
+        pages: PageMap::new(FIRST, leak(FRAMES, Page::new)),
+        spaces: leak(1, Space::new),
+        vmas: leak(4, VmaSlot::default),
+        anon_vmas: leak(4, AnonVma::default),
+        links: leak(4, AnonVmaLink::default),
+    };
+    let kernel = Kernel::new(Arena::new(), Paging::Four, &MODERN, storage);
+    let space = kernel.create_space(None).unwrap();
+    let flags = VmaFlags::READ | VmaFlags::WRITE | VmaFlags::MAYREAD | VmaFlags::MAYWRITE;
+    kernel.map_area(space, START, PAGES as u64, flags).unwrap();
+    let addr = |n: u64| VirtAddr::new(START.raw() + n * PAGE_SIZE as u64);
+    for n in 0..PAGES as u64 {
+        kernel.page_fault(space, addr(n), 1 << 1, ActorId::new(1), ()).unwrap();
+    }
+    kernel.drain();
+    let sites = (0..PAGES as u64).map(|n| Site::new(space, addr(n).vpn()));
+    (kernel, sites.collect())
+}
