@@ -1,8 +1,8 @@
 //! What the page calls. Numbers go in; bytes go through two buffers that belong to this module and are pointed out to the page.
 //!
 //! A page has one thread, and calls one export after the other. It writes to the input buffer between [`input`] and the export
-//! that reads it, and reads the output buffer before its next call; Rust code touches neither meanwhile. Nothing here is unsafe
-//! but the exported names.
+//! that reads it, and reads the output buffer before its next call; Rust code touches neither meanwhile. There is no unsafe block
+//! here: pointers are made and handed out, and only the page follows them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -32,10 +32,6 @@ fn answer(ask: impl FnOnce(&mut Session) -> serde_json::Value) {
 }
 
 /// Makes room for `length` bytes of input, and returns where.
-#[expect(
-    unsafe_code,
-    reason = "an exported name: the page calls it, and nothing else is linked with it"
-)]
 #[unsafe(no_mangle)]
 extern "C" fn input(length: usize) -> *mut u8 {
     let mut page = page();
@@ -45,30 +41,18 @@ extern "C" fn input(length: usize) -> *mut u8 {
 }
 
 /// Returns where the last answer is.
-#[expect(
-    unsafe_code,
-    reason = "an exported name: the page calls it, and nothing else is linked with it"
-)]
 #[unsafe(no_mangle)]
 extern "C" fn output() -> *const u8 {
     page().output.as_ptr()
 }
 
 /// Returns how long the last answer is.
-#[expect(
-    unsafe_code,
-    reason = "an exported name: the page calls it, and nothing else is linked with it"
-)]
 #[unsafe(no_mangle)]
 extern "C" fn output_length() -> usize {
     page().output.len()
 }
 
 /// Opens the trace in the input.
-#[expect(
-    unsafe_code,
-    reason = "an exported name: the page calls it, and nothing else is linked with it"
-)]
 #[unsafe(no_mangle)]
 extern "C" fn open() {
     let session = Session::open(&page().input);
@@ -77,20 +61,12 @@ extern "C" fn open() {
 }
 
 /// Goes to a step.
-#[expect(
-    unsafe_code,
-    reason = "an exported name: the page calls it, and nothing else is linked with it"
-)]
 #[unsafe(no_mangle)]
 extern "C" fn go(step: usize) {
     answer(|session| session.go(step));
 }
 
 /// Answers with rows of the panel of this number.
-#[expect(
-    unsafe_code,
-    reason = "an exported name: the page calls it, and nothing else is linked with it"
-)]
 #[unsafe(no_mangle)]
 extern "C" fn rows(panel: usize, from: usize, count: usize) {
     let panel = Panel::ALL.get(panel).copied();
@@ -98,20 +74,12 @@ extern "C" fn rows(panel: usize, from: usize, count: usize) {
 }
 
 /// Answers with lines of the trace.
-#[expect(
-    unsafe_code,
-    reason = "an exported name: the page calls it, and nothing else is linked with it"
-)]
 #[unsafe(no_mangle)]
 extern "C" fn lines(from: usize, count: usize) {
     answer(|session| session.lines(from, count));
 }
 
 /// Answers with the steps that the query in the input finds.
-#[expect(
-    unsafe_code,
-    reason = "an exported name: the page calls it, and nothing else is linked with it"
-)]
 #[unsafe(no_mangle)]
 extern "C" fn find() {
     let query = Query::new(&String::from_utf8_lossy(&page().input));

@@ -5,6 +5,8 @@
 //! JavaScript, which shows rows and passes keys on. [`Session`] is a trace that was opened and a place in it; its answers are
 //! JSON. `docs-gen --stepper FILE` makes the page, with the files in `page/`.
 
+#![deny(unsafe_code)]
+
 mod panel;
 mod problem;
 mod search;
@@ -12,6 +14,10 @@ mod session;
 mod step;
 
 #[cfg(target_arch = "wasm32")]
+#[expect(
+    unsafe_code,
+    reason = "a name that is exported as it is could be another's: nothing else is linked with this module"
+)]
 mod exports;
 
 pub use panel::Panel;

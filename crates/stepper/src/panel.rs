@@ -102,7 +102,7 @@ impl Panel {
     pub const fn columns(self) -> &'static [&'static str] {
         match self {
             Self::Entries => &["site", "entry", "frame", "was"],
-            Self::Tlbs => &["site", "a CPU may use", "until"],
+            Self::Tlbs => &["site", "a CPU may use", "stale until"],
             Self::Frames => &["frame", "page", "list", "lock", "pair", "state", "flags", "outcome"],
             Self::References => &["frame", "isolated", "mapped", "in flight", "expected", "found"],
             Self::Lists => &["list", "pages", "in order of arrival"],
@@ -157,7 +157,7 @@ fn translation(pte: Pte) -> String {
 fn tlb(state: &State, site: Site) -> Option<Vec<String>> {
     let entry = state.entry(site)?;
     let (used, until) = match state.stale(entry) {
-        Some(stale) => (translation(stale), "the flush: it is stale".to_owned()),
+        Some(stale) => (translation(stale), "the flush".to_owned()),
         None if entry.pte.is_present() => (translation(entry.pte), NONE.to_owned()),
         None => (NONE.to_owned(), NONE.to_owned()),
     };

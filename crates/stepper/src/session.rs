@@ -355,7 +355,7 @@ copy p0 f0 new=f1
         let mut session = Session::open(MOVES.as_bytes());
         session.go(step_of("set_migration_pte"));
         let (cells, was) = row(&session, Panel::Tlbs, "m0+0x3");
-        assert_eq!(cells, ["m0+0x3", "rw+dirty f0", "the flush: it is stale"]);
+        assert_eq!(cells, ["m0+0x3", "rw+dirty f0", "the flush"]);
         assert_eq!(was, [None, None, Some("–".to_owned())]);
         let (cells, was) = row(&session, Panel::Entries, "m0+0x3");
         assert_eq!(cells, ["m0+0x3", "write+dirty", "f0", "rw+dirty"]);

@@ -94,8 +94,10 @@ struct Measured {
     worst: f64,
     // From one end to the other.
     jump: f64,
-    // What a step took of the processor, on average: where others want it too, the times above say more of them than of the page.
+    // What a step took of the processor, on average, and how much of the time that is: where others want the processor too, the times
+    // above say more of them than of the page.
     processor: f64,
+    share: f64,
 }
 
 fn measure(events: usize) -> Measured {
@@ -132,32 +134,33 @@ fn measure(events: usize) -> Measured {
         worst: at(1.0),
         jump: jumps[jumps.len() / 2],
         processor: spent,
+        share: (processor - before) * 1000.0 / times.iter().chain(&jumps).sum::<f64>(),
     }
 }
 
 /// Measures, says the figures, and leaves them in `target/stepper/` for `ci/stepper`.
 ///
 /// The bar is for a machine that has nothing else to do, and a test does not know whether it is on one: it is `ci/stepper` that holds
-/// the figures against the bar. Only what no load explains is a failure here.
+/// the figures against the bar. Only what no load explains, the processor's own time, is a failure here.
 fn assert_quick(least: usize) {
     let measured = measure(least);
     assert!(measured.events >= least && measured.steps > 600);
     let line = format!(
-        "events={} steps={} median_ms={:.2} p99_ms={:.2} worst_ms={:.2} jump_ms={:.2} processor_ms={:.2}",
+        "events={} steps={} median_ms={:.2} p99_ms={:.2} worst_ms={:.2} jump_ms={:.2} processor_ms={:.2} share={:.2}",
         measured.events,
         measured.steps,
         measured.median,
         measured.p99,
         measured.worst,
         measured.jump,
-        measured.processor
+        measured.processor,
+        measured.share
     );
     println!("{line}");
     let folder = crate::page::scratch().parent().unwrap().join("stepper");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join(format!("speed-{least}.txt")), format!("{line}\n")).unwrap();
     assert!(measured.processor <= 16.0, "{line}");
-    assert!(measured.median <= 4.0 * 16.0 && measured.p99 <= 4.0 * 50.0, "{line}");
 }
 
 #[test]
