@@ -16,8 +16,8 @@ use backend_x86_64::{
 };
 use migrate_core::invariants::TranslationState;
 use migrate_core::{
-    Args, FromFn, Isolated, LINUX_2_6_17, Lru as _, MODERN, PageRef, Profile, Slot, Tally, UsesPageMap,
-    isolate_lru_page, migrate_pages, migrate_prep, putback_lru_pages,
+    Args, FromFn, Isolated, Lru as _, MODERN, PageRef, Profile, Slot, Tally, UsesPageMap, isolate_lru_page,
+    migrate_pages, migrate_prep, putback_lru_pages,
 };
 use mm_types::trace::Observer;
 use mm_types::{
@@ -27,7 +27,11 @@ use mm_types::{
 
 pub(crate) type Host<'s> = Kernel<'s, Machine>;
 
-pub(crate) const PROFILES: [&Profile; 2] = [&LINUX_2_6_17, &MODERN];
+#[cfg(not(miri))]
+pub(crate) const PROFILES: [&Profile; 2] = [&migrate_core::LINUX_2_6_17, &MODERN];
+// Miri looks at memory, and slowly: the other rules are in the storm's tests.
+#[cfg(miri)]
+pub(crate) const PROFILES: [&Profile; 1] = [&MODERN];
 pub(crate) const BASE: Pfn = Pfn::new(0x100);
 pub(crate) const POISON: u64 = 0xdead_beef_dead_beef;
 pub(crate) const READ_WRITE: VmaFlags = VmaFlags::READ
