@@ -97,6 +97,7 @@ fn load_or_none(kernel: &Host<'_>, at: mm_types::Site) -> Option<u64> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "more pages than Miri gets through in minutes")]
 fn an_unmapping_of_more_shared_pages_than_a_gather_holds_flushes_in_between_and_is_not_seen_half_done() {
     let pages = Gather::OWED as u64 + 6;
     with_kernel(512, 2, Paging::Four, &MODERN, |kernel| {
