@@ -26,7 +26,7 @@ mod world;
 use explore::Memory;
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
 use mm_types::Mode;
-use scenario::Actor::{Faulter, Fork, Isolate, Lookup, Mutator, Pin, Protect, Remap, Truncate, Unmap};
+use scenario::Actor::{Faulter, Fork, Isolate, Lookup, Mutator, Pin, Protect, Remap, Truncate, Unmap, Writer};
 use scenario::{Actor, Scenario};
 
 /// Today's rules, one page at a time.
@@ -110,6 +110,11 @@ searches! {
     unmap: |name| anon(name, &[Unmap], None);
     pin: |name| anon(name, &[Pin], None);
 
+    writer_writer: |name| anon(name, &[Writer(0), Writer(1)], Some(5));
+    writer_faulter: |name| anon(name, &[Writer(0), Faulter], Some(5));
+    writer_unmap: |name| anon(name, &[Writer(0), Unmap], Some(4));
+    writer_pin: |name| anon(name, &[Writer(0), Pin], Some(4));
+
     isolate: |name| from_lru(anon(name, &[Isolate], Some(4)));
     isolate_unmap: |name| from_lru(anon(name, &[Unmap, Isolate], Some(2)));
     mutator_isolate: |name| from_lru(anon(name, &[Mutator(0), Isolate], Some(3)));
@@ -141,13 +146,13 @@ searches! {
     file_mutators_lookup: |name| file(name, &[Mutator(0), Mutator(1), Lookup], Some(3));
 
     five_unmap: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], Some(2));
-    five_fork: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], Some(1));
+    five_fork: |name| anon(name, &[Writer(0), Writer(1), Faulter, Fork], Some(2));
     five_protect: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Protect], Some(2));
     five_pin: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Pin], Some(2));
     five_remap: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Remap], Some(2));
-    file_five_truncate: |name| file(name, &[Mutator(0), Mutator(1), Faulter, Truncate], Some(1));
+    file_five_truncate: |name| file(name, &[Writer(0), Writer(1), Faulter, Truncate], Some(2));
     file_five_lookup: |name| file(name, &[Mutator(0), Mutator(1), Faulter, Lookup], Some(2));
-    two_pages_five_unmap: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Unmap], Some(2)));
-    two_pages_five_fork: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Fork], Some(1)));
-    two_pages_five_protect: |name| batch(anon(name, &[Mutator(0), Mutator(1), Faulter, Protect], Some(2)));
+    two_pages_five_unmap: |name| batch(anon(name, &[Writer(0), Writer(1), Faulter, Unmap], Some(2)));
+    two_pages_five_fork: |name| batch(anon(name, &[Writer(0), Writer(1), Faulter, Fork], Some(2)));
+    two_pages_five_protect: |name| batch(anon(name, &[Writer(0), Writer(1), Faulter, Protect], Some(2)));
 }

@@ -31,6 +31,13 @@ impl World {
                 }
                 Saw::Word(word, STORED[word])
             }
+            Actor::Writer(word) => match cpu.access(scenario.home(word), word, Op::Store(STORED[word])) {
+                Some(_) => Saw::Word(word, STORED[word]),
+                None => {
+                    assert!(scenario.may_fail(), "a signal");
+                    Saw::Nothing
+                }
+            },
             Actor::Faulter => {
                 match cpu.access(scenario.home(FAULTER), FAULTER, Op::Load) {
                     Some(value) => assert_eq!(value, INITIAL[FAULTER], "I10: contents that are not the page's"),

@@ -24,6 +24,8 @@ pub(crate) const COLD: Site = Site::new(SpaceId::new(1), Vpn::new(1));
 pub(crate) enum Actor {
     /// Stores its word of the page through a translation that its CPU holds already, and reads it back. Two of them: 0 and 1.
     Mutator(usize),
+    /// Stores its word once, and does not look again: the shortest program that can lose a write.
+    Writer(usize),
     /// Touches the page with a cold TLB; a file's page through a cold entry.
     Faulter,
     /// Unmaps the space.
@@ -78,7 +80,7 @@ impl Scenario {
     /// Nobody but waiters, who take no reference under today's rules, and mprotect, which takes none either.
     pub(crate) fn only_waiters(&self) -> bool {
         let harmless = |actor: &Actor| match actor {
-            Actor::Mutator(_) | Actor::Protect => true,
+            Actor::Mutator(_) | Actor::Writer(_) | Actor::Protect => true,
             // It holds a reference while it maps a file's page.
             Actor::Faulter => !self.file,
             _ => false,
@@ -88,7 +90,8 @@ impl Scenario {
 
     /// Attempts that a page gets: a second one where that is affordable.
     pub(crate) fn attempts(&self) -> usize {
-        if self.actors.len() < 3 { 2 } else { 1 }
+        let brief = self.actors.iter().any(|actor| matches!(actor, Actor::Writer(_)));
+        if self.actors.len() < 3 && !brief { 2 } else { 1 }
     }
 
     pub(crate) fn lossless(&self) -> bool {

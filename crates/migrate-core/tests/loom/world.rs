@@ -109,7 +109,7 @@ impl World {
         }
         migrate_prep(&kernel);
         for (cpu, actor) in scenario.actors.iter().enumerate() {
-            if let Actor::Mutator(word) = actor {
+            if let Actor::Mutator(word) | Actor::Writer(word) = actor {
                 let site = scenario.home(*word);
                 let pfn = mapped(&kernel, site).expect("mapped above");
                 *lock(&kernel.tlbs[cpu]).slot(site) = Some(Translation { pfn, write: true });
