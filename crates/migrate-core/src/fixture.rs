@@ -385,3 +385,6 @@ pub trait Fixture {
         Ok(Vec::new())
     }
 }
+
+#[cfg(all(test, feature = "model"))]
+mod tests;

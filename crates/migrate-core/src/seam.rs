@@ -384,3 +384,6 @@ pub trait Faults: Rmap {
 pub trait Backend: Frames + Rmap + Cache + Lru {}
 
 impl<B: Frames + Rmap + Cache + Lru> Backend for B {}
+
+#[cfg(all(test, feature = "model"))]
+mod tests;
