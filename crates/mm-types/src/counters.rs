@@ -177,4 +177,9 @@ mod tests {
         });
         assert_eq!(counters.get(Counter::PgmigrateFail), 4 * EACH);
     }
+
+    #[test]
+    fn a_counter_prints_its_name() {
+        assert_eq!(std::format!("{}", Counter::PgmigrateSuccess), "pgmigrate_success");
+    }
 }

@@ -425,4 +425,19 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_vma_is_told_its_anon_vma_and_a_gone_one_is_not() {
+        let mut slots = [VmaSlot::default(); 2];
+        let mut table = VmaTable::new(&mut slots);
+        assert!(table.is_empty());
+        let id = table.insert(area(A, 1, 2)).unwrap();
+        assert!(!table.is_empty());
+        let anon_vma = Some(AnonVmaId::new(3));
+        table.set_anon_vma(id, anon_vma).unwrap();
+        assert_eq!(table.get(id).unwrap().anon_vma, anon_vma);
+        table.remove(id).unwrap();
+        assert_eq!(table.set_anon_vma(id, None), Err(VmaError::Gone(id)));
+        assert!(table.is_empty());
+    }
 }

@@ -285,4 +285,13 @@ mod tests {
         assert_eq!(recorder.take().len(), 2);
         assert_eq!(recorder.text(), "trace v1\n");
     }
+
+    #[cfg(feature = "alloc")]
+    #[test]
+    fn a_ring_gives_the_canonical_text_of_what_it_keeps() {
+        let ring = Ring::<[RingSlot; 8]>::new();
+        ring.push(Event::Isolate(Pfn::new(0x77)));
+        ring.push(Event::Lock(Pfn::new(0x78)));
+        assert_eq!(ring.text(), "trace v1\nisolate p0 f0\nlock p1 f1\n");
+    }
 }
