@@ -386,5 +386,5 @@ pub trait Fixture {
     }
 }
 
-#[cfg(all(test, feature = "model"))]
+#[cfg(test)]
 mod tests;

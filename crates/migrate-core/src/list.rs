@@ -159,7 +159,7 @@ impl List<Isolated<PageRef>> for MapList<'_> {
     }
 }
 
-#[cfg(all(test, feature = "alloc"))]
+#[cfg(test)]
 mod tests {
     use super::List;
     use alloc::collections::VecDeque;

@@ -160,5 +160,5 @@ impl<B: Rmap, O: Observer> Drop for Readers<'_, B, O> {
     }
 }
 
-#[cfg(all(test, feature = "model"))]
+#[cfg(test)]
 mod tests;

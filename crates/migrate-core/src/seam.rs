@@ -385,5 +385,5 @@ pub trait Backend: Frames + Rmap + Cache + Lru {}
 
 impl<B: Frames + Rmap + Cache + Lru> Backend for B {}
 
-#[cfg(all(test, feature = "model"))]
+#[cfg(test)]
 mod tests;

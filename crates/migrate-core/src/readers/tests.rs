@@ -1,5 +1,7 @@
 //! What a reader makes of an entry of any kind.
 
+#![cfg(feature = "model")]
+
 use core::cell::Cell;
 
 use mm_types::{MigrationEntry, Pfn, Pte, PteFlags, Site, SpaceId, SwapEntry, SwapPteFlags, SwapType, Vpn};

@@ -1,5 +1,7 @@
 //! A backend that says no more than it must: anonymous pages move, and everything else is not there.
 
+#![cfg(feature = "model")]
+
 use std::vec::Vec;
 
 use core::ops::ControlFlow;
