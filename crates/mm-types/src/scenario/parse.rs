@@ -356,8 +356,9 @@ expect read m0+0x3 0x7";
 
     #[test]
     fn every_cut_off_line_is_read_or_refused_but_never_panics() {
+        const CUT: usize = if cfg!(miri) { 9 } else { 1 };
         for line in EVERY_STEP.lines() {
-            for end in 0..line.len() {
+            for end in (0..line.len()).step_by(CUT) {
                 if let Ok(instruction) = line[..end].parse::<Instruction>() {
                     assert_eq!(instruction.to_string().parse(), Ok(instruction));
                 }
