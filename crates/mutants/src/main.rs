@@ -16,14 +16,14 @@ mod schema;
 mod splice;
 
 use compile::Tree;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
 use mutant::Mutant;
 use run::{Outcome, Suite};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 const USAGE: &str = "usage: mutants LIST TREE OUTPUT JOBS SECONDS [TEST_PROGRAM_LEFT_OUT...]
 
@@ -83,7 +83,7 @@ fn try_all(
         let count = count.fetch_add(1, Ordering::Relaxed) + 1;
         match outcome {
             Outcome::Missed | Outcome::GivenUp | Outcome::Unreached => println!("{outcome:?}: {}", mutant.name),
-            _ if count % 100 == 0 => println!("{count} of {} tried", inside.len()),
+            _ if count.is_multiple_of(100) => println!("{count} of {} tried", inside.len()),
             _ => {}
         }
     })?;

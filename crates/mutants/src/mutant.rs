@@ -44,7 +44,7 @@ pub(crate) fn list(text: &str) -> Result<Vec<Mutant>, String> {
 
 fn mutant(id: usize, value: &Value) -> Option<Mutant> {
     let word = |key: &str| Some(value.get(key)?.as_str()?.to_owned());
-    let at = |key: &str| Some(usize::try_from(value.pointer("/span/start")?.get(key)?.as_u64()?).ok()?);
+    let at = |key: &str| usize::try_from(value.pointer("/span/start")?.get(key)?.as_u64()?).ok();
     let answers = value
         .pointer("/function/return_type")
         .and_then(Value::as_str)

@@ -1,6 +1,8 @@
 //! Runs the tests that reach a mutant, the short ones first, until one of them fails.
 
 use crate::mutant::Mutant;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -8,10 +10,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 /// Tests of one program are run in one process as long as they take about this long together, in milliseconds: first the quick ones.
 const BATCHES: [u64; 5] = [20, 100, 500, 2_000, 10_000];

@@ -11,7 +11,7 @@ use syn::visit::{self, Visit};
 
 /// The file with these mutants in it, and those that found no place.
 pub(crate) fn with_all(source: &str, mutants: &[&Mutant], switch: &str) -> Result<(String, Vec<usize>), syn::Error> {
-    let lines: Vec<usize> = std::iter::once(0)
+    let lines: Vec<usize> = core::iter::once(0)
         .chain(source.match_indices('\n').map(|(at, _)| at + 1))
         .collect();
     let offset = |(line, column): (usize, usize)| {
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(
             plain(
                 "fn f(a: u8) { match a {  1 => (), _ => () } }",
-                std::slice::from_ref(&missing)
+                core::slice::from_ref(&missing)
             ),
             "fn f(a: u8) { match a { 1 if !on(1) => (), _ => () } }"
         );

@@ -1,5 +1,6 @@
 //! The model itself: what it does without a migration, and what it shows when something is left out. With one: `tests/migration.rs`.
 
+mod calls;
 mod look;
 mod migration;
 
