@@ -171,7 +171,6 @@ impl Tree<'_> {
             .current_dir(self.0)
             // The switch asks the compiler whether it is running the code or compiling it, which is no stable feature.
             .env("RUSTC_BOOTSTRAP", "1")
-            .env("RUSTFLAGS", "--cap-lints=allow")
             .stderr(Stdio::inherit())
             .output()
             .map_err(|error| format!("cargo: {error}"))?;

@@ -141,7 +141,8 @@ fn a_stale_translation_is_found_once_nobody_owes_its_flush() {
 
 #[test]
 fn a_frame_that_is_free_and_not_like_one_is_found() {
-    let wrongs: [(fn(&Model, Pfn), Invariant); 5] = [
+    type Break = fn(&Model, Pfn);
+    let wrongs: [(Break, Invariant); 5] = [
         (|model, pfn| model.page(pfn).add_mapping(), Invariant::OnlyForward),
         (|model, pfn| model.page(pfn).add_pin(), Invariant::OnlyForward),
         (|model, pfn| set(model, pfn, PageFlags::DIRTY), Invariant::OnlyForward),
