@@ -390,8 +390,10 @@ mod tests {
     // All ranges over three areas, against page sets.
     #[test]
     fn every_removed_range_leaves_exactly_the_other_pages_with_their_indices() {
+        // In Miri every third start, with each end.
+        const STEP: usize = if cfg!(miri) { 3 } else { 1 };
         let (first, second, third) = (area(A, 2, 5), area(A, 5, 8), area(A, 10, 12));
-        for start in 0..14u64 {
+        for start in (0..14u64).step_by(STEP) {
             for end in 0..14u64 {
                 let mut slots = [VmaSlot::default(); 8];
                 let mut table = VmaTable::new(&mut slots);
