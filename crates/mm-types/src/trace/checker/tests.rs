@@ -520,3 +520,13 @@ fn every_rule_has_its_own_number() {
     let ids: std::collections::BTreeSet<_> = Rule::ALL.iter().map(|rule| rule.id()).collect();
     assert_eq!(ids.len(), Rule::ALL.len());
 }
+
+#[cfg(feature = "alloc")]
+#[test]
+fn a_text_is_checked_as_its_events_are() {
+    use crate::trace::check_text;
+
+    assert_eq!(check_text(OLD), check(OLD));
+    assert!(matches!(check_text("trace v2\n"), Err(CheckError::Parse(_))));
+    assert!(check_text(&OLD.replace("flush entries=2\nnew_page", "new_page")).is_err());
+}
