@@ -385,3 +385,6 @@ pub trait Fixture {
         Ok(Vec::new())
     }
 }
+
+#[cfg(test)]
+mod tests;

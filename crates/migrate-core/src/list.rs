@@ -158,3 +158,63 @@ impl List<Isolated<PageRef>> for MapList<'_> {
         self.list.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::List;
+    use alloc::collections::VecDeque;
+    use std::vec::Vec;
+
+    /// What a kernel writes, and no more.
+    #[derive(Default)]
+    struct Least(Vec<u8>);
+
+    impl List<u8> for Least {
+        fn push_back(&mut self, item: u8) {
+            self.0.push(item);
+        }
+
+        fn pop_front(&mut self) -> Option<u8> {
+            (!self.0.is_empty()).then(|| self.0.remove(0))
+        }
+
+        fn len(&self) -> usize {
+            self.0.len()
+        }
+    }
+
+    fn of<L: List<u8> + Default>(items: core::ops::Range<u8>) -> L {
+        let mut list = L::default();
+        items.for_each(|item| list.push_back(item));
+        list
+    }
+
+    fn emptied<L: List<u8>>(mut list: L) -> Vec<u8> {
+        let all: Vec<u8> = core::iter::from_fn(|| list.pop_front()).collect();
+        assert!(list.is_empty());
+        all
+    }
+
+    fn takes_the_last_and_splices_in_order<L: List<u8> + Default>(most: u8) {
+        assert!(L::default().is_empty() && L::default().pop_back().is_none());
+        for n in 0..=most {
+            let mut list: L = of(0..n);
+            assert_eq!((list.len(), list.is_empty()), (usize::from(n), n == 0));
+            assert_eq!(list.pop_back(), n.checked_sub(1));
+            assert_eq!(emptied(list), (0..n.saturating_sub(1)).collect::<Vec<_>>());
+            for before in 0..=most - n {
+                let (mut list, mut other): (L, L) = (of(before..before + n), of(0..before));
+                list.splice_front(&mut other);
+                assert!(other.is_empty());
+                assert_eq!(emptied(list), (0..before + n).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn every_list_takes_the_last_and_splices_in_order() {
+        takes_the_last_and_splices_in_order::<Least>(4);
+        takes_the_last_and_splices_in_order::<VecDeque<u8>>(4);
+        takes_the_last_and_splices_in_order::<Option<u8>>(1);
+    }
+}

@@ -159,3 +159,6 @@ impl<B: Rmap, O: Observer> Drop for Readers<'_, B, O> {
         self.observer.note(|| Event::FlushPending(space));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -385,3 +385,6 @@ pub trait Faults: Rmap {
 pub trait Backend: Frames + Rmap + Cache + Lru {}
 
 impl<B: Frames + Rmap + Cache + Lru> Backend for B {}
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,8 @@
 
 #[path = "invariants_bite/change.rs"]
 mod change;
+#[path = "invariants_bite/fields.rs"]
+mod fields;
 #[path = "invariants_bite/said.rs"]
 mod said;
 #[path = "invariants_bite/state.rs"]

@@ -413,4 +413,15 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_cache_is_empty_until_a_slot_is_filled() {
+        let mut slots = [CacheSlot::default(); 2];
+        let mut cache = PageCache::new(&mut slots);
+        assert!(cache.is_empty());
+        cache.insert(FILE, 0, pfn(1)).unwrap();
+        assert!(!cache.is_empty());
+        cache.remove(FILE, 0);
+        assert!(cache.is_empty());
+    }
 }

@@ -368,4 +368,17 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn those_in_use_are_counted_and_an_ended_one_is_not() {
+        let (mut roots, mut links) = ([AnonVma::default(); 3], [AnonVmaLink::default(); 3]);
+        let mut table = AnonVmas::new(&mut roots, &mut links);
+        assert!(table.is_empty());
+        let ids = [1, 2].map(|n| table.create(vma(n)).unwrap());
+        assert_eq!((table.len(), table.is_empty()), (2, false));
+        for (id, n) in ids.into_iter().zip([1, 2]) {
+            assert_eq!(table.unlink(id, vma(n)), Ok(true));
+        }
+        assert_eq!((table.len(), table.is_empty()), (0, true));
+    }
 }

@@ -268,4 +268,17 @@ mod tests {
         assert_eq!(text.parse(), Ok(flags));
         assert!("shiny".parse::<PageFlags>().is_err());
     }
+
+    #[test]
+    fn setting_and_clearing_tell_what_was_there_and_touch_nothing_else() {
+        let flags = AtomicPageFlags::new(PageFlags::UPTODATE);
+        for flag in [PageFlags::DIRTY, PageFlags::LRU] {
+            assert!(!flags.test_and_set(flag));
+            assert!(flags.test_and_set(flag));
+            assert_eq!(flags.load(), PageFlags::UPTODATE | flag);
+            assert!(flags.test_and_clear(flag));
+            assert!(!flags.test_and_clear(flag));
+            assert_eq!(flags.load(), PageFlags::UPTODATE);
+        }
+    }
 }

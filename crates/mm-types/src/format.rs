@@ -223,3 +223,28 @@ const fn bit(at: Option<u32>) -> u64 {
 const fn pick(set: bool, at: Option<u32>) -> u64 {
     if set { bit(at) } else { 0 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_of_2006_is_present_by_either_bit_and_a_file_entry_only_where_it_is_not() {
+        let format = EntryFormat::X86_64_2_6_17;
+        for (word, present, file) in [
+            (0, false, false),
+            (1 << 0, true, false),
+            (1 << 7, true, false),
+            (1 << 6, false, true),
+            (1 << 6 | 1 << 0, true, false),
+            (1 << 6 | 1 << 7, true, false),
+            (1 << 8, false, false),
+        ] {
+            assert_eq!(
+                (format.is_present(word), format.is_file(word)),
+                (present, file),
+                "{word:#x}"
+            );
+        }
+    }
+}

@@ -268,4 +268,15 @@ mod tests {
             "a bug, not a rule"
         );
     }
+
+    #[test]
+    fn one_prints_as_its_number_and_its_rule_and_says_when_it_holds() {
+        let read_back = Invariant::EntryReadsBack;
+        assert_eq!(
+            format!("{read_back}, {}", read_back.scope().word()),
+            "I40 (a migration entry reads back as it was written), always"
+        );
+        assert_eq!(Invariant::NoEntryLeft.scope(), Scope::End);
+        assert_eq!(Scope::End.word(), "end");
+    }
 }

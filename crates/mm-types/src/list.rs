@@ -243,4 +243,16 @@ mod tests {
         let order: Vec<u64> = a.iter(map).map(Pfn::raw).collect();
         assert_eq!(order, [5, 0, 1, 3]);
     }
+
+    #[test]
+    fn a_list_is_empty_before_its_first_page_and_after_its_last() {
+        let store = pages(1);
+        let map = PageMap::new(Pfn::new(10), &store);
+        let mut list = PageList::new(ListId::fixed(1));
+        assert!(list.is_empty());
+        list.push_back(map, Pfn::new(10)).unwrap();
+        assert!(!list.is_empty());
+        list.pop_front(map);
+        assert!(list.is_empty());
+    }
 }

@@ -198,4 +198,13 @@ mod tests {
         let read = MigrationEntry::make(Pfn::new(7), false);
         assert_eq!(read.make_read_exclusive(), read);
     }
+
+    #[test]
+    fn every_kind_prints_its_word() {
+        let kinds = [MigrationKind::Read, MigrationKind::ReadExclusive, MigrationKind::Write];
+        assert_eq!(
+            kinds.map(|kind| std::format!("{kind}")),
+            ["read", "read-exclusive", "write"]
+        );
+    }
 }

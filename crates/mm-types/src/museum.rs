@@ -355,4 +355,13 @@ mod tests {
     fn a_build_that_is_not_for_the_museum_has_no_bug() {
         assert!(BUGS.iter().all(|exhibit| !has(exhibit.bug)));
     }
+
+    #[test]
+    fn a_search_prints_as_what_cargo_test_is_asked_for() {
+        let searches = [AnyOrder, Interleavings("one_waiter"), Live];
+        assert_eq!(
+            searches.map(|search| std::format!("{search}")),
+            ["any_order", "interleavings one_waiter", "spaces never_disagree"]
+        );
+    }
 }

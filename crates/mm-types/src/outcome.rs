@@ -334,4 +334,15 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn each_rule_has_advice_of_its_own_and_a_backends_code_is_its_errno() {
+        let advice: BTreeSet<_> = Refusal::EXAMPLES.iter().map(|refusal| refusal.advice()).collect();
+        assert!(advice.len() > Refusal::EXAMPLES.len() / 2);
+        for rules in Rules::ALL {
+            for (code, seen) in [(7, 7), (1, 1), (0, errno::EIO), (-7, errno::EIO)] {
+                assert_eq!(Refusal::Backend { code }.errno(*rules), seen);
+            }
+        }
+    }
 }

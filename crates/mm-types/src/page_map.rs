@@ -83,4 +83,11 @@ mod tests {
         assert!(map.page(Pfn::new(104)).is_none());
         assert!(map.page(Pfn::new(u64::MAX)).is_none());
     }
+
+    #[test]
+    fn a_map_of_no_frames_is_empty() {
+        let pages = [Page::new()];
+        assert!(PageMap::new(Pfn::new(100), &[]).is_empty());
+        assert!(!PageMap::new(Pfn::new(100), &pages).is_empty());
+    }
 }

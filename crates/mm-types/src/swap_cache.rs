@@ -431,4 +431,16 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn the_slots_in_use_are_counted() {
+        let mut slots = [SwapSlot::default(); 4];
+        let mut swap = SwapCache::new(LAYOUT, &mut slots);
+        swap.swapon(ty(0), 4).unwrap();
+        assert_eq!(swap.used(), 0);
+        let taken = [(); 2].map(|()| swap.alloc().unwrap());
+        assert_eq!(swap.used(), 2);
+        swap.free(taken[0]).unwrap();
+        assert_eq!(swap.used(), 1);
+    }
 }

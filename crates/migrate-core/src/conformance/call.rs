@@ -303,3 +303,46 @@ fn accused(refusal: Refusal) -> promise::Contract {
         _ => promise::STAYS,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeMap;
+
+    #[test]
+    fn a_refusal_accuses_whose_answer_it_came_from_and_the_core_of_the_rest() {
+        let mut methods: BTreeMap<&str, usize> = BTreeMap::new();
+        for refusal in Refusal::EXAMPLES {
+            *methods.entry(accused(*refusal).method).or_default() += 1;
+        }
+        let seam = [
+            ("Cache::mover", 1),
+            ("Cache::move_buffers", 2),
+            ("Cache::switch", 1),
+            ("Cache::try_lock_buffers", 1),
+            ("Cache::writeout", 4),
+            ("Entry::update", 1),
+            ("Frames::copy", 2),
+            ("Frames::pins", 1),
+            ("Frames::unlock", 1),
+            ("Lru::putback", 1),
+            ("Rmap::reserve", 2),
+            ("Rmap::walk", 1),
+            ("Wait::wait_writeback", 1),
+        ];
+        for (method, refusals) in seam {
+            assert_eq!(methods.remove(method), Some(refusals), "{method}");
+        }
+        assert_eq!(methods.into_keys().collect::<Vec<_>>(), ["migrate_pages"]);
+    }
+
+    #[test]
+    fn an_outcome_reads_as_what_became_of_the_page() {
+        assert_eq!(words(None), "no outcome");
+        assert_eq!(words(Some(Outcome::Freed)), "freed");
+        assert!(words(Some(Outcome::Moved { to: Pfn::new(7) })).starts_with("moved to "));
+        for outcome in [Outcome::Retry(Refusal::LockBusy), Outcome::Refused(Refusal::LockBusy)] {
+            assert_eq!(words(Some(outcome)), alloc::format!("refused {}", Refusal::LockBusy));
+        }
+    }
+}

@@ -123,3 +123,24 @@ pub(super) fn of_check(text: &str) -> Contract {
         _ => SOUND,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+
+    #[test]
+    fn a_check_that_names_an_invariant_accuses_the_promise_that_keeps_it() {
+        for kept in ["I1", "I5", "I6", "I12", "I18", "I20", "I23", "I28", "I33"] {
+            let accused = of_check(&format!("{kept}: frame 7 is not as it should be"));
+            assert_eq!(accused.invariant, kept, "{accused}");
+            assert_ne!(accused, SOUND);
+        }
+        for (same, as_kept) in [("I3", "I23"), ("I4", "I5"), ("I27", "I5"), ("I25", "I20")] {
+            assert_eq!(of_check(same), of_check(as_kept), "{same}");
+        }
+        for other in ["I40: words", "not in the form I1: of a check", ""] {
+            assert_eq!(of_check(other), SOUND);
+        }
+    }
+}

@@ -226,3 +226,57 @@ pub trait Inspect {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says of itself what each must, which is that it has nothing.
+    struct Least;
+
+    impl Inspect for Least {
+        fn frame_numbers(&self) -> Range<u64> {
+            0..0
+        }
+
+        fn frame(&self, _: Pfn) -> Option<FrameState> {
+            None
+        }
+
+        fn spaces(&self, _: &mut dyn FnMut(SpaceState)) {}
+
+        fn entries(&self, _: SpaceId, _: &mut dyn FnMut(EntryState)) {}
+
+        fn free_frames(&self, _: &mut dyn FnMut(Pfn)) {}
+    }
+
+    #[test]
+    fn who_says_no_more_than_he_must_has_no_caches_no_contents_and_noticed_nothing() {
+        Least.cache_slots(&mut |slot| panic!("{slot:?}"));
+        Least.swap_slots(&mut |slot| panic!("{slot:?}"));
+        Least.translations(&mut |translation| panic!("{translation:?}"));
+        Least.pending(&mut |site| panic!("{site:?}"));
+        assert_eq!((Least.word(Pfn::new(0)), Least.free_word()), (None, None));
+        assert_eq!((Least.recount(), Least.noticed()), (Ok(()), None));
+    }
+
+    #[test]
+    fn a_page_is_active_by_its_flag_or_by_its_list() {
+        let of = |flags, list| FrameState {
+            flags,
+            list,
+            ..FrameState::default()
+        };
+        for (flags, list, active, staged) in [
+            (PageFlags::empty(), None, false, false),
+            (PageFlags::ACTIVE, None, true, false),
+            (PageFlags::empty(), Some(LruList::Inactive), false, false),
+            (PageFlags::empty(), Some(LruList::Active), true, false),
+            (PageFlags::empty(), Some(LruList::StagedInactive), false, true),
+            (PageFlags::empty(), Some(LruList::StagedActive), true, true),
+        ] {
+            let frame = of(flags, list);
+            assert_eq!((frame.is_active(), frame.is_staged()), (active, staged), "{frame:?}");
+        }
+    }
+}

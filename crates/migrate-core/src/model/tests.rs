@@ -1,5 +1,7 @@
 //! The model itself: what it does without a migration, and what it shows when something is left out. With one: `tests/migration.rs`.
 
+mod calls;
+mod look;
 mod migration;
 
 use mm_types::{ActorId, Invariant, Mode, NodeId, Outcome, PageFlags, Pfn, Site, SpaceId, Vpn};

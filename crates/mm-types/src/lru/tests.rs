@@ -293,3 +293,16 @@ fn no_short_sequence_of_operations_loses_a_page_or_a_reference() {
         }
     }
 }
+
+#[test]
+fn an_lru_is_empty_when_neither_a_list_nor_staging_has_a_page() {
+    let store = pages(16);
+    let map = PageMap::new(Pfn::new(0), &store);
+    let mut lru = Lru::new(NODE);
+    assert!(lru.is_empty());
+    assert!(map.page(Pfn::new(0)).unwrap().allocate());
+    lru.add_new(map, Pfn::new(0), nothing_freed).unwrap();
+    assert_eq!((lru.len(), lru.staged(), lru.is_empty()), (0, 1, false));
+    lru.drain(map, nothing_freed);
+    assert_eq!((lru.len(), lru.staged(), lru.is_empty()), (1, 0, false));
+}

@@ -134,4 +134,12 @@ mod tests {
         assert_eq!(set.to_string(), "p4..p6 p0");
         assert_eq!(PageRange::new(2, 1), None);
     }
+
+    #[test]
+    fn a_range_has_its_ends() {
+        let range = PageRange::new(4, 6).unwrap();
+        assert_eq!((range.first(), range.last()), (4, 6));
+        let one = PageRange::one(3);
+        assert_eq!((one.first(), one.last()), (3, 3));
+    }
 }
