@@ -51,6 +51,32 @@ fn file(name: &str, text: impl AsRef<[u8]>) -> PathBuf {
 const KERNELS: &[u8] = include_bytes!("fixtures/linux-6.18.ftrace");
 
 #[test]
+fn a_snapshot_is_read_below_its_header() {
+    let trace = support::trace("batch_of_eight.modern");
+    let snapshot = file(
+        "header.snap",
+        format!("---\nsource: tests/mine.rs\nexpression: trace\n---\n{trace}"),
+    );
+    let output = call(&["check", snapshot.to_str().unwrap()], b"");
+    assert_eq!(code(&output), 0);
+    let told = format!(
+        "{}, below its header: no rule is broken; events=125",
+        snapshot.display()
+    );
+    assert!(out(&output).starts_with(&told), "{}", out(&output));
+    let wrong = call(&["check"], b"---\nsource: tests/mine.rs\n---\ntrace v1\nlock q9\n");
+    assert_eq!(
+        mistake(&wrong),
+        "standard input, below its header: line 2, column 6: expected a frame such as f0"
+    );
+    let open = call(&["check"], b"---\nsource: tests/mine.rs\ntrace v1\n");
+    assert_eq!(
+        mistake(&open),
+        "standard input: line 1, column 1: expected the version line \"trace v1\""
+    );
+}
+
+#[test]
 fn a_sound_trace_is_0_a_broken_one_1_and_no_trace_2() {
     let sound = support::trace("batch_of_eight.modern");
     let output = call(&["check"], sound.as_bytes());

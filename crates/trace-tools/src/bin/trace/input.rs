@@ -29,6 +29,15 @@ pub(crate) fn is_stdin(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
+/// Where the header of an `insta` snapshot ends, if that is what the bytes begin with: lines between two of `---`.
+fn header(bytes: &[u8]) -> Option<usize> {
+    const OPENS: &[u8] = b"---\n";
+    const CLOSES: &[u8] = b"\n---\n";
+    let after = bytes.strip_prefix(OPENS)?;
+    let close = after.windows(CLOSES.len()).position(|window| window == CLOSES)?;
+    Some(OPENS.len() + close + CLOSES.len())
+}
+
 impl Input {
     pub(crate) fn read(path: &Path) -> Result<Self, Mistake> {
         let name = if is_stdin(path) {
@@ -43,7 +52,16 @@ impl Input {
             fs::read(path)
         };
         match bytes {
-            Ok(bytes) => Ok(Self { name, bytes }),
+            Ok(mut bytes) => match header(&bytes) {
+                None => Ok(Self { name, bytes }),
+                Some(end) => {
+                    bytes.drain(..end);
+                    Ok(Self {
+                        name: format!("{name}, below its header"),
+                        bytes,
+                    })
+                }
+            },
             Err(error) => Err(Mistake(format!("{name}: {error}"))),
         }
     }
