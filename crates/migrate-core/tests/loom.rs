@@ -112,8 +112,8 @@ searches! {
 
     writer_writer: |name| anon(name, &[Writer(0), Writer(1)], Some(5));
     writer_faulter: |name| anon(name, &[Writer(0), Faulter], Some(5));
-    writer_unmap: |name| anon(name, &[Writer(0), Unmap], Some(4));
-    writer_pin: |name| anon(name, &[Writer(0), Pin], Some(4));
+    writer_unmap: |name| anon(name, &[Writer(0), Unmap], Some(5));
+    writer_pin: |name| anon(name, &[Writer(0), Pin], Some(5));
 
     isolate: |name| from_lru(anon(name, &[Isolate], Some(4)));
     isolate_unmap: |name| from_lru(anon(name, &[Unmap, Isolate], Some(2)));
@@ -150,7 +150,7 @@ searches! {
     five_protect: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Protect], Some(2));
     five_pin: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Pin], Some(2));
     five_remap: |name| anon(name, &[Mutator(0), Mutator(1), Faulter, Remap], Some(2));
-    file_five_truncate: |name| file(name, &[Writer(0), Writer(1), Faulter, Truncate], Some(2));
+    file_five_truncate: |name| file(name, &[Mutator(0), Mutator(1), Faulter, Truncate], Some(1));
     file_five_lookup: |name| file(name, &[Mutator(0), Mutator(1), Faulter, Lookup], Some(2));
     two_pages_five_unmap: |name| batch(anon(name, &[Writer(0), Writer(1), Faulter, Unmap], Some(2)));
     two_pages_five_fork: |name| batch(anon(name, &[Writer(0), Writer(1), Faulter, Fork], Some(2)));
