@@ -28,6 +28,8 @@ const ROUNDS_OF_A_CHILD: u64 = 3;
 const SPACES: u32 = 16;
 // Moved pages between two lines that say so.
 const STEPS: u64 = 10_000;
+// Pauses of a CPU between two runs, at most.
+const MOST_PAUSES: u64 = 1024;
 // A word of the shared pages that no program uses.
 const UNUSED: u64 = 63;
 
@@ -70,6 +72,29 @@ pub struct Storm {
     pub migrations: u64,
     /// It is over at the first word that is wrong: for a kernel in which one is expected, sooner or later.
     pub until_wrong: bool,
+}
+
+/// Chances: xorshift64, the same in each run.
+///
+/// Without them the CPUs may fall into step: a program that waits for the first page of each run, and goes on when its last is back,
+/// uses no old translation for hours.
+struct Chance(u64);
+
+impl Chance {
+    const FIRST: Self = Self(0x9e37_79b9_7f4a_7c15);
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 16
+    }
+
+    /// A number from 1 to `most`, each power of two as likely as any other.
+    fn scale(&mut self, most: u64) -> u64 {
+        let bits = self.next() % u64::from(most.ilog2() + 1);
+        (1 << bits) + self.next() % (1 << bits)
+    }
 }
 
 struct World {
@@ -216,6 +241,7 @@ pub fn run(storm: &Storm) -> bool {
 
     let (mut moved, mut stayed, mut retried, mut runs, mut told) = (0, 0, 0, 0, 0);
     let mut node = 1;
+    let mut chance = Chance::FIRST;
     while moved < storm.migrations && !(storm.until_wrong && world.counts.are_wrong()) {
         let pages = |start: VirtAddr| (0..PAGES).filter_map(move |page| start.vpn().checked_add(page));
         let sites: Vec<Site> = (0..SPACES)
@@ -227,7 +253,11 @@ pub fn run(storm: &Storm) -> bool {
                     .map(move |page| Site::new(space, page))
             })
             .collect();
-        for some in sites.chunks(BATCH) {
+        let mut rest = &sites[..];
+        while !rest.is_empty() {
+            let some;
+            (some, rest) = rest.split_at(rest.len().min(chance.scale(BATCH as u64) as usize));
+            (0..chance.scale(MOST_PAUSES)).for_each(|_| core::hint::spin_loop());
             let tally = migrate(mm, some, NodeId::new(node), storm.mode);
             moved += u64::from(tally.moved);
             stayed += u64::from(tally.failed + tally.retry + tally.not_reached);
