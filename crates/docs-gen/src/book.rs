@@ -9,7 +9,7 @@ use crate::Error;
 use crate::blocks::Blocks;
 use crate::diff::{Change, changes};
 use crate::figures::{DIRECTORY, is_figure};
-use crate::marks::{MADE, made_from, pieces, refill};
+use crate::marks::{MADE, Wrong, made_from, pieces, refill, refill_known};
 use crate::template::fill;
 
 /// A chapter of the book.
@@ -162,20 +162,13 @@ impl Book {
             text.push_str(&links(n));
             book.files.push((chapter.file.to_owned(), text));
         }
-        for (name, drawing) in blocks.iter().filter(|(name, _)| is_figure(name)) {
-            let text = format!("{}\n{drawing}", made_from(FIGURES));
-            book.files.push((format!("docs/{DIRECTORY}/{name}"), text));
-        }
+        book.files.extend(figures(blocks));
         for (file, needed) in GENERATED_IN_PLACE {
             let Some(now) = read(root, file)? else { continue };
-            let wrong = |wrong| Error::Marks {
-                file: (*file).to_owned(),
-                wrong,
-            };
-            let text = refill(&now, blocks).map_err(wrong)?;
+            let text = refill(&now, blocks).map_err(wrong_in(file))?;
             for block in *needed {
                 if !pieces(&now)
-                    .map_err(wrong)?
+                    .map_err(wrong_in(file))?
                     .iter()
                     .any(|piece| piece.block == Some(block))
                 {
@@ -188,6 +181,27 @@ impl Book {
             book.files.push(((*file).to_owned(), text));
         }
         book.stale = stale(root, &book.files)?;
+        Ok(book)
+    }
+
+    /// Makes what `blocks` say of the files at `root` that are there, and leaves the rest of each as it is. Reads, and writes nothing.
+    ///
+    /// # Errors
+    /// A file's markers are wrong, or a file cannot be read.
+    pub fn make_known(root: &Path, blocks: &Blocks) -> Result<Self, Error> {
+        let mut book = Self {
+            files: Vec::new(),
+            stale: Vec::new(),
+            no_place: Vec::new(),
+        };
+        let chapters = CHAPTERS.iter().map(|chapter| chapter.file);
+        for file in chapters.chain(GENERATED_IN_PLACE.iter().map(|(file, _)| *file)) {
+            if let Some(now) = read(root, file)? {
+                let text = refill_known(&now, blocks).map_err(wrong_in(file))?;
+                book.files.push((file.to_owned(), text));
+            }
+        }
+        book.files.extend(figures(blocks));
         Ok(book)
     }
 
@@ -240,6 +254,22 @@ impl Book {
             changed.push(file.clone());
         }
         Ok(changed)
+    }
+}
+
+/// The blocks that are files of their own.
+fn figures(blocks: &Blocks) -> impl Iterator<Item = (String, String)> {
+    let drawings = blocks.iter().filter(|(name, _)| is_figure(name));
+    drawings.map(|(name, drawing)| {
+        let text = format!("{}\n{drawing}", made_from(FIGURES));
+        (format!("docs/{DIRECTORY}/{name}"), text)
+    })
+}
+
+fn wrong_in(file: &str) -> impl FnOnce(Wrong) -> Error + '_ {
+    |wrong| Error::Marks {
+        file: file.to_owned(),
+        wrong,
     }
 }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::env;
+use std::panic;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -57,6 +58,15 @@ fn run() -> Result<ExitCode, String> {
         return Ok(ExitCode::SUCCESS);
     }
     let began = Instant::now();
+    panic::set_hook(Box::new(name_the_block));
+    let mut told = Vec::new();
+    if asked.check {
+        // Before anything is recorded: a wrong table can make the model stop the program, and is to be named all the same.
+        let tables = blocks::tables().map_err(|error| error.to_string())?;
+        let known = Book::make_known(&root, &tables).map_err(|error| error.to_string())?;
+        told = known.check(&root).map_err(|error| error.to_string())?;
+        told.iter().for_each(|drift| eprintln!("{drift}"));
+    }
     let blocks = blocks::render().map_err(|error| error.to_string())?;
     let book = Book::make(&root, &blocks).map_err(|error| error.to_string())?;
     if !asked.check {
@@ -79,13 +89,21 @@ fn run() -> Result<ExitCode, String> {
     if drifts.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    for drift in &drifts {
+    for drift in drifts.iter().filter(|drift| !told.contains(drift)) {
         eprintln!("{drift}");
     }
     if asked.check {
         eprintln!("docs-gen: the code says otherwise; `cargo run -p docs-gen` writes it down");
     }
     Ok(ExitCode::from(1))
+}
+
+/// Says which block a panic is about: it is the model's, which was given wrong tables, and may end the program.
+fn name_the_block(panic: &panic::PanicHookInfo<'_>) {
+    match blocks::being_made() {
+        Some(block) => eprintln!("docs-gen: block {block} could not be recorded: {panic}"),
+        None => eprintln!("docs-gen: {panic}"),
+    }
 }
 
 /// Reads the arguments; `None` asks for help.

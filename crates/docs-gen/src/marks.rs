@@ -104,19 +104,26 @@ fn no_end(block: &str, line: usize) -> Wrong {
 
 /// Returns the file with every block between markers as it should be.
 pub(crate) fn refill(file: &str, blocks: &Blocks) -> Result<String, Wrong> {
+    for piece in pieces(file)? {
+        if let Some(name) = piece.block.filter(|name| !blocks.contains_key(name)) {
+            return Err(Wrong::Unknown {
+                line: piece.line - 1,
+                block: name.to_owned(),
+            });
+        }
+    }
+    refill_known(file, blocks)
+}
+
+/// Returns the file with those of its blocks that are in `blocks` as they should be, and all else as it is.
+pub(crate) fn refill_known(file: &str, blocks: &Blocks) -> Result<String, Wrong> {
     let mut filled = String::new();
     for piece in pieces(file)? {
-        match piece.block {
+        match piece.block.map(|name| (name, blocks.get(name))) {
             None => filled.push_str(piece.text),
-            Some(name) => match blocks.get(name) {
-                Some(text) => filled.push_str(&marked(name, text)),
-                None => {
-                    return Err(Wrong::Unknown {
-                        line: piece.line - 1,
-                        block: name.to_owned(),
-                    });
-                }
-            },
+            Some((name, Some(text))) => filled.push_str(&marked(name, text)),
+            // Writing to a string does not fail.
+            Some((name, None)) => drop(write!(filled, "{OPEN}{name}{CLOSE}\n{}{END}\n", piece.text)),
         }
     }
     Ok(filled)
@@ -157,6 +164,14 @@ mod tests {
             filled,
             "and again it changes nothing"
         );
+    }
+
+    #[test]
+    fn blocks_that_nobody_knows_yet_stay_as_they_are() {
+        let known = Blocks::from([("two", "| 2 |\n".to_owned())]);
+        let filled = refill_known(FILE, &known).unwrap();
+        assert!(filled.contains("<!-- docs-gen: one -->\nold\n<!-- end -->\nmiddle\n"));
+        assert!(filled.contains("<!-- docs-gen: two -->\n\n| 2 |\n\n<!-- end -->\n"));
     }
 
     #[test]
