@@ -300,3 +300,33 @@ impl<F: Fn(Edge) -> Verdict> Hook for F {
         self(edge)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_can_fail_where_there_is_a_way() {
+        let page = Pfn::new(1);
+        assert!(Edge::TryLock(page).can_fail() && Edge::Copy { old: page, new: page }.can_fail());
+        for edge in [
+            Edge::Flush,
+            Edge::Walk(page),
+            Edge::Unlock(page),
+            Edge::WaitWriteback(page),
+        ] {
+            assert!(!edge.can_fail(), "{edge:?}");
+        }
+    }
+
+    #[test]
+    fn a_look_is_told_from_what_is_done() {
+        let page = Pfn::new(1);
+        for look in [Edge::Flags(page), Edge::IsMapped(page), Edge::Count(page)] {
+            assert!(look.is_look(), "{look:?}");
+        }
+        for deed in [Edge::Flush, Edge::Freeze(page), Edge::Unlock(page)] {
+            assert!(!deed.is_look(), "{deed:?}");
+        }
+    }
+}

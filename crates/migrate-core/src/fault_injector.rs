@@ -280,4 +280,49 @@ mod tests {
         plan.before(Edge::WaitBuffers(Pfn::new(1)));
         assert!(!busy() && busy());
     }
+
+    #[test]
+    fn a_seed_fails_the_same_steps_on_any_machine() {
+        // Whoever prints a seed has to be able to play it again tomorrow: these are the copies that failed.
+        let failed = |plan: &FailurePlan| -> Vec<i32> {
+            let copies = copies(plan, 60);
+            (0..60)
+                .zip(copies)
+                .filter_map(|(n, fails)| fails.then_some(n))
+                .collect()
+        };
+        assert_eq!(
+            failed(&FailurePlan::random(1, 8)),
+            [0, 12, 18, 21, 24, 25, 26, 30, 31, 39, 51, 53, 54, 55, 59]
+        );
+        assert_eq!(
+            failed(&FailurePlan::random(0xdead_beef, 8)),
+            [7, 12, 21, 24, 33, 36, 41, 44]
+        );
+    }
+
+    #[test]
+    fn a_random_step_that_has_no_way_left_draws_nothing() {
+        let none = FailurePlan::random_of(7, 1, |pair| pair.edge == EdgeKind::Take);
+        assert_eq!(
+            none.before(Edge::Copy {
+                old: Pfn::new(1),
+                new: Pfn::new(1)
+            }),
+            Verdict::Go
+        );
+        assert_ne!(none.before(Edge::Take(Pfn::new(1))), Verdict::Go, "one in one does");
+    }
+
+    #[test]
+    fn a_sleep_for_a_buffer_does_not_end_too_early_twice() {
+        let pair = Injection {
+            edge: EdgeKind::WaitBuffers,
+            failure: Failure::Early,
+        };
+        let plan = FailurePlan::from_then_on(pair, 0);
+        let early = || plan.before(Edge::WaitBuffers(Pfn::new(1))) != Verdict::Go;
+        assert_eq!([early(), early(), early(), early()], [true, false, true, false]);
+        assert_eq!(plan.injected(pair), 2);
+    }
 }

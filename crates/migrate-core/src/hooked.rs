@@ -358,3 +358,6 @@ impl<B: Frames, H: Hook, T: Target<B>> Target<Hooked<'_, B, H>> for HookedTarget
         self.0.give_back(backend.backend, page);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -215,4 +215,31 @@ mod tests {
         assert_eq!(passes(MODERN, Mode::Async), [10, 0]);
         assert_eq!(passes(MODERN, Mode::Sync), [3, 7]);
     }
+
+    #[test]
+    fn only_the_first_round_of_today_takes_batches_and_sleeps_for_nothing() {
+        let many = Profile {
+            max_batch: 37,
+            ..MODERN
+        };
+        for mode in Mode::ALL {
+            let [first, second] = many.rounds(*mode);
+            assert_eq!(
+                (first.batch, first.lock_from, first.writeback_from),
+                (37, None, None),
+                "{mode}"
+            );
+            assert_eq!(second.batch, 1, "{mode}");
+        }
+        let [_, light] = many.rounds(Mode::SyncLight);
+        let [_, sync] = many.rounds(Mode::Sync);
+        assert_eq!(
+            (light.lock_from, light.writeback_from, light.uptodate_only),
+            (Some(0), None, true)
+        );
+        assert_eq!(
+            (sync.lock_from, sync.writeback_from, sync.uptodate_only),
+            (Some(0), Some(0), false)
+        );
+    }
 }
