@@ -6,7 +6,9 @@ mod backend;
 mod fixture;
 
 use core::panic::AssertUnwindSafe;
+use std::collections::BTreeSet;
 use std::panic::catch_unwind;
+use std::sync::Arc;
 
 use backend::Wrong;
 use fixture::WrongFixture;
@@ -99,4 +101,80 @@ wrong_backends! {
     one_that_forgets_to_set_dirty: SetDirtyForgotten, "Cache::set_dirty (I12)";
     one_that_maps_with_more_permission_than_was_asked_for: MapsWritable, "Fixture::map_anon (I14)";
     one_whose_new_pages_are_not_new: NewPageDirty, "Fixture::new_page (I20)";
+}
+
+/// What the cases of a group make the model do. A case that quietly does less, or something else, is another line here.
+fn done_by(group: &str) -> String {
+    let place = Arc::default();
+    let mut lines = String::new();
+    for case in names::<WrongFixture>().into_iter().filter(|case| case.group == group) {
+        match run_one(|| WrongFixture::recorded(&place), case) {
+            Verdict::Passed => {}
+            Verdict::NotApplicable { .. } => continue,
+            Verdict::Failed(failure) => panic!("{case}: {failure}"),
+        }
+        let recording = place.lock().unwrap().take().expect("a case begins");
+        let events: Vec<_> = recording.events().collect();
+        let of = |word| events.iter().filter(|event| event.word() == word).count();
+        let (all, runs, moved, refused) = (events.len(), of("mm_migrate_pages"), of("moved"), of("refuse"));
+        lines += &format!("{case}: {all} events, {runs} runs, {moved} moved, {refused} refused\n");
+    }
+    assert!(!lines.is_empty(), "no case is in {group}");
+    lines
+}
+
+macro_rules! groups {
+    ($($test:ident: $group:literal;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                insta::assert_snapshot!(done_by($group));
+            }
+        )*
+
+        #[test]
+        fn what_each_group_does_is_looked_at() {
+            let all: BTreeSet<_> = names::<WrongFixture>().iter().map(|case| case.group).collect();
+            // The traces are compared with the model's as they are.
+            let looked_at = BTreeSet::from(["traces", $($group),*]);
+            assert_eq!(all, looked_at);
+        }
+    };
+}
+
+groups! {
+    what_batches_does: "batches";
+    what_contents_does: "contents";
+    what_failures_does: "failures";
+    what_failures_of_a_batch_does: "failures_of_a_batch";
+    what_failures_of_a_file_does: "failures_of_a_file";
+    what_failures_of_a_shared_page_does: "failures_of_a_shared_page";
+    what_failures_of_buffers_does: "failures_of_buffers";
+    what_failures_of_one_page_does: "failures_of_one_page";
+    what_faults_does: "faults";
+    what_faults_of_2006_does: "faults_of_2006";
+    what_files_does: "files";
+    what_files_of_2006_does: "files_of_2006";
+    what_flushes_does: "flushes";
+    what_lists_does: "lists";
+    what_lists_of_2006_does: "lists_of_2006";
+    what_marks_does: "marks";
+    what_misuse_does: "misuse";
+    what_modes_does: "modes";
+    what_modes_of_2006_does: "modes_of_2006";
+    what_permissions_does: "permissions";
+    what_readers_at_rest_does: "readers_at_rest";
+    what_readers_before_the_copy_does: "readers_before_the_copy";
+    what_readers_before_the_flush_does: "readers_before_the_flush";
+    what_readers_before_the_freeze_does: "readers_before_the_freeze";
+    what_readers_before_the_locks_open_does: "readers_before_the_locks_open";
+    what_readers_before_the_restore_does: "readers_before_the_restore";
+    what_references_does: "references";
+    what_seam_does: "seam";
+    what_stays_does: "stays";
+    what_swap_does: "swap";
+    what_buffers_of_today_does: "buffers_of_today";
+    what_faults_of_today_does: "faults_of_today";
+    what_files_of_today_does: "files_of_today";
+    what_modes_of_today_does: "modes_of_today";
 }

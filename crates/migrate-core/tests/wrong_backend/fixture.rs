@@ -1,7 +1,7 @@
 //! The model's fixture, over the wrapper.
 
 use core::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use migrate_core::fixture::{Access, Capabilities, Fixture, FixtureError, Recording};
 use migrate_core::model::ModelFixture;
@@ -17,6 +17,8 @@ pub(crate) struct WrongFixture {
     backend: Backend,
     /// What threads that wait hold, in the one that is wrong so.
     held: RefCell<Vec<PageRef>>,
+    /// What the last case recorded, for whoever wants to look at it afterwards.
+    recorded: Arc<Mutex<Option<Arc<Recording>>>>,
 }
 
 impl WrongFixture {
@@ -27,6 +29,15 @@ impl WrongFixture {
                 wrong,
             },
             held: RefCell::default(),
+            recorded: Arc::default(),
+        }
+    }
+
+    /// Without a defect, and with a place for what a case records.
+    pub(crate) fn recorded(place: &Arc<Mutex<Option<Arc<Recording>>>>) -> Self {
+        Self {
+            recorded: Arc::clone(place),
+            ..Self::new(Wrong::Nothing)
         }
     }
 }
@@ -48,6 +59,7 @@ impl Fixture for WrongFixture {
     }
 
     fn begin(&mut self, profile: &'static Profile, recording: Arc<Recording>) {
+        *self.recorded.lock().expect("no case panics with it") = Some(Arc::clone(&recording));
         self.backend.inner.begin(profile, recording);
     }
 
