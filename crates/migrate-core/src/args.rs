@@ -133,3 +133,52 @@ impl Tally {
         self.failed.saturating_add(self.retry).saturating_add(self.not_reached)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MODERN;
+    use crate::told::{Locked, Told};
+    use std::collections::VecDeque;
+    use std::format;
+
+    #[test]
+    fn a_slot_is_empty_where_neither_page_is_in_it() {
+        let empty = Slot::<Told>::new();
+        assert!(empty.is_empty());
+        for (old, new) in [
+            (Held::Page(1), Held::Nothing),
+            (Held::Nothing, Held::Locked(Locked(2))),
+            (Held::Page(1), Held::Page(2)),
+        ] {
+            let slot = Slot::<Told> {
+                old,
+                new,
+                ..Slot::new()
+            };
+            assert!(!slot.is_empty(), "{slot:?}");
+        }
+        assert!(format!("{empty:?}").starts_with("Slot { empty: true"));
+    }
+
+    #[test]
+    fn arguments_say_whose_rules_mode_and_room_they_have() {
+        let (mut from, mut failed) = (VecDeque::<u64>::new(), VecDeque::new());
+        let args = Args::<Told, _, _, _> {
+            from: &mut from,
+            target: (),
+            moved: None,
+            failed: &mut failed,
+            slots: &mut [const { Slot::new() }; 3],
+            profile: &MODERN,
+            mode: Mode::Async,
+            reason: Reason::Compaction,
+            outcome: &mut |_, _| {},
+            observer: (),
+        };
+        let said = format!("{args:?}");
+        for word in ["Modern", "Async", "Compaction", "slots: 3"] {
+            assert!(said.contains(word), "{word} is not in {said}");
+        }
+    }
+}

@@ -38,3 +38,38 @@ pub fn migration_entry_wait<B: Faults, O: Observer>(
         observer.note(|| Event::Wake { actor, site });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::told::Told;
+    use crate::{LINUX_2_6_17, MODERN};
+    use core::cell::RefCell;
+    use mm_types::trace::Tell;
+    use mm_types::{Pfn, SpaceId, Vpn};
+    use std::vec::Vec;
+
+    #[test]
+    fn a_waiter_of_2006_holds_the_page_while_it_sleeps_and_todays_does_not() {
+        let (actor, site) = (ActorId::new(3), Site::new(SpaceId::new(0), Vpn::new(5)));
+        for (profile, asked) in [
+            (&LINUX_2_6_17, ["get 1", "wait_on 5 Some(Pfn(0x1))", "put 1"].as_slice()),
+            (&MODERN, ["wait_on 5 Some(Pfn(0x1))"].as_slice()),
+        ] {
+            let (told, events) = (Told::default(), RefCell::new(Vec::new()));
+            migration_entry_wait(
+                &told,
+                profile,
+                site,
+                actor,
+                &Tell(|event| events.borrow_mut().push(event)),
+            );
+            assert_eq!(told.asked(), asked, "{}", profile.rules);
+            let pfn = Pfn::new(1);
+            assert_eq!(
+                events.take(),
+                [Event::Wait { actor, site, pfn }, Event::Wake { actor, site }]
+            );
+        }
+    }
+}

@@ -192,6 +192,8 @@ mod readers;
 mod run;
 mod seam;
 mod target;
+#[cfg(test)]
+mod told;
 mod unmap;
 mod waiting;
 

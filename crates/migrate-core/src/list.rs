@@ -217,4 +217,44 @@ mod tests {
         takes_the_last_and_splices_in_order::<VecDeque<u8>>(4);
         takes_the_last_and_splices_in_order::<Option<u8>>(1);
     }
+
+    use super::MapList;
+    use crate::{Isolated, PageRef};
+    use core::num::NonZeroU32;
+    use mm_types::{ListId, Page, PageList, PageMap, Pfn};
+
+    /// A list through a page map takes and gives pages as any other does, isolated ones too.
+    fn is_a_list<T: core::fmt::Debug>(wrap: impl Fn(PageRef) -> T, pfn: impl Fn(&T) -> Pfn)
+    where
+        for<'m> MapList<'m>: List<T>,
+    {
+        let pages: [Page; 6] = core::array::from_fn(|_| Page::new());
+        let map = PageMap::new(Pfn::new(0x10), &pages);
+        let page = |n: u64| {
+            let pfn = Pfn::new(0x10 + n);
+            PageRef::allocate(map, pfn).map(&wrap).unwrap()
+        };
+        let mut list = MapList::new(map, PageList::new(ListId::new(NonZeroU32::MIN)));
+        let mut front = MapList::new(map, PageList::new(ListId::new(NonZeroU32::MAX)));
+        assert_eq!(
+            (list.len(), list.pop_back().is_none(), list.pop_front().is_none()),
+            (0, true, true)
+        );
+        (2..6).for_each(|n| list.push_back(page(n)));
+        (0..2).for_each(|n| front.push_back(page(n)));
+        list.splice_front(&mut front);
+        assert_eq!((list.len(), front.len()), (6, 0));
+        let last = list.pop_back().unwrap();
+        let first = list.pop_front().unwrap();
+        assert_eq!((pfn(&first), pfn(&last)), (Pfn::new(0x10), Pfn::new(0x15)));
+        let order: Vec<u64> = list.iter().map(Pfn::raw).collect();
+        assert_eq!(order, [0x11, 0x12, 0x13, 0x14]);
+        assert_eq!(List::<T>::len(&list), 4);
+    }
+
+    #[test]
+    fn a_list_through_the_page_map_takes_from_both_ends_and_splices_in_order() {
+        is_a_list(|page| page, PageRef::pfn);
+        is_a_list(Isolated::from_isolated, |page: &Isolated<PageRef>| page.page().pfn());
+    }
 }
