@@ -99,6 +99,10 @@ impl World {
         if page.count() == 1 {
             return Bound::ToBeFreed;
         }
+        // Whoever has it locked is its last user: freed once he lets go, moved where the run has the lock from him.
+        if locked && page.count() == 2 {
+            return Bound::Either;
+        }
         if profile.mlocked_stays && in_use.mlocked.contains(&pfn) {
             return Bound::ToStay;
         }
