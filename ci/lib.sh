@@ -49,3 +49,13 @@ run() {
 }
 
 have() { command -v "$1" >/dev/null 2>&1; }
+
+# Installs a package of the system, where that may be done here.
+system_package() {
+    local as_root=()
+    ((EUID == 0)) || as_root=(sudo -n)
+    have apt-get || return 1
+    ((EUID == 0)) || { have sudo && sudo -n true 2>/dev/null; } || return 1
+    run "${as_root[@]}" apt-get update -qq &&
+        run "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$1"
+}

@@ -9,22 +9,9 @@ use std::time::Instant;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use migrate_core::{MODERN, Slot};
 use mm_types::Mode;
-use noop::{Noop, prepare, run};
+use noop::{Noop, prepare, run, shuffled};
 
 const BATCH: usize = 512;
-
-/// A fixed permutation: the same disorder in every run.
-fn shuffled(n: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..n).collect();
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for at in (1..n).rev() {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        order.swap(at, (state % (at as u64 + 1)) as usize);
-    }
-    order
-}
 
 fn cost(noop: &Noop, order: &[usize], rounds: u64) -> Duration {
     let mut spent = Duration::ZERO;

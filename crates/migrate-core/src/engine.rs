@@ -9,7 +9,7 @@ use mm_types::{Mapping, Outcome, PageFlags, Refusal};
 
 use crate::guard::pfn_of;
 use crate::profile::Round;
-use crate::run::{Cx, Held, PassNow, Pending, Run, SlotState, Stage};
+use crate::run::{Cx, Held, PassNow, Pending, Run, Stage, batch};
 use crate::waiting::{May, Never, Waiting};
 use crate::{Args, Backend, ConfigError, Isolated, List, MoveOrder, Slot, Tally, Target, Wait};
 
@@ -222,17 +222,17 @@ where
     /// Takes one page into the batch: locks and unmaps it. False where there is no new page for it.
     fn begin<W: Waiting<B>>(&mut self, page: Isolated<B::Page>) -> bool {
         let cx = self.cx;
-        let alone = self.used == 0;
-        let Some(slot) = self.slots.get_mut(self.used) else {
+        let used = self.used;
+        let alone = used == 0;
+        let Some(slot) = self.slots.get_mut(used) else {
             self.from.push_back(page);
             return true;
         };
         let page = page.into_page();
         let freed = cx.backend.count(&page) == 1;
-        slot.state = SlotState::EMPTY;
         slot.old = Held::Page(page);
         // From here on the slot holds the page, and so does the end of the batch.
-        self.used = self.used.saturating_add(1);
+        self.used = used.saturating_add(1);
         if freed {
             // Only the isolation holds it: its users freed it meanwhile. Uses no new page.
             slot.state.stage = Stage::Freed;
@@ -249,7 +249,7 @@ where
                 if let Held::Page(page) = slot.old.take() {
                     self.unreached = Some(Isolated::from_isolated(page));
                 }
-                self.used = self.used.saturating_sub(1);
+                self.used = used;
                 return false;
             }
             Some(refusal) => {
@@ -277,7 +277,10 @@ where
                 Err(refusal) => slot.refuse(refusal),
                 Ok(()) => {}
             };
-            for slot in self.slots.iter_mut().take(self.used).filter(|slot| slot.is_pending()) {
+            for slot in batch(self.slots, self.used) {
+                if !slot.is_pending() {
+                    continue;
+                }
                 // Has it one already, this is another try.
                 if !cx.profile.new_page_first && slot.new.is_nothing() {
                     let taken = slot.take_new(cx, &mut self.target).and_then(|()| slot.lock_new(cx));
@@ -292,9 +295,11 @@ where
                 };
                 settle(slot, done);
             }
-            for slot in self.slots.iter_mut().take(self.used).filter(|slot| slot.is_pending()) {
-                let done = slot.switch_copied(cx);
-                settle(slot, done);
+            for slot in batch(self.slots, self.used) {
+                if slot.is_pending() {
+                    let done = slot.switch_copied(cx);
+                    settle(slot, done);
+                }
             }
             if !again {
                 break;
@@ -315,10 +320,13 @@ impl<B: Backend> Slot<B> {
         let Held::Page(page) = self.old.take() else {
             return Ok(());
         };
-        let uptodate = cx.backend.flags(&page).contains(PageFlags::UPTODATE) || museum::has(Bug::B56);
-        // While locks of several pages are held only try-locks exist; a light run does not wait for a page being read.
+        // A light run does not wait for a page being read (6.x: looked at once the lock turns out to be taken).
+        let may_wait_for = |page: &B::Page| {
+            !pass.uptodate_only || cx.backend.flags(page).contains(PageFlags::UPTODATE) || museum::has(Bug::B56)
+        };
+        // While locks of several pages are held only try-locks exist.
         let locked = match cx.backend.try_lock(page) {
-            Err(page) if alone && pass.may_lock && (uptodate || !pass.uptodate_only) => W::lock(cx.backend, page),
+            Err(page) if alone && pass.may_lock && may_wait_for(&page) => W::lock(cx.backend, page),
             tried => tried,
         };
         let locked = match locked {
@@ -331,7 +339,7 @@ impl<B: Backend> Slot<B> {
         let pfn = pfn_of(cx.backend, &locked);
         cx.observer.note(|| Event::Lock(pfn));
         let page = cx.backend.page(&locked);
-        let (flags, mapping) = (cx.backend.flags(page), cx.backend.mapping(page));
+        let flags = cx.backend.flags(page);
         let pins = cx.backend.pins(page);
         self.old = Held::Locked(locked);
         let Some(locked) = self.old.locked() else { return Ok(()) };
@@ -353,13 +361,14 @@ impl<B: Backend> Slot<B> {
         }
         if cx.profile.new_page_first {
             self.lock_new(cx)?;
-            let truncated = mapping == Mapping::None && flags.contains(PageFlags::PRIVATE);
-            if truncated && !museum::has(Bug::B37) {
-                // 6.x: an orphaned page with buffers; they are freed if they can be, and the page then frees itself.
-                if let Some(old) = self.old.locked() {
+            // What the page belongs to is looked at where it can matter; under the page lock it is what it was.
+            if flags.contains(PageFlags::PRIVATE) && !museum::has(Bug::B37) {
+                let Some(old) = self.old.locked() else { return Ok(()) };
+                if cx.backend.mapping(cx.backend.page(old)) == Mapping::None {
+                    // 6.x: an orphaned page with buffers; they are freed if they can be, and the page then frees itself.
                     cx.backend.release_buffers(old);
+                    return Err(Refusal::Truncated);
                 }
-                return Err(Refusal::Truncated);
             }
         }
         if museum::has(Bug::B17) {

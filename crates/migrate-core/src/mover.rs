@@ -60,11 +60,8 @@ impl<B: Backend> Slot<B> {
     /// Finds out how the page moves: locked, unmapped and flushed, its new page locked.
     ///
     /// # Errors
-    /// Why it stays.
-    fn plan<O: Observer>(&mut self, cx: Cx<'_, B, O>, pending: &mut Pending<B>) -> Result<Plan, Refusal> {
-        let (Some(old), Some(new)) = (self.old.locked(), self.new.locked()) else {
-            return Err(Refusal::LockBusy);
-        };
+    /// Why it stays; a dirty page that the profile would write out is [`Refusal::Dirty`], see [`Slot::stay`].
+    fn plan<O: Observer>(cx: Cx<'_, B, O>, old: &B::Locked, new: &B::Locked) -> Result<Plan, Refusal> {
         if museum::has(Bug::B45) {
             cx.backend.adopt(new, old);
         }
@@ -84,11 +81,7 @@ impl<B: Backend> Slot<B> {
         match mover {
             Mover::Never => return Err(Refusal::NeverMoves),
             Mover::Fallback if flags.contains(PageFlags::DIRTY) && !museum::has(Bug::B17) => {
-                return Err(if cx.profile.writes_out {
-                    self.write_out(cx, pending)
-                } else {
-                    Refusal::Dirty
-                });
+                return Err(Refusal::Dirty);
             }
             Mover::Fallback if private && !cx.backend.release_buffers(old) => {
                 return Err(Refusal::BuffersNotReleasable);
@@ -99,7 +92,11 @@ impl<B: Backend> Slot<B> {
         if flags.contains(PageFlags::WRITEBACK) {
             return Err(Refusal::Writeback);
         }
-        let private = cx.backend.flags(cx.backend.page(old)).contains(PageFlags::PRIVATE);
+        let private = match mover {
+            // Its buffers have been released.
+            Mover::Fallback if private => cx.backend.flags(cx.backend.page(old)).contains(PageFlags::PRIVATE),
+            _ => private,
+        };
         let move_buffers = mover == Mover::Buffers && private;
         if private && !move_buffers && !museum::has(Bug::B37) {
             // Private data that no mover moves would be lost with the old page: of a page cut off its file, or of a mapping
@@ -114,6 +111,15 @@ impl<B: Backend> Slot<B> {
             expected: expected_count(slots, private),
             move_buffers,
         })
+    }
+
+    /// Says why a page stays, and writes it out first where the profile does that.
+    #[cold]
+    fn stay<O: Observer>(&mut self, cx: Cx<'_, B, O>, pending: &mut Pending<B>, refusal: Refusal) -> Refusal {
+        match refusal {
+            Refusal::Dirty if cx.profile.writes_out => self.write_out(cx, pending),
+            _ => refusal,
+        }
     }
 
     /// Refuses a dirty page that has no mover by what is known before it is unmapped (B17).
@@ -139,9 +145,12 @@ impl<B: Backend> Slot<B> {
         cx: Cx<'_, B, O>,
         pending: &mut Pending<B>,
     ) -> Result<(), Refusal> {
-        let plan = self.plan(cx, pending)?;
         let (Some(old), Some(new)) = (self.old.locked(), self.new.locked()) else {
-            return Ok(());
+            return Err(Refusal::LockBusy);
+        };
+        let plan = match Self::plan(cx, old, new) {
+            Ok(plan) => plan,
+            Err(refusal) => return Err(self.stay(cx, pending, refusal)),
         };
         let pair = Pair::new(old, new);
         switch(cx, pair, plan.expected)?;
@@ -172,9 +181,12 @@ impl<B: Backend> Slot<B> {
         pending: &mut Pending<B>,
         may_wait: bool,
     ) -> Result<(), Refusal> {
-        let plan = self.plan(cx, pending)?;
         let (Some(old), Some(new)) = (self.old.locked(), self.new.locked()) else {
-            return Ok(());
+            return Err(Refusal::LockBusy);
+        };
+        let plan = match Self::plan(cx, old, new) {
+            Ok(plan) => plan,
+            Err(refusal) => return Err(self.stay(cx, pending, refusal)),
         };
         // A cheap look before the copy; the freeze decides.
         let found = cx.backend.count(cx.backend.page(old));
@@ -220,10 +232,10 @@ impl<B: Backend> Slot<B> {
 
     /// Gives up a copy that was not switched to, and the buffer locks it took.
     pub(crate) fn abandon<O: Observer>(&mut self, cx: Cx<'_, B, O>) {
-        if let (Some(plan), Some(old)) = (self.state.copied.take(), self.old.locked()) {
-            if plan.move_buffers {
-                cx.backend.unlock_buffers(old);
-            }
+        let Some(plan) = self.state.copied else { return };
+        self.state.copied = None;
+        if let (true, Some(old)) = (plan.move_buffers, self.old.locked()) {
+            cx.backend.unlock_buffers(old);
         }
     }
 
@@ -310,7 +322,12 @@ fn switch<B: Backend, O: Observer>(cx: Cx<'_, B, O>, pair: Pair<'_, B::Locked>, 
     })?;
     let (old_pfn, new_pfn) = pfns(backend, pair);
     cx.observer.note(|| Event::Freeze { pfn: old_pfn, expected });
-    let swap_cache = backend.flags(backend.page(old)) & PageFlags::SWAPCACHE;
+    // What is in the swap cache is held by its slot.
+    let swap_cache = if expected > expected_count(0, false) {
+        backend.flags(backend.page(old)) & PageFlags::SWAPCACHE
+    } else {
+        PageFlags::empty()
+    };
     // Under 2006 rules the new page has its settings already; what is in the swap cache is not, and gets its slot here.
     backend.adopt(new, old);
     if !cx.profile.settings_early {
@@ -319,7 +336,9 @@ fn switch<B: Backend, O: Observer>(cx: Cx<'_, B, O>, pair: Pair<'_, B::Locked>, 
             new: new_pfn,
         });
     }
-    backend.edit_flags(new, swap_cache, PageFlags::empty());
+    if !swap_cache.is_empty() {
+        backend.edit_flags(new, swap_cache, PageFlags::empty());
+    }
     match backend.switch(pair) {
         Ok(slots) => {
             backend.unfreeze(old, expected.saturating_sub(slots));
@@ -342,19 +361,25 @@ fn switch<B: Backend, O: Observer>(cx: Cx<'_, B, O>, pair: Pair<'_, B::Locked>, 
 /// Hands flags over and makes the old page freeable (2.6.17 `migrate_page_copy`, steps 2 to 10).
 fn hand_over<B: Backend, O: Observer>(cx: Cx<'_, B, O>, pair: Pair<'_, B::Locked>, unreadable: bool) {
     let (backend, old, new) = (cx.backend, pair.old(), pair.new_page());
-    let plan = transfer(cx.profile.rules, backend.flags(backend.page(old)));
+    let had = backend.flags(backend.page(old));
+    let plan = transfer(cx.profile.rules, had);
     // The old page's dirty flag goes before the new page's comes, so that no moment counts one page as two dirty ones; both
     // through the mapping, so that who counts dirty pages counts one less, and then one more.
     if plan.set_on_new.contains(PageFlags::DIRTY) && !museum::has(Bug::B19) {
         backend.clear_dirty_for_io(old);
     }
-    backend.edit_flags(old, PageFlags::empty(), plan.clear_on_old);
+    if had.intersects(plan.clear_on_old) {
+        backend.edit_flags(old, PageFlags::empty(), plan.clear_on_old);
+    }
     let (set, clear) = if unreadable {
         (plan.set_on_new.union(PageFlags::ERROR), PageFlags::UPTODATE)
     } else {
         (plan.set_on_new, PageFlags::empty())
     };
-    backend.edit_flags(new, set.difference(PageFlags::DIRTY), clear);
+    let set = set.difference(PageFlags::DIRTY);
+    if !set.union(clear).is_empty() {
+        backend.edit_flags(new, set, clear);
+    }
     if plan.set_on_new.contains(PageFlags::DIRTY) {
         backend.set_dirty(new);
     }

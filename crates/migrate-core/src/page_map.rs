@@ -208,8 +208,7 @@ impl<K: UsesPageMap> Frames for K {
     fn adopt(&self, new: &LockedPage, old: &LockedPage) {
         with(self, old.pfn(), (), |old| {
             with(self, new.pfn(), (), |new| {
-                new.set_index(old.index());
-                new.set_mapping(old.mapping());
+                new.adopt(old);
                 if old.flags().load().contains(PageFlags::SWAPCACHE) {
                     new.set_private(old.private());
                 }

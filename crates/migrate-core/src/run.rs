@@ -84,15 +84,18 @@ impl<B: Frames> Slot<B> {
 
     /// In work: may still move.
     pub(crate) const fn is_pending(&self) -> bool {
-        matches!(
-            self.state,
-            SlotState {
-                stage: Stage::Before,
-                refusal: None,
-                ..
-            }
-        )
+        matches!(self.state.stage, Stage::Before) && self.state.refusal.is_none()
     }
+
+    /// Has moved, and nothing went wrong.
+    const fn has_moved(&self) -> bool {
+        matches!(self.state.stage, Stage::Switched) && self.state.refusal.is_none()
+    }
+}
+
+/// The slots that a batch uses.
+pub(crate) fn batch<B: Frames>(slots: &mut [Slot<B>], used: usize) -> &mut [Slot<B>] {
+    slots.get_mut(..used).unwrap_or_default()
 }
 
 /// What every stage sees and none changes.
@@ -178,12 +181,12 @@ where
         let cx = self.cx;
         // Nothing may be restored while a stale translation of an earlier edit is about.
         self.pending.barrier(cx);
-        for slot in self.slots.iter_mut().take(self.used) {
+        for slot in batch(self.slots, self.used) {
             slot.restore(cx, &mut self.pending);
         }
         self.pending.barrier(cx);
         let mut lost = None;
-        for slot in self.slots.iter_mut().take(self.used) {
+        for slot in batch(self.slots, self.used) {
             lost = slot.unlock(cx).or(lost);
         }
         // Looked at under each lock, told after the last: the run that this panic drops must not come by here again.
@@ -194,57 +197,70 @@ where
         self.used = 0;
     }
 
-    /// Puts the pages of one unlocked slot where they belong.
+    /// Puts the pages of one unlocked slot where they belong, and leaves the slot as it was lent.
     fn account(&mut self, n: usize, tell: bool) {
-        let cx = self.cx;
         let Some(slot) = self.slots.get_mut(n) else { return };
-        let state = core::mem::replace(&mut slot.state, SlotState::EMPTY);
-        let (old, new) = (slot.old.take(), slot.new.take());
-        let Held::Page(old) = old else { return };
-        let pfn = cx.backend.pfn(&old);
+        let (Held::Page(old), new) = (slot.old.take(), slot.new.take()) else {
+            slot.state = SlotState::EMPTY;
+            return;
+        };
+        let pfn = self.cx.backend.pfn(&old);
         self.in_hand = Some(Isolated::from_isolated(old));
-        match state {
-            SlotState {
-                stage: Stage::Freed, ..
-            } => {
+        if slot.has_moved() {
+            // What a move leaves of the state, and no more: this is the end of nearly every page.
+            slot.state.stage = Stage::Before;
+            slot.state.new_noted = false;
+            self.account_moved(pfn, new, tell);
+        } else {
+            let state = core::mem::replace(&mut slot.state, SlotState::EMPTY);
+            self.account_other(pfn, new, state, tell);
+        }
+    }
+
+    /// The page in hand has moved to `new`.
+    fn account_moved(&mut self, pfn: Pfn, new: Held<B>, tell: bool) {
+        let Some(to) = self.putback_new(new) else { return };
+        self.tally.moved = self.tally.moved.saturating_add(1);
+        self.cx.observer.note(|| Event::Moved { old: pfn, new: to });
+        self.end(Outcome::Moved { to }, tell);
+    }
+
+    /// The new page of a page that has switched goes to the LRU.
+    fn putback_new(&self, new: Held<B>) -> Option<Pfn> {
+        let cx = self.cx;
+        let Held::Page(new) = new else { return None };
+        let to = cx.backend.pfn(&new);
+        cx.observer.note(|| Event::Putback(to));
+        if cx.profile.lru_staging {
+            cx.backend.putback(new);
+        } else {
+            cx.backend.putback_direct(new);
+        }
+        Some(to)
+    }
+
+    /// The page in hand was freed, stayed, or moved in error.
+    fn account_other(&mut self, pfn: Pfn, new: Held<B>, state: SlotState, tell: bool) {
+        let cx = self.cx;
+        match state.stage {
+            Stage::Freed => {
                 self.tally.freed = self.tally.freed.saturating_add(1);
                 cx.observer.note(|| Event::Freed(pfn));
                 self.end(Outcome::Freed, tell);
             }
-            SlotState {
-                stage: Stage::Switched,
-                refusal,
-                ..
-            } => {
-                let Held::Page(new) = new else { return };
-                let to = cx.backend.pfn(&new);
-                cx.observer.note(|| Event::Putback(to));
-                if cx.profile.lru_staging {
-                    cx.backend.putback(new);
-                } else {
-                    cx.backend.putback_direct(new);
-                }
-                match refusal {
-                    None => {
-                        self.tally.moved = self.tally.moved.saturating_add(1);
-                        cx.observer.note(|| Event::Moved { old: pfn, new: to });
-                        self.end(Outcome::Moved { to }, tell);
-                    }
-                    Some(refusal) => self.refused(pfn, refusal, tell),
+            Stage::Switched => {
+                if let (Some(_), Some(refusal)) = (self.putback_new(new), state.refusal) {
+                    self.refused(pfn, refusal, tell);
                 }
             }
-            SlotState {
-                stage: Stage::Before,
-                refusal,
-                ..
-            } => {
+            Stage::Before => {
                 if let Held::Page(new) = new {
                     if state.new_noted {
                         cx.observer.note(|| Event::GiveBack(cx.backend.pfn(&new)));
                     }
                     self.target.give_back(cx.backend, new);
                 }
-                match refusal {
+                match state.refusal {
                     Some(refusal) => self.refused(pfn, refusal, tell),
                     // Interrupted: as it was before.
                     None => self.keep(),

@@ -137,15 +137,43 @@ impl PageList {
     /// Takes the first page off.
     #[inline]
     pub fn pop_front(&mut self, map: PageMap<'_>) -> Option<Pfn> {
-        let pfn = map.pfn_at(self.first)?;
-        self.remove(map, pfn).ok().map(|()| pfn)
+        let slot = self.first;
+        let link = self.own(map, slot)?;
+        let next = link.next.load(Ordering::Relaxed);
+        match map.at(next) {
+            Some(page) => page.link.prev.store(END, Ordering::Relaxed),
+            None => self.last = END,
+        }
+        self.first = next;
+        self.release(link);
+        map.pfn_at(slot)
     }
 
     /// Takes the last page off.
     #[inline]
     pub fn pop_back(&mut self, map: PageMap<'_>) -> Option<Pfn> {
-        let pfn = map.pfn_at(self.last)?;
-        self.remove(map, pfn).ok().map(|()| pfn)
+        let slot = self.last;
+        let link = self.own(map, slot)?;
+        let prev = link.prev.load(Ordering::Relaxed);
+        match map.at(prev) {
+            Some(page) => page.link.next.store(END, Ordering::Relaxed),
+            None => self.first = END,
+        }
+        self.last = prev;
+        self.release(link);
+        map.pfn_at(slot)
+    }
+
+    /// Returns the link of a page at one end of the list.
+    fn own<'s>(&self, map: PageMap<'s>, slot: u32) -> Option<&'s crate::page::Link> {
+        let link = &map.at(slot)?.link;
+        (link.list.load(Ordering::Relaxed) == self.id.0).then_some(link)
+    }
+
+    /// The page with this link is on no list any more.
+    fn release(&mut self, link: &crate::page::Link) {
+        link.list.store(0, Ordering::Release);
+        self.len = self.len.saturating_sub(1);
     }
 
     /// Takes `pfn` off, wherever it stands.
@@ -167,8 +195,7 @@ impl PageList {
             Some(page) => page.link.prev.store(prev, Ordering::Relaxed),
             None => self.last = prev,
         }
-        link.list.store(0, Ordering::Release);
-        self.len = self.len.saturating_sub(1);
+        self.release(link);
         Ok(())
     }
 

@@ -245,7 +245,7 @@ impl Lru {
         };
         // Listed before the reference is dropped, as in a drain; where it is the last, the page comes off again.
         self.arrive(map, pfn, page, onto)?;
-        self.release(map, pfn, freed);
+        self.dropped(map, pfn, page.put(), freed);
         Ok(())
     }
 
@@ -285,8 +285,13 @@ impl Lru {
 
     /// Drops one reference, and where it was the last takes the page off its list and hands it to `freed` (Linux: `put_page`).
     #[inline]
-    pub fn release(&mut self, map: PageMap<'_>, pfn: Pfn, mut freed: impl FnMut(Pfn)) {
-        if map.page(pfn).is_some_and(Page::put) {
+    pub fn release(&mut self, map: PageMap<'_>, pfn: Pfn, freed: impl FnMut(Pfn)) {
+        let last = map.page(pfn).is_some_and(Page::put);
+        self.dropped(map, pfn, last, freed);
+    }
+
+    fn dropped(&mut self, map: PageMap<'_>, pfn: Pfn, last: bool, mut freed: impl FnMut(Pfn)) {
+        if last {
             self.forget(map, pfn);
             freed(pfn);
         }

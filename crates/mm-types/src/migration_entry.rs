@@ -83,11 +83,7 @@ impl MigrationEntry {
     #[must_use]
     #[inline]
     pub const fn readable(pfn: Pfn) -> Self {
-        Self {
-            pfn,
-            kind: MigrationKind::Read,
-            flags: MigrationFlags::empty(),
-        }
+        Self::of(MigrationKind::Read, pfn)
     }
 
     /// Makes a read-only entry of an anonymous page that only this space maps
@@ -95,20 +91,22 @@ impl MigrationEntry {
     #[must_use]
     #[inline]
     pub const fn readable_exclusive(pfn: Pfn) -> Self {
-        Self {
-            pfn,
-            kind: MigrationKind::ReadExclusive,
-            flags: MigrationFlags::empty(),
-        }
+        Self::of(MigrationKind::ReadExclusive, pfn)
     }
 
     /// Makes a writable entry (Linux 6.1: `make_writable_migration_entry()`); the page must be locked.
     #[must_use]
     #[inline]
     pub const fn writable(pfn: Pfn) -> Self {
+        Self::of(MigrationKind::Write, pfn)
+    }
+
+    /// Makes an entry of any kind; the page must be locked.
+    #[inline]
+    pub(crate) const fn of(kind: MigrationKind, pfn: Pfn) -> Self {
         Self {
             pfn,
-            kind: MigrationKind::Write,
+            kind,
             flags: MigrationFlags::empty(),
         }
     }

@@ -329,6 +329,14 @@ impl Page {
         self.index.store(index, Ordering::Release);
     }
 
+    /// Takes over mapping and index of `old`. Caller holds both page locks.
+    #[inline]
+    pub fn adopt(&self, old: &Self) {
+        self.index.store(old.index.load(Ordering::Acquire), Ordering::Release);
+        self.mapping
+            .store(old.mapping.load(Ordering::Acquire), Ordering::Release);
+    }
+
     /// Returns the private word. Stable under the page lock.
     #[must_use]
     #[inline]

@@ -103,18 +103,18 @@ impl Pte {
         let entry = self.migration().filter(|entry| entry.pfn() == to.old)?;
         let watched = entry.flags().contains(MigrationFlags::UFFD_WP);
         let mut flags = PteFlags::empty();
-        let may_write = to.vma_may_write || museum::has(Bug::B16);
-        flags.set(PteFlags::WRITE, entry.is_write() && may_write && !watched);
         if to.style == EntryStyle::Lossless {
-            let exclusive = to.anon && entry.kind() != MigrationKind::Read;
-            flags.set(PteFlags::EXCLUSIVE, exclusive);
-            flags.set(PteFlags::YOUNG, entry.flags().contains(MigrationFlags::YOUNG));
-            flags.set(
-                PteFlags::DIRTY,
-                entry.flags().contains(MigrationFlags::DIRTY) && to.page_dirty,
-            );
-            flags.set(PteFlags::SOFT_DIRTY, entry.flags().contains(MigrationFlags::SOFT_DIRTY));
-            flags.set(PteFlags::UFFD_WP, watched);
+            flags = brought_back(entry.flags());
+            if !to.page_dirty {
+                flags.remove(PteFlags::DIRTY);
+            }
+            if to.anon && entry.kind() != MigrationKind::Read {
+                flags.insert(PteFlags::EXCLUSIVE);
+            }
+        }
+        let may_write = to.vma_may_write || museum::has(Bug::B16);
+        if entry.is_write() && may_write && !watched {
+            flags.insert(PteFlags::WRITE);
         }
         Some(Self::present(to.new, flags))
     }
@@ -198,6 +198,28 @@ fn carried(flags: PteFlags) -> MigrationFlags {
     kept.set(MigrationFlags::UFFD_WP, flags.contains(PteFlags::UFFD_WP));
     kept
 }
+
+/// The flags of a mapping that an entry carried.
+fn brought_back(flags: MigrationFlags) -> PteFlags {
+    PteFlags::from_bits_truncate(u16::from(flags.bits()) << CARRIED_SHIFT)
+}
+
+// The four flags that entries carry stand in one order in both words, so that a shift takes all of them across.
+const CARRIED_SHIFT: u32 = 1;
+const _: () = {
+    let pairs = [
+        (MigrationFlags::YOUNG, PteFlags::YOUNG),
+        (MigrationFlags::DIRTY, PteFlags::DIRTY),
+        (MigrationFlags::SOFT_DIRTY, PteFlags::SOFT_DIRTY),
+        (MigrationFlags::UFFD_WP, PteFlags::UFFD_WP),
+    ];
+    let mut rest: &[(MigrationFlags, PteFlags)] = &pairs;
+    while let [(carried, flag), after @ ..] = rest {
+        assert!((carried.bits() as u16) << CARRIED_SHIFT == flag.bits());
+        rest = after;
+    }
+    assert!(MigrationFlags::all().bits().count_ones() == 4);
+};
 
 #[cfg(test)]
 mod tests {

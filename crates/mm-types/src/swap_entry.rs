@@ -22,12 +22,14 @@ impl SwapType {
 
     /// Names type `raw`, or `None` where it does not fit the five bits every entry has for it.
     #[must_use]
+    #[inline]
     pub const fn new(raw: u8) -> Option<Self> {
         if raw < Self::COUNT { Some(Self(raw)) } else { None }
     }
 
     /// Returns the type's number.
     #[must_use]
+    #[inline]
     pub const fn raw(self) -> u8 {
         self.0
     }
@@ -45,11 +47,11 @@ impl fmt::Display for SwapType {
 }
 
 /// A place in swap: a type and an offset in pages (Linux: `swp_entry_t`, before any architecture packs it).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct SwapEntry {
-    ty: SwapType,
-    offset: u64,
-}
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SwapEntry(
+    // The type above the offset, as in Linux: one word, so that an entry of a page table is two.
+    u64,
+);
 
 impl SwapEntry {
     /// The largest offset: what the type leaves free in a 64-bit word.
@@ -57,9 +59,10 @@ impl SwapEntry {
 
     /// Names page `offset` of swap type `ty`, or `None` where the offset exceeds [`Self::MAX_OFFSET`].
     #[must_use]
+    #[inline]
     pub const fn new(ty: SwapType, offset: u64) -> Option<Self> {
         if offset <= Self::MAX_OFFSET {
-            Some(Self { ty, offset })
+            Some(Self((ty.0 as u64) << Self::MAX_OFFSET.count_ones() | offset))
         } else {
             None
         }
@@ -67,20 +70,31 @@ impl SwapEntry {
 
     /// Returns the swap type.
     #[must_use]
+    #[inline]
     pub const fn ty(self) -> SwapType {
-        self.ty
+        SwapType((self.0 >> Self::MAX_OFFSET.count_ones()) as u8)
     }
 
     /// Returns the offset in pages.
     #[must_use]
+    #[inline]
     pub const fn offset(self) -> u64 {
-        self.offset
+        self.0 & Self::MAX_OFFSET
+    }
+}
+
+impl fmt::Debug for SwapEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SwapEntry")
+            .field("ty", &self.ty())
+            .field("offset", &self.offset())
+            .finish()
     }
 }
 
 impl fmt::Display for SwapEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{:#x}", self.ty, self.offset)
+        write!(f, "{}:{:#x}", self.ty(), self.offset())
     }
 }
 
@@ -113,6 +127,15 @@ pub enum TypeKind {
     Unused,
 }
 
+impl TypeKind {
+    const COUNT: usize = Self::Unused as usize + 1;
+
+    /// True for the kinds that have one type in a layout.
+    const fn is_special(self) -> bool {
+        !matches!(self, Self::SwapFile | Self::Unused)
+    }
+}
+
 /// A swap file asked for a type that is not a swap file's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 #[error("swap type {ty} cannot hold a swap file: the layout has {swap_files} of them")]
@@ -131,6 +154,8 @@ pub struct SwapLayout {
     max_types: u8,
     swap_files: u8,
     special: &'static [TypeKind],
+    /// The type of each kind, worked out when the layout is made: looked up for every entry that is packed.
+    numbers: [Option<SwapType>; TypeKind::COUNT],
 }
 
 impl SwapLayout {
@@ -164,11 +189,29 @@ impl SwapLayout {
         } else {
             SwapType::COUNT
         };
+        let swap_files = SwapType::COUNT.saturating_sub(taken);
         Self {
             max_types: SwapType::COUNT,
-            swap_files: SwapType::COUNT.saturating_sub(taken),
+            swap_files,
             special,
+            numbers: Self::numbers(swap_files, special),
         }
+    }
+
+    /// Numbers the kinds from `first` on; of a kind that is there twice, the first counts.
+    const fn numbers(first: u8, special: &[TypeKind]) -> [Option<SwapType>; TypeKind::COUNT] {
+        let mut numbers = [None; TypeKind::COUNT];
+        let mut next = first;
+        let mut rest = special;
+        while let [kind, after @ ..] = rest {
+            let (_, at) = numbers.split_at_mut(*kind as usize);
+            if let ([number @ None, ..], true) = (at, kind.is_special()) {
+                *number = SwapType::new(next);
+            }
+            next = next.saturating_add(1);
+            rest = after;
+        }
+        numbers
     }
 
     /// Returns how many types there are in all (Linux: `1 << MAX_SWAPFILES_SHIFT`).
@@ -185,6 +228,7 @@ impl SwapLayout {
 
     /// Returns what `ty` stands for.
     #[must_use]
+    #[inline]
     pub fn kind(&self, ty: SwapType) -> TypeKind {
         match ty.raw().checked_sub(self.swap_files) {
             None => TypeKind::SwapFile,
@@ -198,11 +242,9 @@ impl SwapLayout {
 
     /// Returns the type that stands for `kind`, or `None` where the layout has none (or, for swap files, many).
     #[must_use]
+    #[inline]
     pub fn type_of(&self, kind: TypeKind) -> Option<SwapType> {
-        if matches!(kind, TypeKind::SwapFile | TypeKind::Unused) {
-            return None;
-        }
-        SwapType::all().find(|&ty| self.kind(ty) == kind)
+        self.numbers.get(kind as usize).copied().flatten()
     }
 
     /// Checks that a swap file may be given type `ty` (Linux: the type search in `sys_swapon`).

@@ -1,6 +1,6 @@
-//! A backend that does nothing but what the core's contract costs: one entry per page, no contents, no TLB.
+//! A backend that does nothing but what the core's contract costs: entries in an array, no contents, no TLB.
 //!
-//! Shared by the benchmark, the test that nothing is allocated, and the program whose instructions are counted.
+//! Shared by the benchmarks, the test that nothing is allocated, and the programs whose instructions are compared and counted.
 
 #![allow(
     dead_code,
@@ -8,9 +8,10 @@
     reason = "each of the files that include this uses a part of it"
 )]
 
+pub(crate) mod bare;
+
 use core::cell::RefCell;
 use core::num::NonZeroU32;
-use core::ops::ControlFlow;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use migrate_core::{
@@ -19,8 +20,8 @@ use migrate_core::{
 };
 use mm_types::trace::Observer;
 use mm_types::{
-    AnonVmaId, EntryFormat, ListId, Lru, Mapping, Mode, NodeId, Page, PageList, PageMap, Pfn, Pte, PteFlags, Reason,
-    Site, Sleep, SpaceId, Vpn, ledger,
+    AnonVmaId, ListId, Lru, Mapping, MigrationEntry, MigrationFlags, MigrationKind, Mode, NodeId, Page, PageList,
+    PageMap, Pfn, Pte, PteFlags, Reason, Site, Sleep, SpaceId, Vpn, ledger,
 };
 
 /// Sleeping, for a backend in which nobody ever has to.
@@ -32,53 +33,82 @@ impl Sleep for NoSleep {
     fn wake_all(&self, _word: &AtomicU32) {}
 }
 
-/// The backend: `2 n` frames, of which the first `n` start in use, and one entry for each page.
+/// The backend: `2 n` frames, of which the first `n` start in use, and as many entries for each page.
 pub(crate) struct Noop {
     pages: Vec<Page>,
+    /// Those of page 0, those of page 1, ...
     ptes: Vec<AtomicU64>,
+    mappings: usize,
     lru: RefCell<Lru>,
 }
 
-// Present entries: bit 0, write in bit 1, dirty and young lost; migration entries as the kernel writes them.
+// A word as plain as can be: the frame from bit 16 up, below it the entry's own flags, in bit 0 that it is present, and in bits
+// 1 and 2 otherwise which kind of migration entry. What real formats cost is counted by itself.
+#[inline(always)]
 fn encode(pte: Pte) -> u64 {
     match pte {
-        Pte::Present { pfn, flags } => 1 | u64::from(flags.bits()) << 1 | pfn.raw() << 16,
-        other => other
-            .non_present()
-            .and_then(|entry| EntryFormat::X86_64.encode(entry).ok())
-            .unwrap_or(0),
+        Pte::Present { pfn, flags } => pfn.raw() << 16 | u64::from(flags.bits()) << 3 | 1,
+        Pte::Migration(entry) => {
+            let kind = match entry.kind() {
+                MigrationKind::Read => 1,
+                MigrationKind::ReadExclusive => 2,
+                MigrationKind::Write => 3,
+            };
+            entry.pfn().raw() << 16 | u64::from(entry.flags().bits()) << 3 | kind << 1
+        }
+        _ => 0,
     }
 }
 
+#[inline(always)]
 fn decode(word: u64) -> Pte {
+    let (pfn, flags) = (Pfn::new(word >> 16), (word >> 3) as u8);
     if word & 1 == 1 {
-        let flags = PteFlags::from_bits_truncate((word >> 1 & 0x7fff) as u16);
-        return Pte::present(Pfn::new(word >> 16), flags);
+        return Pte::present(pfn, PteFlags::from_bits_retain(flags.into()));
     }
-    EntryFormat::X86_64.decode(word).map_or(Pte::None, Pte::from)
+    let entry = match word >> 1 & 3 {
+        1 => MigrationEntry::readable(pfn),
+        2 => MigrationEntry::readable_exclusive(pfn),
+        3 => MigrationEntry::writable(pfn),
+        _ => return Pte::None,
+    };
+    Pte::Migration(entry.with_flags(MigrationFlags::from_bits_retain(flags)))
 }
 
 impl Noop {
-    /// Makes a backend of `n` mapped pages on the LRU, and as many free frames.
+    /// Makes a backend of `n` pages on the LRU, each mapped once, and as many free frames.
     pub(crate) fn new(n: usize) -> Self {
+        Self::mapped(n, 1)
+    }
+
+    /// Makes a backend of `n` pages on the LRU, each mapped at so many sites, and as many free frames.
+    pub(crate) fn mapped(n: usize, mappings: usize) -> Self {
         let noop = Self {
             pages: (0..2 * n).map(|_| Page::new()).collect(),
-            ptes: (0..n).map(|_| AtomicU64::new(0)).collect(),
+            ptes: (0..n * mappings).map(|_| AtomicU64::new(0)).collect(),
+            mappings,
             lru: RefCell::new(Lru::new(NodeId::new(0))),
         };
         let map = noop.page_map();
-        for (index, word) in noop.ptes.iter().enumerate() {
+        for (index, words) in noop.ptes.chunks(mappings).enumerate() {
             let page = PageRef::allocate(map, Pfn::new(index as u64)).expect("the frame is free");
             let descriptor = map.page(page.pfn()).expect("the frame is in the map");
             descriptor.set_index(index);
             descriptor.set_mapping(Mapping::Anon(AnonVmaId::new(0)));
             let pte = Pte::present(page.pfn(), PteFlags::WRITE);
-            get_for_ledger(map, &ledger(Pte::None, pte));
-            word.store(encode(pte), Ordering::Relaxed);
+            for word in words {
+                get_for_ledger(map, &ledger(Pte::None, pte));
+                word.store(encode(pte), Ordering::Relaxed);
+            }
             noop.putback(page);
         }
         noop.lru.borrow_mut().drain(map, |_| ());
         noop
+    }
+
+    /// How many pages there are.
+    pub(crate) fn len(&self) -> usize {
+        self.pages.len() / 2
     }
 
     /// An empty list; lists in use at one time have different numbers.
@@ -87,9 +117,16 @@ impl Noop {
         MapList::new(self.page_map(), PageList::new(id))
     }
 
+    /// The entries of page `index`.
+    #[inline]
+    fn entries_of(&self, index: usize) -> &[AtomicU64] {
+        let first = index * self.mappings;
+        self.ptes.get(first..first + self.mappings).unwrap_or_default()
+    }
+
     /// The frame that page `index` is in.
     pub(crate) fn frame_of(&self, index: usize) -> Pfn {
-        decode(self.ptes[index].load(Ordering::Relaxed))
+        decode(self.entries_of(index)[0].load(Ordering::Relaxed))
             .pfn()
             .expect("every page is mapped")
     }
@@ -119,20 +156,25 @@ impl UsesPageMap for Noop {
 
 struct NoopEntry<'n> {
     noop: &'n Noop,
+    word: &'n AtomicU64,
+    /// The page's, and how many of its entries come before this one.
     index: usize,
+    nth: usize,
 }
 
 impl Entry for NoopEntry<'_> {
     fn site(&self) -> Site {
-        Site::new(SpaceId::new(0), Vpn::new(self.index as u64))
+        Site::new(SpaceId::new(self.nth as u32), Vpn::new(self.index as u64))
     }
 
+    #[inline(always)]
     fn read(&self) -> Pte {
-        decode(self.noop.ptes[self.index].load(Ordering::Acquire))
+        decode(self.word.load(Ordering::Acquire))
     }
 
+    #[inline(always)]
     fn update(&mut self, edit: &dyn Fn(Pte) -> Option<Pte>) -> Option<Edited> {
-        let word = &self.noop.ptes[self.index];
+        let word = self.word;
         let before = decode(word.load(Ordering::Acquire));
         let after = edit(before)?;
         let counts = ledger(before, after);
@@ -151,15 +193,23 @@ impl Rmap for Noop {
 
     fn gather(&self) {}
 
+    #[inline(always)]
     fn walk(&self, page: &LockedPage, _gather: &mut (), visit: &mut Visit<'_>) {
         let Some(page) = self.page_map().page(page.pfn()) else {
             return;
         };
-        let mut entry = NoopEntry {
-            noop: self,
-            index: page.index(),
-        };
-        let (ControlFlow::Continue(()) | ControlFlow::Break(())) = visit(&mut entry);
+        let index = page.index();
+        for (nth, word) in self.entries_of(index).iter().enumerate() {
+            let mut entry = NoopEntry {
+                noop: self,
+                word,
+                index,
+                nth,
+            };
+            if visit(&mut entry).is_break() {
+                return;
+            }
+        }
     }
 
     fn flush(&self, _gather: ()) {}
@@ -178,7 +228,7 @@ pub(crate) fn prepare<'n>(noop: &'n Noop, order: &[usize]) -> (MapList<'n>, MapL
     let (mut from, mut news) = (noop.list(11), noop.list(12));
     let map = noop.page_map();
     noop.lru.borrow_mut().drain(map, |_| ());
-    let half = noop.ptes.len() as u64;
+    let half = noop.len() as u64;
     for index in order {
         let pfn = noop.frame_of(*index);
         let page = noop.get(pfn).expect("the page is mapped");
@@ -226,6 +276,19 @@ pub(crate) fn run<'n, O: Observer>(
         observer,
     };
     migrate_pages(noop, args).expect("slots were lent")
+}
+
+/// A fixed permutation: the same disorder in every run.
+pub(crate) fn shuffled(n: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for at in (1..n).rev() {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        order.swap(at, (state % (at as u64 + 1)) as usize);
+    }
+    order
 }
 
 /// Moves 4,096 pages to other frames and back, once in each profile, and says so.

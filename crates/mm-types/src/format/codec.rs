@@ -190,7 +190,7 @@ impl EntryFormat {
         } else {
             stored
         };
-        let make: fn(Pfn) -> MigrationEntry = match self.layout.kind(ty) {
+        let kind = match self.layout.kind(ty) {
             TypeKind::SwapFile => {
                 let entry = SwapEntry::new(ty, offset)?;
                 return Some(NonPresent::Swap {
@@ -201,9 +201,9 @@ impl EntryFormat {
             TypeKind::HwPoison if word & marks == 0 && offset <= ones(self.pfn_bits) => {
                 return Some(NonPresent::Poison(Pfn::new(offset)));
             }
-            TypeKind::MigrationRead => MigrationEntry::readable,
-            TypeKind::MigrationReadExclusive => MigrationEntry::readable_exclusive,
-            TypeKind::MigrationWrite => MigrationEntry::writable,
+            TypeKind::MigrationRead => MigrationKind::Read,
+            TypeKind::MigrationReadExclusive => MigrationKind::ReadExclusive,
+            TypeKind::MigrationWrite => MigrationKind::Write,
             _ => return None,
         };
         let above = self.young_bit() | self.dirty_bit();
@@ -216,7 +216,7 @@ impl EntryFormat {
         flags.set(MigrationFlags::SOFT_DIRTY, word & bit(self.soft_dirty_bit) != 0);
         flags.set(MigrationFlags::UFFD_WP, word & bit(self.uffd_wp_bit) != 0);
         Some(NonPresent::Migration(
-            make(Pfn::new(offset & ones(self.pfn_bits))).with_flags(flags),
+            MigrationEntry::of(kind, Pfn::new(offset & ones(self.pfn_bits))).with_flags(flags),
         ))
     }
 
@@ -246,14 +246,12 @@ impl EntryFormat {
             MigrationKind::ReadExclusive => TypeKind::MigrationReadExclusive,
             MigrationKind::Write => TypeKind::MigrationWrite,
         };
-        if self.layout.type_of(kind).is_none() {
-            return Err(EncodeError::NoType(kind));
-        }
-        let (_, lost) = self.fit(entry);
-        if !lost.is_empty() {
-            return Err(EncodeError::NoRoom(lost));
-        }
+        let ty = self.layout.type_of(kind).ok_or(EncodeError::NoType(kind))?;
         let flags = entry.flags();
+        // The layout has the type, so that only marks can be lost, and what goes with them.
+        if !self.room().contains(flags) {
+            return Err(EncodeError::NoRoom(self.fit(entry).1));
+        }
         let young = if flags.contains(MigrationFlags::YOUNG) {
             self.young_bit()
         } else {
@@ -266,7 +264,7 @@ impl EntryFormat {
         };
         let marks = pick(flags.contains(MigrationFlags::SOFT_DIRTY), self.soft_dirty_bit)
             | pick(flags.contains(MigrationFlags::UFFD_WP), self.uffd_wp_bit);
-        Ok(self.pack(kind, self.frame(entry.pfn())? | young | dirty)? | marks)
+        Ok(self.place(ty, self.frame(entry.pfn())? | young | dirty) | marks)
     }
 
     fn swap_marks(&self, word: u64) -> SwapPteFlags {
