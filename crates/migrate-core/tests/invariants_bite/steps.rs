@@ -54,7 +54,7 @@ fn i22_a_new_page_that_is_touched_before_the_point_of_no_return() {
     });
     assert_eq!(named(touched), Invariant::DestinationUntouched);
     let mapped = watched(&MODERN, |model, new| {
-        model.page(new).set_mapping(Mapping::Anon(AnonVmaId::new(0)))
+        model.page(new).set_mapping(Mapping::Anon(AnonVmaId::new(0)));
     });
     assert_eq!(named(mapped), Invariant::DestinationUntouched);
     // Somebody who waits for its lock has done nothing to it.
