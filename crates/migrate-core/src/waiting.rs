@@ -67,7 +67,6 @@ mod tests {
     #[test]
     fn a_run_that_never_sleeps_waits_for_nothing_and_tries_for_a_lock() {
         let told = Told::default();
-        assert!(!<Never as Waiting<Told>>::MAY && <May as Waiting<Told>>::MAY);
         assert!(!Never::wait_writeback(&told, &Locked(1)) && !Never::wait_buffers(&told, &Locked(1)));
         assert_eq!(told.asked(), [""; 0]);
         assert!(May::wait_writeback(&told, &Locked(1)) && May::wait_buffers(&told, &Locked(1)));

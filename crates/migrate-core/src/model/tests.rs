@@ -54,7 +54,7 @@ fn outcome(model: &Model, pfn: Pfn, profile: &'static Profile) -> Outcome {
 /// Takes a page's lock as a migration does, with a reference.
 fn locked(model: &Model, pfn: Pfn) -> LockedPage {
     let page = model.get(pfn).expect("a page in use");
-    model.try_lock(page).ok().expect("a page that nobody has locked")
+    model.try_lock(page).expect("a page that nobody has locked")
 }
 
 fn unlock(model: &Model, page: LockedPage) {
