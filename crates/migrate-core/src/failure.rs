@@ -229,6 +229,7 @@ impl fmt::Display for Injection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{LINUX_2_6_17, MODERN};
     use std::collections::BTreeSet;
     use std::string::ToString;
 
@@ -242,6 +243,78 @@ mod tests {
         assert_eq!(kinds.len(), EdgeKind::ALL.len());
         for (n, kind) in EdgeKind::ALL.iter().enumerate() {
             assert_eq!(*kind as usize, n, "counted under its own number");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_by_a_rule_whatever_its_numbers_are() {
+        let extra = |found| Refusal::ExtraReference { expected: 1, found };
+        assert!(Effect::Refused(extra(2)).is(extra(7)));
+        assert!(!Effect::Refused(extra(2)).is(Refusal::LockBusy));
+        for effect in [Effect::Unseen, NEVER_SLEEPS] {
+            assert!(!effect.is(extra(2)));
+        }
+    }
+
+    /// What comes of each failure in 2006, in a run of today that never sleeps, and in one that may: the rule by which the page is
+    /// refused, `-` where nobody sees it, `x` where there is no such step.
+    const EFFECTS: [(EdgeKind, Failure, [&str; 3]); 30] = {
+        use EdgeKind::*;
+        use Failure::*;
+        [
+            (TryLock, Busy, ["lock_busy"; 3]),
+            (TryLockNew, Busy, ["lock_busy"; 3]),
+            (Lock, Late, ["-", "x", "-"]),
+            (WaitBuffers, Early, ["-", "x", "buffers_busy"]),
+            (WaitOn, Early, ["-"; 3]),
+            (Take, NoTarget, ["no_target"; 3]),
+            (Take, StallBudget, ["stall_budget"; 3]),
+            (Take, Backend, ["backend"; 3]),
+            (Flags, Writeback, ["writeback"; 3]),
+            (Flags, Poisoned, ["poisoned"; 3]),
+            (Pins, Pinned, ["pinned"; 3]),
+            (Reserve, MappingLimit, ["mapping_limit"; 3]),
+            (Reserve, Backend, ["backend"; 3]),
+            (IsMapped, Mapped, ["mapped"; 3]),
+            (Mover, NeverMoves, ["never_moves"; 3]),
+            (Count, ExtraReference, ["-", "extra_reference", "extra_reference"]),
+            (Count, FewerReferences, ["-", "extra_reference", "extra_reference"]),
+            (Copy, Unreadable, ["copied_too_late", "copy_failed", "copy_failed"]),
+            (Freeze, ExtraReference, ["extra_reference"; 3]),
+            (Freeze, FewerReferences, ["extra_reference"; 3]),
+            (Switch, SlotChanged, ["slot_changed"; 3]),
+            (TryLockBuffers, Busy, ["-", "buffers_busy", "buffers_busy"]),
+            (ReleaseBuffers, NotReleasable, ["buffers_not_releasable"; 3]),
+            (CanWrite, NoWritepage, ["no_writepage", "x", "x"]),
+            (ClearDirty, AlreadyClean, ["written_out", "x", "x"]),
+            (Writeout, WriteFailed, ["write_failed", "x", "x"]),
+            (Writeout, WriteFailedUnlocked, ["write_failed", "x", "x"]),
+            (Writeout, Activate, ["written_out", "x", "x"]),
+            (Writeout, Redirtied, ["written_out", "x", "x"]),
+            (Isolate, NotOnLru, ["not_on_lru"; 3]),
+        ]
+    };
+
+    #[test]
+    fn each_failure_has_the_effect_that_its_profile_and_mode_give_it() {
+        let effects = EFFECTS.map(|(edge, failure, _)| at(edge, failure));
+        assert_eq!(effects, Injection::ALL, "the table has all of them");
+        for (edge, failure, [in_2006, never_sleeps, may_sleep]) in EFFECTS {
+            let told = |profile: &Profile, mode| match at(edge, failure).effect(profile, mode) {
+                Effect::Refused(refusal) => refusal.word(),
+                Effect::Unseen => "-",
+                Effect::Impossible(why) => {
+                    assert!(!why.is_empty());
+                    "x"
+                }
+            };
+            for mode in Mode::ALL {
+                assert_eq!(told(&LINUX_2_6_17, *mode), in_2006, "{edge} {failure} in {mode}");
+            }
+            assert_eq!(told(&MODERN, Mode::Async), never_sleeps, "{edge} {failure}");
+            for mode in [Mode::SyncLight, Mode::Sync] {
+                assert_eq!(told(&MODERN, mode), may_sleep, "{edge} {failure} in {mode}");
+            }
         }
     }
 }

@@ -58,3 +58,18 @@ impl<B: Wait> Waiting<B> for May {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::told::{Locked, Told};
+
+    #[test]
+    fn a_run_that_never_sleeps_waits_for_nothing_and_tries_for_a_lock() {
+        let told = Told::default();
+        assert!(!Never::wait_writeback(&told, &Locked(1)) && !Never::wait_buffers(&told, &Locked(1)));
+        assert_eq!(told.asked(), [""; 0]);
+        assert!(May::wait_writeback(&told, &Locked(1)) && May::wait_buffers(&told, &Locked(1)));
+        assert_eq!(told.asked().len(), 2);
+    }
+}

@@ -329,13 +329,15 @@ mod tests {
     }
 
     #[test]
-    fn every_generation_survives_a_mapping_word() {
+    fn every_generation_has_an_id_of_its_own_that_survives_a_mapping_word() {
         let (mut roots, mut links) = ([AnonVma::default(); 1], [AnonVmaLink::default(); 1]);
         let mut table = AnonVmas::new(&mut roots, &mut links);
         let page = crate::Page::new();
+        let mut seen = std::collections::BTreeSet::new();
         for _ in (0..=GENERATION_MASK).step_by(crate::EVERY) {
             let id = table.create(vma(1)).unwrap();
             assert!(id.raw() < 1 << 30);
+            assert!(seen.insert(id.raw()), "{id:?} was given before");
             page.set_mapping(Mapping::Anon(id));
             assert_eq!(page.mapping(), Mapping::Anon(id));
             table.unlink(id, vma(1)).unwrap();

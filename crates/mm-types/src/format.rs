@@ -247,4 +247,25 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_field_that_loses_its_top_bits_is_not_sound() {
+        let whole = EntryFormat {
+            type_shift: 0,
+            offset_shift: 5,
+            ..EntryFormat::SWP_ENTRY_2_6_17
+        };
+        assert!(whole.is_sound());
+        let offset_bits = 60;
+        assert!(!EntryFormat { offset_bits, ..whole }.is_sound(), "the offset");
+        let type_shift = 60;
+        assert!(
+            !EntryFormat {
+                type_shift,
+                ..EntryFormat::SWP_ENTRY_2_6_17
+            }
+            .is_sound(),
+            "the type"
+        );
+    }
 }

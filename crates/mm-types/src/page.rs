@@ -439,6 +439,35 @@ mod tests {
     }
 
     #[test]
+    fn one_thing_left_on_a_page_is_enough_to_make_it_bad() {
+        let file = Mapping::File(MappingId::new(3));
+        let bad = |flags, mapping, mapcount| BadPage {
+            flags,
+            mapping,
+            mapcount,
+        };
+        type Leave = fn(&Page);
+        let cases: [(Leave, BadPage); 3] = [
+            (
+                |page| {
+                    page.flags().edit(PageFlags::LRU, PageFlags::empty());
+                },
+                bad(PageFlags::LRU, Mapping::None, 0),
+            ),
+            (
+                |page| page.set_mapping(Mapping::File(MappingId::new(3))),
+                bad(PageFlags::empty(), file, 0),
+            ),
+            (Page::add_mapping, bad(PageFlags::empty(), Mapping::None, 1)),
+        ];
+        for (leave, left) in cases {
+            let page = Page::new();
+            leave(&page);
+            assert_eq!(page.check_free(), Err(left));
+        }
+    }
+
+    #[test]
     fn every_mapping_word_reads_back() {
         for mapping in [
             Mapping::None,

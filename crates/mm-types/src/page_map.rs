@@ -82,6 +82,8 @@ mod tests {
         assert!(map.page(Pfn::new(103)).is_some());
         assert!(map.page(Pfn::new(104)).is_none());
         assert!(map.page(Pfn::new(u64::MAX)).is_none());
+        let slots = [99, 100, 103, 104].map(|pfn| map.slot(Pfn::new(pfn)));
+        assert_eq!(slots, [None, Some(0), Some(3), None], "nor a link");
     }
 
     #[test]

@@ -368,6 +368,50 @@ mod tests {
     }
 
     #[test]
+    fn a_protection_in_flight_changes_no_entry_that_may_not_write_already() {
+        let slot = SwapEntry::new(SwapType::new(1).unwrap(), 9).unwrap();
+        for entry in [
+            Pte::Migration(MigrationEntry::readable(OLD)),
+            Pte::Migration(MigrationEntry::readable_exclusive(OLD)),
+            Pte::Swap {
+                entry: slot,
+                flags: SwapPteFlags::all(),
+            },
+            Pte::File { offset: 4 },
+            Pte::Poison(OLD),
+            Pte::None,
+        ] {
+            for style in [EntryStyle::Lossy, EntryStyle::Lossless] {
+                for (allow_write, anon) in [(false, false), (false, true), (true, false), (true, true)] {
+                    assert_eq!(entry.protect(allow_write, anon, style), entry);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_lossless_entry_carries_each_mark_by_itself_and_a_lossy_one_none() {
+        for (marks, carried) in [
+            (PteFlags::YOUNG, MigrationFlags::YOUNG),
+            (PteFlags::DIRTY, MigrationFlags::DIRTY),
+            (PteFlags::SOFT_DIRTY, MigrationFlags::SOFT_DIRTY),
+            (PteFlags::UFFD_WP, MigrationFlags::UFFD_WP),
+        ] {
+            let entry = |style| Pte::present(OLD, marks).install_migration(OLD, style);
+            let read = MigrationEntry::readable(OLD);
+            assert_eq!(
+                entry(EntryStyle::Lossless),
+                Some(Pte::Migration(read.with_flags(carried)))
+            );
+            assert_eq!(entry(EntryStyle::Lossy), Some(Pte::Migration(read)));
+        }
+        assert_eq!(
+            Pte::present(OLD, PteFlags::EXCLUSIVE).install_migration(OLD, EntryStyle::Lossless),
+            Some(Pte::Migration(MigrationEntry::readable_exclusive(OLD)))
+        );
+    }
+
+    #[test]
     fn a_swap_cache_mapping_keeps_its_marks_in_its_slot() {
         let entry = SwapEntry::new(SwapType::new(3).unwrap(), 0x10).unwrap();
         let pte = Pte::present(OLD, PteFlags::EXCLUSIVE | PteFlags::SOFT_DIRTY | PteFlags::YOUNG);

@@ -2,9 +2,10 @@
 
 use core::cell::RefCell;
 use core::ops::ControlFlow;
+use core::ptr;
+use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
-use std::{format, ptr};
 
 use mm_types::{CountMismatch, Mapping, MappingId, PageFlags, Pfn, Refusal, Site, SpaceId, Vpn, errno};
 

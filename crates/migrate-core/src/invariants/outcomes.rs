@@ -93,15 +93,10 @@ pub fn check_waiters(
     if I::WaitingIsFree.exemption(rules).is_some() {
         return Ok(());
     }
-    let mut waiting: BTreeMap<u32, Pfn> = BTreeMap::new();
     let mut waited: BTreeSet<Pfn> = BTreeSet::new();
     for event in events {
         match event {
-            Event::Wait { actor, pfn, .. } => {
-                waiting.insert(actor.raw(), pfn);
-                waited.insert(pfn);
-            }
-            Event::Wake { actor, .. } => drop(waiting.remove(&actor.raw())),
+            Event::Wait { pfn, .. } => drop(waited.insert(pfn)),
             Event::Refuse {
                 pfn,
                 refusal: Refusal::ExtraReference { expected, found },

@@ -162,7 +162,7 @@ impl Model {
         Some(Translation { pfn, write })
     }
 
-    fn fault<O: Observer>(&self, site: Site, write: bool, observer: O) -> Result<(), Access> {
+    pub(super) fn fault<O: Observer>(&self, site: Site, write: bool, observer: O) -> Result<(), Access> {
         let _mmap = self.space(site.space).mmap.read();
         let vma = self.vma_at(site).ok_or(Access::Segv)?;
         if write && !vma.flags.contains(VmaFlags::WRITE) {
@@ -274,7 +274,7 @@ impl Model {
     }
 
     /// A store through an entry that does not allow it, in a VMA that does (Linux: `do_wp_page`).
-    fn write_fault<O: Observer>(
+    pub(super) fn write_fault<O: Observer>(
         &self,
         vma: &Vma,
         site: Site,

@@ -54,9 +54,7 @@ impl ModelFixture {
 
     fn model(profile: &'static Profile) -> Model {
         Model::new(Config {
-            nodes: 2,
             frames: 2048,
-            spaces: 16,
             cpus: 8,
             profile,
             ..Config::default()
@@ -405,5 +403,64 @@ impl Fixture for ModelFixture {
             .into_iter()
             .map(|(actor, site, access)| Ok((actor, done(access, site)?)))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeSet;
+
+    const SITE: Site = Site::new(SpaceId::new(0), Vpn::new(0));
+
+    fn fixture() -> ModelFixture {
+        let fixture = ModelFixture::new();
+        assert_eq!(fixture.space(), Ok(SITE.space));
+        fixture
+    }
+
+    #[test]
+    fn there_is_room_for_a_thousand_pages_and_a_cpu_for_each_of_eight_threads() {
+        let model = ModelFixture::new().model;
+        assert!(model.free_frames(SOURCE) > 1000 && model.free_frames(TARGET) > 1000);
+        let tlbs: BTreeSet<_> = (0..8)
+            .map(|n| core::ptr::from_ref(model.tlbs.of(ActorId::new(n))))
+            .collect();
+        assert_eq!(tlbs.len(), 8);
+    }
+
+    #[test]
+    fn what_is_asked_of_a_page_that_is_free_is_an_error() {
+        let fixture = fixture();
+        let pfn = fixture.map_anon(SITE, true).unwrap();
+        fixture.dirty(pfn).unwrap();
+        fixture.unmap(SITE).unwrap();
+        for asked in [fixture.dirty(pfn), fixture.free(pfn), fixture.writeback(pfn, true)] {
+            assert_eq!(asked, Err(FixtureError::BadFrame(pfn)));
+        }
+    }
+
+    #[test]
+    fn a_truncation_that_finds_the_page_locked_is_finished_once_it_is_not() {
+        let fixture = fixture();
+        let file = fixture.file(1, FileMover::Plain).unwrap();
+        let pfn = fixture.map_file(file, 0, SITE, true, Sharing::Shared).unwrap();
+        assert!(fixture.model.lock_page(pfn));
+        fixture.truncate(pfn).unwrap();
+        assert_eq!(fixture.entry(SITE), Pte::None);
+        assert_eq!(fixture.finish_faults(), Ok(Vec::new()), "nobody waits");
+        assert_eq!(fixture.cached(file, 0), Ok(Some(pfn)), "not yet");
+        fixture.model.unlock_page(pfn);
+        assert_eq!(fixture.check(), Ok(()));
+        assert_eq!(fixture.cached(file, 0), Ok(None));
+    }
+
+    #[test]
+    fn a_mapping_for_which_there_is_no_frame_says_so() {
+        let fixture = fixture();
+        let file = fixture.file(1, FileMover::Plain).unwrap();
+        fixture.model.fail_allocation(1);
+        let mapped = fixture.map_file(file, 0, SITE, true, Sharing::Shared);
+        assert_eq!(mapped, Err(FixtureError::NoFrame));
     }
 }

@@ -1,13 +1,18 @@
 //! The model itself: what it does without a migration, and what it shows when something is left out. With one: `tests/migration.rs`.
 
+mod areas;
 mod calls;
+mod cpu;
+mod files;
 mod look;
 mod migration;
+mod steps;
+mod swap;
 
-use mm_types::{ActorId, Invariant, Mode, NodeId, Outcome, PageFlags, Pfn, Site, SpaceId, Vpn};
+use mm_types::{ActorId, Invariant, Mode, NodeId, Outcome, Page, PageFlags, Pfn, Site, SpaceId, Vpn};
 
 use super::{Access, Config, Model, Op, POISON, WritePage};
-use crate::{Frames, LINUX_2_6_17, MODERN, Mover, Profile, Readers, Rmap};
+use crate::{Frames, LINUX_2_6_17, LockedPage, MODERN, Mover, Profile, Readers, Rmap};
 
 const CPU0: ActorId = ActorId::new(0);
 const CPU1: ActorId = ActorId::new(1);
@@ -44,6 +49,17 @@ fn outcome(model: &Model, pfn: Pfn, profile: &'static Profile) -> Outcome {
     let mode = Mode::Sync;
     let (_, outcomes) = model.migrate(&[pfn], NODE1, profile, mode, 1, ());
     outcomes.last().unwrap().1
+}
+
+/// Takes a page's lock as a migration does, with a reference.
+fn locked(model: &Model, pfn: Pfn) -> LockedPage {
+    let page = model.get(pfn).expect("a page in use");
+    model.try_lock(page).expect("a page that nobody has locked")
+}
+
+fn unlock(model: &Model, page: LockedPage) {
+    let page = model.unlock(page);
+    model.put(page);
 }
 
 #[track_caller]
@@ -280,6 +296,36 @@ fn a_page_freed_while_it_is_in_use_is_noticed() {
     crate::page_map::free_unused(&model, pfn);
     assert_eq!(read(&model, at(space, 0)), Access::Done(POISON));
     assert_eq!(model.check(&[]).unwrap_err().invariant, Invariant::OnlyForward);
+    assert_eq!(model.check_noticed().unwrap_err().invariant, Invariant::OnlyForward);
+    assert_eq!(model.check_always().unwrap_err().invariant, Invariant::OnlyForward);
+}
+
+#[test]
+fn a_page_freed_while_it_is_pinned_or_in_flight_is_noticed() {
+    let noticed = |leave: fn(&Page)| {
+        let model = Model::default();
+        let page = model.allocate(NODE1).unwrap();
+        leave(model.page(page.pfn()));
+        model.put(page);
+        model.check_noticed().unwrap_err().invariant
+    };
+    assert_eq!(noticed(Page::add_pin), Invariant::NotFreedInUse);
+    assert_eq!(
+        noticed(|page| assert_eq!(page.entries_out(1), 1)),
+        Invariant::NotFreedInUse
+    );
+}
+
+#[test]
+fn a_fault_takes_a_frame_of_the_next_node_where_the_first_has_none() {
+    let (model, space) = model(&MODERN);
+    model.map_anon(at(space, 0), 65);
+    for page in 0..64 {
+        read(&model, at(space, page));
+    }
+    assert_eq!(model.free_frames(NodeId::new(0)), 0);
+    assert_eq!(read(&model, at(space, 64)), Access::Done(0));
+    assert_eq!(model.node_of(frame(&model, at(space, 64))), NODE1);
 }
 
 #[test]

@@ -16,6 +16,7 @@ const PAGE: Pfn = Pfn::new(5);
 struct Slot {
     pte: Cell<Pte>,
     set_meanwhile: PteFlags,
+    stores: Cell<u32>,
 }
 
 impl Slot {
@@ -23,6 +24,7 @@ impl Slot {
         Self {
             pte: Cell::new(pte),
             set_meanwhile: PteFlags::empty(),
+            stores: Cell::new(0),
         }
     }
 }
@@ -43,6 +45,7 @@ impl Entry for Slot {
         let before = self.pte.get();
         let after = edit(before)?;
         self.pte.set(after);
+        self.stores.set(self.stores.get() + 1);
         Some(Edited { before, after })
     }
 }
@@ -96,6 +99,8 @@ fn an_entry_of_any_kind_moves_to_an_empty_one_and_onto_no_other() {
                 assert_eq!(readers.relocate(&mut from, &mut to), moves, "{source} to {target}");
                 let after = if moves { (Pte::None, source) } else { (source, target) };
                 assert_eq!((from.read(), to.read()), after, "{source} to {target}");
+                let stores = u32::from(moves);
+                assert_eq!((from.stores.get(), to.stores.get()), (stores, stores));
             }
         }
     });

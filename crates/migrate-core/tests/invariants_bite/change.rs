@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use migrate_core::invariants::{Inspect as _, Snapshot, check_contents, check_round_trip, check_unmoved, check_unused};
 use migrate_core::model::Model;
 use migrate_core::{Frames as _, LINUX_2_6_17, MODERN, putback_lru_pages};
-use mm_types::{Invariant, Mapping, MappingId, Mode, Outcome, PageFlags, Pfn, Pte, PteFlags, Refusal};
+use mm_types::{Invariant, Mapping, MappingId, Mode, Outcome, PageFlags, Pfn, Pte, PteFlags, Refusal, SwapEntry};
 
 use super::system::{
     ANON, BUFFERED, CACHED, FORKED, NODE0, NODE1, Run, SHARED, SWAPPED, at, at_rest, frame, moved, named, stayed,
@@ -152,6 +152,18 @@ fn i21_a_page_that_stayed_and_a_new_one_that_is_not_as_it_was() {
             run.after.entry_mut(at(ANON)).unwrap().pte = Pte::present(pfn, flags.difference(PteFlags::WRITE));
         });
         assert_eq!(permission, Invariant::FailureRestores);
+        for page in [SHARED, CACHED] {
+            let elsewhere = Run::of(profile, &[page], |model| assert!(model.pin(frame(model, page)))).changed(|run| {
+                let pfn = run.pfns[0];
+                for slot in run.after.cache_slots.iter_mut().filter(|slot| slot.pfn == pfn) {
+                    slot.index += 1;
+                }
+                for slot in run.after.swap_slots.iter_mut().filter(|slot| slot.cached == Some(pfn)) {
+                    slot.slot = SwapEntry::new(slot.slot.ty(), slot.slot.offset() + 100).unwrap();
+                }
+            });
+            assert_eq!(elsewhere, Invariant::FailureRestores);
+        }
     }
     let of_another = Run::of(&MODERN, &[ANON], |_| {}).changed(|run| {
         let pfn = run.new_page(SHARED);

@@ -3,7 +3,9 @@
 use migrate_core::invariants::{Looks, check_must_stay, check_outcomes, check_packing, check_targets, check_waiters};
 use migrate_core::{LINUX_2_6_17, MODERN, Profile, Tally, WaiterRef};
 use mm_types::trace::Event;
-use mm_types::{EntryFormat, Invariant, MigrationEntry, MigrationFlags, Mode, NonPresent, Outcome, Pfn, Pte, Rules};
+use mm_types::{
+    EntryFormat, Invariant, MigrationEntry, MigrationFlags, Mode, NonPresent, Outcome, PageFlags, Pfn, Pte, Rules,
+};
 
 use super::system::{ANON, moved, named, place, recorded, stayed, traced, waited};
 
@@ -57,6 +59,17 @@ fn i35_a_pinned_page_that_moves_and_a_wrong_reason() {
     let to = Pfn::new(0x17f);
     let moved = check_must_stay(&run.before, &[(run.pfns[0], Outcome::Moved { to })]);
     assert_eq!(named(moved), Invariant::MustStay);
+    let moved_though = |flag| {
+        let mut before = run.before.clone();
+        let page = before.frame_mut(run.pfns[0]).unwrap();
+        page.pins = 0;
+        page.flags.insert(flag);
+        check_must_stay(&before, &[(run.pfns[0], Outcome::Moved { to })])
+    };
+    for flag in [PageFlags::RESERVED, PageFlags::HWPOISON] {
+        assert_eq!(named(moved_though(flag)), Invariant::MustStay);
+    }
+    moved_though(PageFlags::REFERENCED).unwrap();
     let mut before = run.before.clone();
     before.frame_mut(run.pfns[0]).unwrap().pins = 0;
     assert_eq!(named(check_must_stay(&before, &run.outcomes)), Invariant::MustStay);

@@ -8,7 +8,7 @@ use mm_types::trace::Event;
 use mm_types::{AnonVmaId, Invariant, LruList, Mapping, PageFlags, Pte, PteFlags, Site, SpaceId, VmaFlags, Vpn};
 
 use super::system::{
-    ANON, BUFFERED, FORKED, SHARED, at, at_rest, frame, in_flight, moved, named, system, traced, waited,
+    ANON, BUFFERED, CACHED, FORKED, SHARED, at, at_rest, frame, in_flight, moved, named, system, traced, waited,
 };
 
 #[test]
@@ -44,6 +44,14 @@ fn i2_an_isolated_page_that_is_on_a_list_or_whose_reference_is_missing() {
     });
     assert_eq!(listed, Invariant::Isolation);
     assert_eq!(broken(|page| page.count -= 1), Invariant::Isolation);
+    // Where more is missing than isolations could have, it is not they that were forgotten.
+    let held = Held {
+        references: &[pfn],
+        ..held
+    };
+    let mut state = good.clone();
+    state.frame_mut(pfn).unwrap().count = 1;
+    assert_eq!(named(check_at_rest(&state, &held)), Invariant::References);
     putback_lru_pages(&model, &mut VecDeque::from([isolated]), ());
 }
 
@@ -65,6 +73,19 @@ fn i5_a_reference_that_nobody_holds_and_a_holder_without_one() {
     assert_eq!(more, Invariant::References);
     let less = at_rest(|model, state| state.frame_mut(frame(model, SHARED)).unwrap().count -= 1);
     assert_eq!(less, Invariant::References);
+    // Only a page that is frozen, locked and without any reference, has its references put aside.
+    let model = system(&MODERN);
+    let pfn = frame(&model, SHARED);
+    let counted = |count: u32, locked: bool| {
+        let mut state = Snapshot::of(&model);
+        let page = state.frame_mut(pfn).unwrap();
+        page.flags.set(PageFlags::LOCKED, locked);
+        page.count = count;
+        check_always(&state)
+    };
+    assert_eq!(named(counted(1, true)), Invariant::References);
+    assert_eq!(named(counted(0, false)), Invariant::References);
+    counted(0, true).expect("frozen");
 }
 
 #[test]
@@ -85,6 +106,16 @@ fn i11_dirt_that_nobody_remembers() {
         state.translations.retain(|held| held.site != at(SHARED));
     });
     assert_eq!(forgotten, Invariant::DirtyConserved);
+    let in_swap_cache = at_rest(|model, state| {
+        let pfn = frame(model, CACHED);
+        state.frame_mut(pfn).unwrap().flags.remove(PageFlags::DIRTY);
+        let entry = state.entry_mut(at(CACHED)).unwrap();
+        entry.pte = Pte::present(pfn, entry.pte.flags().difference(PteFlags::DIRTY));
+        state.translations.retain(|held| held.site != at(CACHED));
+        let slot = state.swap_slots.iter_mut().find(|slot| slot.cached == Some(pfn));
+        slot.unwrap().stored = Some(false);
+    });
+    assert_eq!(in_swap_cache, Invariant::DirtyConserved);
     let lost = moved(&MODERN).changed(|run| {
         let pfn = run.new_page(ANON);
         let entry = run.after.entry_mut(at(ANON)).unwrap();
@@ -156,6 +187,25 @@ fn i18_a_slot_that_holds_a_page_which_is_elsewhere() {
         cached.unwrap().cached = Some(frame(model, ANON));
     });
     assert_eq!(swap, Invariant::OnePageInSlot);
+    // The slot and the page have to name each other.
+    let other_slot = at_rest(|model, state| state.frame_mut(frame(model, CACHED)).unwrap().private += 1);
+    assert_eq!(other_slot, Invariant::OnePageInSlot);
+    let no_slot = at_rest(|model, state| {
+        let page = state.frame_mut(frame(model, CACHED)).unwrap();
+        page.flags.remove(PageFlags::SWAPCACHE);
+    });
+    assert_eq!(no_slot, Invariant::OnePageInSlot);
+    for page in [SHARED, CACHED] {
+        let in_none = at_rest(|model, state| {
+            let pfn = frame(model, page);
+            state.cache_slots.retain(|slot| slot.pfn != pfn);
+            for slot in state.swap_slots.iter_mut().filter(|slot| slot.cached == Some(pfn)) {
+                slot.cached = None;
+            }
+            state.frame_mut(pfn).unwrap().count -= 1;
+        });
+        assert_eq!(in_none, Invariant::OnePageInSlot);
+    }
     let neither = moved(&MODERN).changed(|run| {
         run.after.cache_slots.remove(0);
     });
@@ -227,6 +277,14 @@ fn i33_a_translation_that_is_stale_an_edit_that_is_not_flushed_and_a_free_page_t
         held.pfn = frame(model, SHARED);
     });
     assert_eq!(stale, Invariant::NoStaleTranslation);
+    // A CPU that may store needs an entry that allows it and that remembers it.
+    for taken in [PteFlags::WRITE, PteFlags::DIRTY] {
+        let narrowed = at_rest(|model, state| {
+            let entry = state.entry_mut(at(ANON)).unwrap();
+            entry.pte = Pte::present(frame(model, ANON), entry.pte.flags().difference(taken));
+        });
+        assert_eq!(narrowed, Invariant::NoStaleTranslation, "{taken:?}");
+    }
     let unmapped = at_rest(|_, state| {
         let mut held = state.translations[0];
         held.site = at(99);

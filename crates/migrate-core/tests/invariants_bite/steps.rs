@@ -4,9 +4,9 @@ use migrate_core::invariants::{Violation, Watch};
 use migrate_core::model::Model;
 use migrate_core::{Edge, Hook as _, LINUX_2_6_17, MODERN, Profile, Verdict};
 use mm_types::trace::Event;
-use mm_types::{Invariant, Mode, PageFlags, Pfn};
+use mm_types::{AnonVmaId, Invariant, Mapping, Mode, PageFlags, Pfn};
 
-use super::system::{ANON, SHARED, frame, hooked, in_flight, named, place, recorded, system, traced};
+use super::system::{ANON, CACHED, SHARED, frame, hooked, in_flight, named, place, recorded, system, traced};
 
 #[test]
 fn i10_a_new_page_that_is_seen_before_its_contents() {
@@ -53,6 +53,15 @@ fn i22_a_new_page_that_is_touched_before_the_point_of_no_return() {
         model.page(new).flags().edit(PageFlags::REFERENCED, PageFlags::empty());
     });
     assert_eq!(named(touched), Invariant::DestinationUntouched);
+    let mapped = watched(&MODERN, |model, new| {
+        model.page(new).set_mapping(Mapping::Anon(AnonVmaId::new(0)));
+    });
+    assert_eq!(named(mapped), Invariant::DestinationUntouched);
+    // Somebody who waits for its lock has done nothing to it.
+    watched(&MODERN, |model, new| {
+        model.page(new).flags().edit(PageFlags::WAITERS, PageFlags::empty());
+    })
+    .unwrap();
 }
 
 /// What a watch says of steps that somebody makes of a run.
@@ -70,6 +79,11 @@ fn i31_a_run_that_sleeps_and_may_not() {
     let sleep = |model: &Model, step: &dyn Fn(Edge)| step(Edge::Lock(frame(model, ANON)));
     steps(Mode::Sync, sleep).unwrap();
     assert_eq!(named(steps(Mode::Async, sleep)), Invariant::AsyncNeverWaits);
+    for wait in [Edge::WaitWriteback, Edge::WaitBuffers] {
+        let wait = |model: &Model, step: &dyn Fn(Edge)| step(wait(frame(model, SHARED)));
+        steps(Mode::Sync, wait).unwrap();
+        assert_eq!(named(steps(Mode::Async, wait)), Invariant::AsyncNeverWaits);
+    }
     let waited = traced(recorded(&MODERN, &[SHARED], Mode::Sync), |events| {
         let Event::Start { mode, .. } = events
             .iter_mut()
@@ -102,6 +116,34 @@ fn i32_a_run_that_sleeps_with_another_page_locked() {
     };
     slept(false).unwrap();
     assert_eq!(named(slept(true)), Invariant::NoWaitWithLocks);
+    // Its own lock, and that of the new page which became it, are no other page's.
+    let waited = |switched: &[u64], locked: &[u64]| {
+        steps(Mode::Sync, |model, step| {
+            for page in locked {
+                let pfn = frame(model, *page);
+                step(Edge::TryLock(pfn));
+                assert!(model.page(pfn).flags().try_lock());
+            }
+            if let [old, new] = switched {
+                let (old, new) = (frame(model, *old), frame(model, *new));
+                step(Edge::Switch { old, new });
+            }
+            step(Edge::WaitWriteback(frame(model, SHARED)));
+            for page in locked {
+                let page = model.page(frame(model, *page));
+                page.flags().edit(PageFlags::empty(), PageFlags::LOCKED);
+            }
+        })
+    };
+    waited(&[], &[SHARED]).unwrap();
+    waited(&[SHARED, ANON], &[SHARED, ANON]).unwrap();
+    for switched in [&[][..], &[SHARED, CACHED], &[CACHED, ANON]] {
+        assert_eq!(
+            named(waited(switched, &[SHARED, ANON])),
+            Invariant::NoWaitWithLocks,
+            "{switched:?}"
+        );
+    }
 }
 
 #[test]

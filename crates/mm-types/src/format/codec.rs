@@ -308,3 +308,28 @@ impl EntryFormat {
         room
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PteFlags;
+
+    #[test]
+    fn what_a_word_can_say_is_an_entry_and_comes_back_from_it() {
+        let pfn = Pfn::new(7);
+        let entry = SwapEntry::new(SwapType::new(2).unwrap(), 5).unwrap();
+        for said in [
+            NonPresent::Swap {
+                entry,
+                flags: SwapPteFlags::UFFD_WP,
+            },
+            NonPresent::Migration(MigrationEntry::writable(pfn)),
+            NonPresent::Poison(pfn),
+        ] {
+            assert_eq!(Pte::from(said).non_present(), Some(said));
+        }
+        for pte in [Pte::None, Pte::present(pfn, PteFlags::WRITE), Pte::File { offset: 3 }] {
+            assert_eq!(pte.non_present(), None);
+        }
+    }
+}

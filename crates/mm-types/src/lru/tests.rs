@@ -306,3 +306,32 @@ fn an_lru_is_empty_when_neither_a_list_nor_staging_has_a_page() {
     lru.drain(map, nothing_freed);
     assert_eq!((lru.len(), lru.staged(), lru.is_empty()), (1, 0, false));
 }
+
+// Marked accessed, or mlocked, between the staging and the drain: the list decides, and the flags follow it (I1).
+#[test]
+fn flags_that_a_staged_page_gained_do_not_outlive_its_arrival() {
+    let store = pages(1);
+    let map = PageMap::new(Pfn::new(0), &store);
+    let page = map.page(Pfn::new(0)).unwrap();
+    let gained = PageFlags::ACTIVE | PageFlags::UNEVICTABLE;
+    for (staged, arrived) in [
+        (PageFlags::empty(), PageFlags::LRU),
+        (PageFlags::ACTIVE, PageFlags::LRU | PageFlags::ACTIVE),
+    ] {
+        let mut lru = Lru::new(NODE);
+        assert!(page.allocate());
+        page.flags().edit(staged, PageFlags::empty());
+        lru.add_new(map, Pfn::new(0), nothing_freed).unwrap();
+        page.flags().edit(gained, PageFlags::empty());
+        lru.drain(map, nothing_freed);
+        assert_eq!(page.flags().load(), arrived);
+        check(&lru, map);
+        lru.release(map, Pfn::new(0), |_| {});
+    }
+    let mut lru = Lru::new(NODE);
+    assert!(page.allocate());
+    page.get();
+    page.flags().edit(gained, PageFlags::empty());
+    lru.putback(map, Pfn::new(0), nothing_freed).unwrap();
+    assert_eq!(page.flags().load(), PageFlags::LRU | PageFlags::UNEVICTABLE);
+}

@@ -257,3 +257,18 @@ impl<F: Fn(Event)> Observer for &Tell<F> {
         (self.0)(event);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::cell::Cell;
+
+    #[test]
+    fn an_observer_that_is_off_does_not_have_its_events_made() {
+        ().note(|| panic!("nobody looks"));
+        let seen = Cell::new(None);
+        let tell = Tell(|event| seen.set(Some(event)));
+        (&tell).note(|| Event::Pass { number: 3 });
+        assert_eq!(seen.get(), Some(Event::Pass { number: 3 }));
+    }
+}

@@ -346,6 +346,27 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_mapped_in_a_frame_that_was_left_is_another_content() {
+        let site = Site::new(SpaceId::new(77), Vpn::new(3));
+        let events = [
+            Event::Isolate(f(9)),
+            Event::Freed(f(9)),
+            Event::Lock(f(9)),
+            Event::Map {
+                site,
+                after: Pte::present(f(9), PteFlags::WRITE),
+            },
+            Event::Zap {
+                site,
+                before: Pte::present(f(9), PteFlags::WRITE),
+            },
+        ];
+        let expected = "isolate p0 f0\nfreed p0 f0\nlock f0\nmap_pte p1 f0 site=m0+0x3 now=rw\n\
+            zap_pte p1 f0 site=m0+0x3 was=rw\n";
+        assert_eq!(text(&events), expected);
+    }
+
+    #[test]
     fn a_destination_that_goes_back_unused_has_no_content() {
         let events = [
             Event::NewPage { old: f(1), new: f(2) },

@@ -326,6 +326,12 @@ mod tests {
         assert_eq!(error("lock  f0"), (6, Expected("a frame such as f0")));
         assert_eq!(error("lock f0 f1"), (9, Trailing));
         assert_eq!(error("lock f00"), (7, NotCanonical));
+        assert_eq!(error("lock f0 "), (8, NotCanonical));
+        assert_eq!(
+            error("fault t1 site=m0+0x3 access=both"),
+            (29, Expected("write or read"))
+        );
+        assert_eq!(error("writeout f0 accepted=maybe"), (22, Expected("yes or no")));
         assert_eq!(error("lock f4294967296"), (7, OutOfRange("a frame such as f0")));
         assert_eq!(error("lock f-1"), (6, Expected("a frame such as f0")));
         assert_eq!(error("new_page f0 new=f1 new=f1"), (20, Repeated));
@@ -370,7 +376,9 @@ mod tests {
         assert!(Lines::new("trace v2\n").is_err());
         assert!(Lines::new("").is_err());
         let mut lines = Lines::new("trace v1\nlock f0\n\nlock f1\n").unwrap();
+        assert_eq!(lines.number(), 1, "the version line");
         assert!(lines.next().unwrap().is_ok());
+        assert_eq!(lines.number(), 2);
         assert_eq!(lines.next().unwrap().unwrap_err().line, 3);
         assert!(lines.next().is_none(), "nothing is read past an error");
     }

@@ -34,6 +34,20 @@ impl RingSlot {
             words: [const { AtomicU32::new(0) }; WORDS],
         }
     }
+
+    /// Makes the stamp odd, so that readers and other writers keep off; `None` where one has, or was here in this round or later.
+    fn claim(&self, stamp: usize) -> Option<()> {
+        let found = self.stamp.load(Ordering::Relaxed);
+        if found & 1 == 1 || found >= stamp {
+            return None;
+        }
+        self.stamp
+            .compare_exchange(found, found | 1, Ordering::Acquire, Ordering::Relaxed)
+            .ok()?;
+        // The odd stamp must be seen before any of the new words.
+        fence(Ordering::Release);
+        Some(())
+    }
 }
 
 impl Default for RingSlot {
@@ -98,15 +112,7 @@ impl<S: AsRef<[RingSlot]>> Ring<S> {
 
     fn try_put(&self, ticket: usize, event: Event) -> Option<()> {
         let (slot, stamp) = self.place(ticket)?;
-        let found = slot.stamp.load(Ordering::Relaxed);
-        if found & 1 == 1 || found >= stamp {
-            return None;
-        }
-        slot.stamp
-            .compare_exchange(found, found | 1, Ordering::Acquire, Ordering::Relaxed)
-            .ok()?;
-        // The odd stamp must be seen before any of the new words.
-        fence(Ordering::Release);
+        slot.claim(stamp)?;
         for (to, word) in slot.words.iter().zip(pack(event)) {
             to.store(word, Ordering::Relaxed);
         }
@@ -236,6 +242,31 @@ mod tests {
         let all: Vec<_> = lines().iter().map(|line| line.event).collect();
         assert_eq!(STATIC.events().collect::<Vec<_>>(), all[all.len() - 4..]);
         assert_eq!(STATIC.dropped(), all.len() - 4);
+    }
+
+    #[test]
+    fn a_slot_that_is_claimed_is_neither_claimed_again_nor_read() {
+        let ring = Ring::<[RingSlot; 2]>::new();
+        ring.push(Event::Pass { number: 0 });
+        ring.push(Event::Pass { number: 1 });
+        let (slot, _) = ring.place(0).unwrap();
+        assert_eq!(slot.claim(4), Some(()), "a round later");
+        assert_eq!(slot.claim(4), None, "somebody writes");
+        assert_eq!(slot.claim(6), None, "nor does who comes a round later wait");
+        assert_eq!(ring.events().collect::<Vec<_>>(), [Event::Pass { number: 1 }]);
+        ring.push(Event::Pass { number: 2 });
+        assert_eq!(ring.dropped(), 2, "the one overwritten and the one overtaken");
+    }
+
+    #[test]
+    fn who_comes_a_round_late_does_not_overwrite_what_is_newer() {
+        let ring = Ring::<[RingSlot; 2]>::new();
+        let put = |ticket, number| ring.try_put(ticket, Event::Pass { number });
+        assert_eq!(put(2, 7), Some(()));
+        assert_eq!(put(0, 8), None, "overtaken");
+        assert_eq!(put(2, 8), None, "a ticket is used once");
+        assert_eq!(ring.read(2), Some(Event::Pass { number: 7 }));
+        assert_eq!(ring.read(0), None);
     }
 
     #[test]

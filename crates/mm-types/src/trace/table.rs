@@ -149,7 +149,8 @@ impl<'s, K: Key, V> Table<'s, K, V> {
         let mut at = self.after(hole);
         while let Some(&Slot(Some((key, _)))) = self.slots.get(at).filter(|_| at != hole) {
             let home = self.home(key);
-            if self.distance(home, at) >= self.distance(hole, at) {
+            // The longer of two ways to `at`: one that goes round the end is longer than any that does not, and wraps here.
+            if at.wrapping_sub(home) >= at.wrapping_sub(hole) {
                 self.slots.swap(hole, at);
                 hole = at;
             }
@@ -180,15 +181,6 @@ impl<'s, K: Key, V> Table<'s, K, V> {
     fn after(&self, at: usize) -> usize {
         let next = at.wrapping_add(1);
         if next < self.slots.len() { next } else { 0 }
-    }
-
-    /// How many steps lead from `from` to `to`.
-    fn distance(&self, from: usize, to: usize) -> usize {
-        if to >= from {
-            to.wrapping_sub(from)
-        } else {
-            to.wrapping_add(self.slots.len()).wrapping_sub(from)
-        }
     }
 }
 

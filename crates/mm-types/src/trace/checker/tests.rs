@@ -109,6 +109,14 @@ fn broken(text: &str) -> Violation {
     }
 }
 
+/// Says which rule is broken, and that `line` is where.
+#[track_caller]
+fn broken_by(text: &str, line: &str) -> Rule {
+    let violation = broken(text);
+    assert_eq!(violation.event, Some(read(line)), "{violation}");
+    violation.rule
+}
+
 /// Replaces `from`, which must be there once, and says which rule that breaks.
 #[track_caller]
 fn replaced(text: &str, from: &str, to: &str) -> Rule {
@@ -487,6 +495,134 @@ fn i34_no_entry_exists_when_the_file_system_is_called() {
 }
 
 #[test]
+fn i33_no_entry_is_taken_once_the_copy_the_freeze_or_the_switch_was_made() {
+    let late = "set_migration_pte p0 f0 site=m5+0x3 was=ro now=read";
+    for (text, before) in [
+        (OLD, "switch p0 f0 new=f1 slots=0"),
+        (OLD, "copy p0 f0 new=f1"),
+        (OLD, "transfer p0 f0 new=f1 flags=uptodate"),
+        (MODERN, "freeze p0 f0 expected=1"),
+        (MODERN, "transfer p0 f0 new=f2 flags=uptodate+active"),
+    ] {
+        assert_eq!(
+            broken_by(&with(text, late, before), late),
+            NoStaleTranslation,
+            "{before}"
+        );
+    }
+}
+
+#[test]
+fn i14_the_step_that_widened_an_entry_is_the_one_that_is_blamed() {
+    let back = "change_pte p0 f0 site=m1+0x3 was=read now=write";
+    assert_eq!(
+        broken_by(&with(OLD, back, "freeze p0 f0 expected=1"), back),
+        WriteNotWidened
+    );
+    let same = "change_pte p0 f0 site=m0+0x3 was=write now=write";
+    assert_eq!(check(&with(OLD, same, "freeze p0 f0 expected=1")).map(|_| ()), Ok(()));
+}
+
+#[test]
+fn i1_a_page_that_is_isolated_again_keeps_its_lock_and_its_entries() {
+    let begin = "trace v1\nmm_migrate_pages_start profile=modern mode=sync reason=damon\nlock p0 f0\n";
+    let again = "freed p0 f0\nisolate p0 f0\n";
+    let end = "mm_migrate_pages succeeded=1 failed=0 left=0\n";
+    assert_eq!(check(&format!("{begin}{again}unlock p0 f0\n{end}")).map(|_| ()), Ok(()));
+    assert_eq!(broken(&format!("{begin}{again}{end}")).rule, WaitersWake);
+    let entry = "set_migration_pte p0 f0 site=m0+0x3 was=ro now=read\nflush entries=1\n";
+    assert_eq!(
+        broken_by(&format!("{begin}{entry}{again}unlock p0 f0\n{end}"), "unlock f0"),
+        NoEntryLeft
+    );
+}
+
+#[test]
+fn i1_a_destination_is_not_freed_as_a_page_whose_users_went_away() {
+    for (new, before) in [("f3", "unlock f3"), ("f2", "putback p0 f2")] {
+        let freed = format!("freed {new}");
+        assert_eq!(broken_by(&with(MODERN, &freed, before), &freed), OneList);
+    }
+}
+
+#[test]
+fn i34_only_a_page_handed_over_with_its_error_goes_on_without_contents() {
+    let error = |flags| OLD.replace("flags=uptodate", flags);
+    let restore = "remove_migration_pte p0 f0 new=f1 site=m0+0x3 was=write now=rw";
+    let no_copy = error("flags=active").replace("copy p0 f0 new=f1\n", "");
+    assert_eq!(broken_by(&no_copy, restore), CopyBeforeUse);
+    // A page that had an error before and was copied has moved like any other.
+    assert_eq!(check(&error("flags=error")).map(|_| ()), Ok(()));
+    // Copied after it was given up, it still does not count as moved.
+    let late = moved(
+        &error("flags=error"),
+        "transfer p0 f0 new=f1 flags=error",
+        "copy p0 f0 new=f1",
+    );
+    assert_eq!(broken_by(&late, "moved f0 new=f1"), CopyErrorReported);
+    let bare = "trace v1\nmm_migrate_pages_start profile=linux-2.6.17 mode=sync reason=damon\nlock p0 f0\n\
+        new_page p0 f0 new=f1\nfreeze p0 f0 expected=1\nswitch p0 f0 new=f1 slots=0\n\
+        transfer p0 f0 new=f1 flags=active\nunlock p0 f1\nunlock p0 f0\nmoved p0 f0 new=f1\n";
+    assert_eq!(broken_by(bare, "moved f0 new=f1"), CopyErrorReported);
+}
+
+#[test]
+fn i29_a_page_refused_in_one_run_is_tried_anew_in_the_next() {
+    let run = |retries: usize| {
+        let retries = "retry p0 f0 reason=lock_busy\n".repeat(retries);
+        format!(
+            "mm_migrate_pages_start profile=modern mode=sync reason=damon\nlock p0 f0\nunlock p0 f0\n\
+             {retries}refuse p0 f0 reason=lock_busy\nmm_migrate_pages succeeded=0 failed=0 left=1\n"
+        )
+    };
+    let checked = check(&format!("trace v1\nisolate p0 f0\n{}{}", run(20), run(20)));
+    assert_eq!(checked.map(|checked| checked.runs), Ok(2));
+    let within = run(0).replace("mm_migrate_pages succ", "lock p0 f0\nmm_migrate_pages succ");
+    assert_eq!(broken_by(&format!("trace v1\n{within}"), "lock f0"), OneOutcome);
+}
+
+#[test]
+fn i30_attempts_are_as_many_as_the_profile_makes() {
+    for (rules, most) in [("linux-2.6.17", 11), ("modern", 20)] {
+        let text = |retries: usize| {
+            let retries = "retry p0 f0 reason=lock_busy\n".repeat(retries);
+            format!(
+                "trace v1\nmm_migrate_pages_start profile={rules} mode=sync reason=damon\n{retries}\
+                 refuse p0 f0 reason=lock_busy\nmm_migrate_pages succeeded=0 failed=0 left=1\n"
+            )
+        };
+        assert_eq!(check(&text(most)).map(|_| ()), Ok(()), "{rules}");
+        assert_eq!(broken(&text(most + 1)).rule, Bounded, "{rules}");
+    }
+}
+
+#[test]
+fn i30_todays_passes_begin_anew_and_again_where_pages_go_one_by_one() {
+    let run = |rules: &str, passes: &[u32]| {
+        let passes: String = passes.iter().map(|number| format!("pass number={number}\n")).collect();
+        check(&format!(
+            "trace v1\nmm_migrate_pages_start profile={rules} mode=sync reason=damon\n{passes}\
+             mm_migrate_pages succeeded=0 failed=0 left=0\n"
+        ))
+        .is_ok()
+    };
+    for (passes, modern, of_2006) in [
+        (&[0, 1, 2, 3, 4][..], true, true),
+        (&[0, 1, 0, 1, 2], true, false),
+        (&[0, 3, 4, 5], true, false),
+        (&[0, 1, 3, 0, 3], true, false),
+        (&[0, 0], true, false),
+        (&[0, 2], false, false),
+        (&[0, 4], false, false),
+        (&[0, 1, 1], false, false),
+        (&[1], false, false),
+    ] {
+        assert_eq!(run("modern", passes), modern, "{passes:?}");
+        assert_eq!(run("linux-2.6.17", passes), of_2006, "{passes:?}");
+    }
+}
+
+#[test]
 fn the_new_page_is_unlocked_before_the_old_one() {
     assert_eq!(sooner(OLD, "unlock p0 f0", "unlock p0 f1"), StepOrder);
     assert_eq!(without(OLD, "mm_migrate_pages succeeded=1 failed=0 left=0"), StepOrder);
@@ -519,6 +655,13 @@ fn too_little_room_is_an_error() {
 fn every_rule_has_its_own_number() {
     let ids: std::collections::BTreeSet<_> = Rule::ALL.iter().map(|rule| rule.id()).collect();
     assert_eq!(ids.len(), Rule::ALL.len());
+    for rule in Rule::ALL {
+        let equal = Rule::ALL
+            .iter()
+            .filter_map(|of| of.invariant())
+            .filter(|of| *rule == *of);
+        assert!(equal.eq(rule.invariant()), "{rule} is its own invariant and no other");
+    }
 }
 
 #[cfg(feature = "alloc")]
