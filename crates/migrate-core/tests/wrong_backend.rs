@@ -128,7 +128,11 @@ macro_rules! groups {
         $(
             #[test]
             fn $test() {
-                insta::assert_snapshot!(done_by($group));
+                let mut settings = insta::Settings::clone_current();
+                settings.set_snapshot_path("wrong_backend/done");
+                settings.set_prepend_module_to_snapshot(false);
+                settings.set_omit_expression(true);
+                settings.bind(|| insta::assert_snapshot!($group, done_by($group)));
             }
         )*
 
