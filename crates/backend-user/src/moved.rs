@@ -1,0 +1,303 @@
+//! Making places agree with entries, on the second engine: what [`Mm::settle`] does there.
+//!
+//! A page is shown by moving its frame's memory to its place, and hidden by moving it to its slot. All that is to be hidden
+//! is hidden first: a frame may be on its way from one place to another. Runs of neighbours in neighbouring frames move
+//! together, and whole blocks for the price of a page where they are large.
+//!
+//! A move makes a page writable, so a page that may only be read is copied to its place, write-protected from its first moment.
+
+use core::ops::Range;
+
+use mm_types::{PAGE_SIZE, Pfn, Pte};
+
+use crate::kernel::Kernel;
+use crate::mm::{Mm, Real, State};
+use crate::private::Private;
+use crate::sys::arena::{Arena, BLOCK, advise};
+use crate::sys::error::MapError;
+use crate::sys::node::HUGE;
+use crate::sys::range::Prot;
+use crate::sys::uffd::{Cut, os};
+
+/// What a place needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// The frame's memory back into its slot.
+    Hide(Pfn),
+    /// The frame's memory here.
+    Show(Pfn, Prot),
+    /// What is here allows more, or less.
+    Protect(Prot),
+}
+
+impl Step {
+    /// True where `next`, `n` pages on, can be done by the same calls.
+    fn continues(self, kernel: &Kernel, next: Self, n: usize) -> bool {
+        match (self, next) {
+            (Self::Hide(a), Self::Hide(b)) => kernel.neighbours(a, b, n),
+            (Self::Show(a, pa), Self::Show(b, pb)) => pa == pb && kernel.neighbours(a, b, n),
+            (a, b) => a == b,
+        }
+    }
+}
+
+/// A run of neighbours: pages of a space, and the frames shown there.
+#[derive(Clone, Copy)]
+struct Run<'r> {
+    kernel: &'r Kernel,
+    private: &'r Private,
+    page: usize,
+    n: usize,
+    pfn: Pfn,
+}
+
+impl<'r> Run<'r> {
+    /// Returns the arena and the first slot.
+    fn slots(&self) -> Option<(&'r Arena, usize)> {
+        let (node, frame) = self.kernel.place_of(self.pfn.index()?);
+        Some((self.private.arena(node)?, frame))
+    }
+
+    fn one(&self, offset: usize) -> Self {
+        Self {
+            page: self.page + offset,
+            n: 1,
+            pfn: Pfn::new(self.pfn.raw() + offset as u64),
+            ..*self
+        }
+    }
+}
+
+impl Mm {
+    /// As [`settle`](Self::settle), for sorted places of the second engine.
+    pub(crate) fn settle_private(
+        &self,
+        kernel: &Kernel,
+        private: &Private,
+        state: &mut State,
+        pages: &[usize],
+    ) -> Result<(), MapError> {
+        for page in pages {
+            self.unbar(state, *page)?;
+        }
+        let mut result = Ok(());
+        for hides in [true, false] {
+            let mut rest = pages;
+            while let Some((first, after)) = rest.split_first() {
+                rest = after;
+                let Some(step) = self.step(private, state, *first, hides) else {
+                    continue;
+                };
+                let mut n = 1;
+                while let Some((next, after)) = rest.split_first() {
+                    let follows = *next == first + n
+                        && self
+                            .step(private, state, *next, hides)
+                            .is_some_and(|next| step.continues(kernel, next, n));
+                    if !follows {
+                        break;
+                    }
+                    rest = after;
+                    n += 1;
+                }
+                let run = |pfn| Run {
+                    kernel,
+                    private,
+                    page: *first,
+                    n,
+                    pfn,
+                };
+                let done = match step {
+                    Step::Hide(pfn) => self.hide(state, run(pfn)),
+                    Step::Show(pfn, prot) => self.show_run(state, run(pfn), prot),
+                    Step::Protect(prot) => self.protect_place(private, state, *first, n, prot),
+                };
+                if let Err(error) = done {
+                    result = Err(error);
+                }
+            }
+        }
+        result
+    }
+
+    /// Returns what a place needs, of hiding or of the rest.
+    fn step(&self, private: &Private, state: &State, page: usize, hides: bool) -> Option<Step> {
+        let pte = self.read(page);
+        let want = match pte {
+            Pte::Present { pfn, .. } => Some((pfn, state.prot(pte))).filter(|(_, prot)| *prot != Prot::None),
+            _ => None,
+        };
+        match (state.real.get(page)?.get(), want) {
+            (Some((frame, prot)), Some((pfn, wanted))) if frame == pfn => {
+                // It was to be hidden once, and is to be seen again.
+                private.set_stuck(frame, false);
+                (!hides && prot != wanted).then_some(Step::Protect(wanted))
+            }
+            (Some((frame, _)), _) => hides.then_some(Step::Hide(frame)),
+            (None, Some((pfn, prot))) => (!hides).then_some(Step::Show(pfn, prot)),
+            (None, None) => None,
+        }
+    }
+
+    fn place(&self, page: usize) -> *mut u8 {
+        self.range.as_ptr().wrapping_add(page * PAGE_SIZE)
+    }
+
+    /// Moves a run's memory from its places to its slots.
+    fn hide(&self, state: &mut State, run: Run<'_>) -> Result<(), MapError> {
+        let Some((arena, frame)) = run.slots() else {
+            return Ok(());
+        };
+        // A place in pages moves in pages, whatever it was before.
+        self.note_blocks(state, arena, run, frame, |state, block, _| !state.in_pages(block));
+        let mut done = 0;
+        let mut result = Ok(());
+        while done < run.n {
+            let (from, to) = (self.place(run.page + done), arena.slot(frame + done));
+            // SAFETY: the place is of a private area of this space and shows the frame, whose slot is missing; the table is locked.
+            // References into places are to atomics, which any thread may find missing for a while.
+            let moved = unsafe { run.private.uffd.move_run(to, from, run.n - done, false) };
+            let n = moved.map_or_else(|cut| cut.moved, |()| run.n - done);
+            for offset in done..done + n {
+                run.private.set_stuck(run.one(offset).pfn, false);
+                state.set_real(run.page + offset, Real::NOTHING);
+            }
+            done += n;
+            let Err(Cut { why, .. }) = moved else { break };
+            if let Err(error) = self.not_hidden(state, run.one(done), why.raw()) {
+                result = Err(error);
+            }
+            done += 1;
+        }
+        result
+    }
+
+    /// Deals with the one page of `run`, which cannot be moved: somebody else has its memory too.
+    fn not_hidden(&self, state: &mut State, run: Run<'_>, why: i32) -> Result<(), MapError> {
+        if !self.read(run.page).is_none() {
+            run.private.set_stuck(run.pfn, true);
+            state.unsettled(run.page, true);
+            let errno = crate::sys::error::Errno::new(why);
+            return Err(os("UFFDIO_MOVE", errno));
+        }
+        // Nobody here wants what it holds: the others keep that memory, and the frame gets new one.
+        advise(self.place(run.page).cast(), PAGE_SIZE, libc::MADV_DONTNEED)?;
+        state.set_real(run.page, Real::NOTHING);
+        let Some((arena, frame)) = run.slots() else {
+            return Ok(());
+        };
+        static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
+        // SAFETY: the slot is missing, for its memory was at the place; nobody writes the source.
+        let filled = unsafe { run.private.uffd.copy_run(arena.slot(frame), ZEROES.as_ptr(), 1, false) };
+        filled.map_err(|errno| os("UFFDIO_COPY", errno))
+    }
+
+    /// Shows a run of frames, and wakes who waits for them.
+    fn show_run(&self, state: &mut State, run: Run<'_>, prot: Prot) -> Result<(), MapError> {
+        let Some((arena, frame)) = run.slots() else {
+            return Ok(());
+        };
+        run.kernel.before_change(self.id, true);
+        let writable = prot == Prot::ReadWrite;
+        self.note_blocks(state, arena, run, frame, |state, block, slots| {
+            let whole = writable && arena.is_large(slots);
+            if whole && state.in_pages(block) {
+                // Nothing is here; what goes are tables that are in the way of a large page (Linux 6.14, `PT_RECLAIM`).
+                return advise(self.place(block * HUGE).cast(), BLOCK, libc::MADV_DONTNEED).is_ok();
+            }
+            whole
+        });
+        let (to, from) = (self.place(run.page), arena.slot(frame));
+        let shown = if writable {
+            // SAFETY: the slots hold the frames' memory and the places are missing: that is what the state says, and the table is
+            // locked. Nobody has references into slots.
+            unsafe { run.private.uffd.move_run(to, from, run.n, true) }
+        } else {
+            // SAFETY: as above; nobody writes a frame that is about to be shown.
+            let copied = unsafe { run.private.uffd.copy_run(to, from, run.n, true) };
+            // The frames' memory is at their places now; the slots must be missing, as for every page that is shown.
+            let freed = copied.map(|()| advise(from.cast(), run.n * PAGE_SIZE, libc::MADV_DONTNEED));
+            debug_assert!(!matches!(freed, Ok(Err(_))), "{freed:?}");
+            copied.map_err(|why| Cut { moved: 0, why })
+        };
+        let n = shown.map_or_else(|cut| cut.moved, |()| run.n);
+        for offset in 0..n {
+            let one = run.one(offset);
+            state.set_real(one.page, Real::new(one.pfn, prot));
+        }
+        for offset in n..run.n {
+            state.unsettled(run.page + offset, true);
+        }
+        run.private.stalls_end(run.kernel, self.id, run.page, n);
+        shown.map_err(|cut| os("UFFDIO_MOVE", cut.why))
+    }
+
+    /// Notes for each of the space's blocks that a run touches whether it is one large page afterwards: only where the run has all of
+    /// it, its slots lie in a block as its places do, and `whole` says so of the two.
+    fn note_blocks(
+        &self,
+        state: &mut State,
+        arena: &Arena,
+        run: Run<'_>,
+        frame: usize,
+        whole: impl Fn(&State, usize, usize) -> bool,
+    ) {
+        let aligned = self.range.as_ptr().addr() % BLOCK == 0;
+        for block in run.page / HUGE..(run.page + run.n).div_ceil(HUGE) {
+            let start = run.page.max(block * HUGE);
+            let n = (run.page + run.n).min((block + 1) * HUGE) - start;
+            let slot = frame + start - run.page;
+            let large = aligned && n == HUGE && slot % HUGE == 0 && whole(state, block, slot / HUGE);
+            state.set_in_pages(block, !large);
+            if !large {
+                (slot / HUGE..(slot + n).div_ceil(HUGE)).for_each(|slots| arena.split(slots));
+            }
+        }
+    }
+
+    fn protect_place(
+        &self,
+        private: &Private,
+        state: &mut State,
+        page: usize,
+        n: usize,
+        prot: Prot,
+    ) -> Result<(), MapError> {
+        private.uffd.protect_run(self.place(page), n, prot == Prot::Read)?;
+        for page in page..page + n {
+            if prot == Prot::Read {
+                state.set_in_pages(page / HUGE, true);
+            }
+            if let Some((pfn, _)) = state.real.get(page).and_then(|real| real.get()) {
+                state.set_real(page, Real::new(pfn, prot));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an access that is not allowed end as it does everywhere, by SIGSEGV: a thread that sleeps in the kernel cannot be told
+    /// otherwise. The page is opened again when it is settled.
+    pub(crate) fn bar(&self, private: &Private, state: &mut State, page: usize) -> Result<(), MapError> {
+        let shown = state.real.get(page).is_some_and(|real| *real != Real::NOTHING);
+        let prot = if shown { Prot::Read } else { Prot::None };
+        self.range.protect_run(page, 1, prot)?;
+        if !state.barred.contains(&page) {
+            state.barred.push(page);
+        }
+        self.wake(private, page..page + 1);
+        Ok(())
+    }
+
+    fn unbar(&self, state: &mut State, page: usize) -> Result<(), MapError> {
+        if let Some(at) = state.barred.iter().position(|barred| *barred == page) {
+            self.range.protect_run(page, 1, Prot::ReadWrite)?;
+            state.barred.swap_remove(at);
+        }
+        Ok(())
+    }
+
+    /// Wakes who waits for pages.
+    pub(crate) fn wake(&self, private: &Private, pages: Range<usize>) {
+        private.uffd.wake(self.place(pages.start), pages.len());
+    }
+}
