@@ -239,17 +239,21 @@ impl Kernel {
 
     /// Takes up to `want` neighbouring frames of one node; they lie in their large pages as those from `like` on, if possible.
     pub(crate) fn take_on(&self, node: NodeId, want: usize, like: Option<Pfn>) -> Option<(Pfn, usize)> {
-        let like = like.and_then(|pfn| pfn.index()?.checked_rem(self.frames_per_node));
-        let taken = lock(self.free.get(usize::from(node.raw()))?).take_run(want, like);
-        taken.inspect(|(first, n)| self.taken(*first, *n))
+        let at = like.and_then(|pfn| pfn.index()?.checked_rem(self.frames_per_node));
+        let taken = lock(self.free.get(usize::from(node.raw()))?).take_run(want, at);
+        taken.inspect(|(first, n)| {
+            self.taken(*first, *n);
+            if let (Some(private), Some(like)) = (self.private.as_deref(), like) {
+                self.prepare_private(private, like, *first, *n);
+            }
+        })
     }
 
     /// Makes the memory of taken frames large.
     fn taken(&self, first: Pfn, n: usize) {
-        match &self.private {
-            // What the frames are for is not known yet.
-            Some(private) => self.enlarge_private(private, first, n),
-            None => self.enlarge_shared(first, n),
+        // With two engines, what the frames are for is not known yet.
+        if self.private.is_none() {
+            self.enlarge_shared(first, n);
         }
     }
 

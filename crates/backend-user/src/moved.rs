@@ -199,13 +199,11 @@ impl Mm {
         };
         run.kernel.before_change(self.id, true);
         let writable = prot == Prot::ReadWrite;
-        self.note_blocks(state, arena, run, frame, |state, block, slots| {
+        self.note_blocks(state, arena, run, frame, |_, block, slots| {
+            // Nothing is here; what goes are tables that are in the way of a large page (Linux 6.14, `PT_RECLAIM`): of single
+            // pages that were here, or made by an access that waits.
             let whole = writable && arena.is_large(slots);
-            if whole && state.in_pages(block) {
-                // Nothing is here; what goes are tables that are in the way of a large page (Linux 6.14, `PT_RECLAIM`).
-                return advise(self.place(block * HUGE).cast(), BLOCK, libc::MADV_DONTNEED).is_ok();
-            }
-            whole
+            whole && advise(self.place(block * HUGE).cast(), BLOCK, libc::MADV_DONTNEED).is_ok()
         });
         let (to, from) = (self.place(run.page), arena.slot(frame));
         let shown = if writable {

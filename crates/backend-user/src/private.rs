@@ -231,14 +231,20 @@ impl Kernel {
         Ok(())
     }
 
-    /// Makes the blocks large again that lie wholly in frames just taken.
-    pub(crate) fn enlarge_private(&self, private: &Private, first: Pfn, n: usize) {
+    /// Makes sure that frames taken for pages such as that of `like` have memory, before anybody waits for it, and large pages
+    /// again where they lie in whole blocks. Best effort: [`claim`](Self::claim) decides.
+    pub(crate) fn prepare_private(&self, private: &Private, like: Pfn, first: Pfn, n: usize) {
         let (node, frame) = self.place_of(first.index().unwrap_or(usize::MAX));
-        let Some(arena) = private.arena(node).filter(|_| n >= HUGE) else {
+        let Some(arena) = private.arena(node).filter(|_| private.has(like)) else {
             return;
         };
-        for block in frame.div_ceil(HUGE)..(frame + n) / HUGE {
-            arena.enlarge(block);
+        for block in frame / HUGE..(frame + n).div_ceil(HUGE) {
+            let whole = block * HUGE >= frame && (block + 1) * HUGE <= frame + n;
+            let _ = if whole {
+                arena.renew(&private.uffd, block)
+            } else {
+                arena.ready(&private.uffd, block * HUGE)
+            };
         }
     }
 }

@@ -7,7 +7,9 @@
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use mm_types::PAGE_SIZE;
 
@@ -147,28 +149,40 @@ impl Arena {
             advise(at.cast(), pages * PAGE_SIZE, libc::MADV_POPULATE_WRITE)?;
             // Registered only now: taking memory of a registered block would wait for itself.
             uffd.register(at, pages, false)?;
-            self.set(block, SMALL);
-            self.enlarge(block);
+            let large = self.large && pages == HUGE && is_large(at).unwrap_or(true);
+            self.set(block, if large { LARGE } else { SMALL });
         }
         drop(taking);
         Ok(())
     }
 
-    /// Makes a block one large page, where it has memory and is not. All its frames are the caller's, and what they hold is nobody's
-    /// wish.
-    pub fn enlarge(&self, block: usize) {
-        let whole = (block + 1) * HUGE <= self.frames;
-        if !self.large || !whole || self.state(block) != SMALL || self.failures.load(Ordering::Relaxed) >= GIVE_UP {
-            return;
+    /// Makes sure that a block has memory, and is one large page where it can be. All its frames are the caller's, and what they hold
+    /// is nobody's wish: taking new memory is cheaper than carrying the old one together.
+    ///
+    /// # Errors
+    /// As [`ready`](Self::ready).
+    pub fn renew(&self, uffd: &Uffd, block: usize) -> Result<(), MapError> {
+        let at = self.slot(block * HUGE);
+        let whole = self.large && (block + 1) * HUGE <= self.frames;
+        if whole && self.state(block) != UNTAKEN && self.failures.load(Ordering::Relaxed) < GIVE_UP {
+            // An access that came at the wrong moment may have split it.
+            if is_large(at).unwrap_or(self.is_large(block)) {
+                self.set(block, LARGE);
+                return Ok(());
+            }
+            uffd.unregister(at, HUGE)?;
+            let gone = advise(at.cast(), BLOCK, libc::MADV_DONTNEED);
+            self.set(block, UNTAKEN);
+            gone?;
+            self.ready(uffd, block * HUGE)?;
+            if self.is_large(block) {
+                self.failures.store(0, Ordering::Relaxed);
+            } else {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+            }
+            return Ok(());
         }
-        /// `MADV_COLLAPSE` of `madvise(2)`, Linux 6.1.
-        const MADV_COLLAPSE: i32 = 25;
-        if advise(self.slot(block * HUGE).cast(), BLOCK, MADV_COLLAPSE).is_ok() {
-            self.set(block, LARGE);
-            self.failures.store(0, Ordering::Relaxed);
-        } else {
-            self.failures.fetch_add(1, Ordering::Relaxed);
-        }
+        self.ready(uffd, block * HUGE)
     }
 
     /// True where the memory of a block is one large page, in its slots or at a place.
@@ -183,6 +197,51 @@ impl Arena {
             self.set(block, SMALL);
         }
     }
+}
+
+/// `struct pm_scan_arg` of `PAGEMAP_SCAN` (`include/uapi/linux/fs.h`, Linux 6.7).
+#[repr(C)]
+struct Scan {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+/// Looks whether a page is part of a large one; `None` where the kernel does not say.
+fn is_large(at: *const u8) -> Option<bool> {
+    const PAGEMAP_SCAN: libc::c_ulong = 3 << 30 | (size_of::<Scan>() as libc::c_ulong) << 16 | 0x66 << 8 | 16;
+    const PAGE_IS_HUGE: u64 = 1 << 6;
+    static PAGEMAP: OnceLock<Option<File>> = OnceLock::new();
+    let pagemap = PAGEMAP.get_or_init(|| File::open("/proc/self/pagemap").ok()).as_ref()?;
+    let start = at.addr() as u64;
+    // Three numbers: `struct page_region`.
+    let mut region = [0u64; 3];
+    let mut scan = Scan {
+        size: size_of::<Scan>() as u64,
+        flags: 0,
+        start,
+        end: start + PAGE_SIZE as u64,
+        walk_end: 0,
+        vec: region.as_mut_ptr().expose_provenance() as u64,
+        vec_len: 1,
+        max_pages: 0,
+        category_inverted: 0,
+        category_mask: PAGE_IS_HUGE,
+        category_anyof_mask: 0,
+        return_mask: PAGE_IS_HUGE,
+    };
+    // SAFETY: the structure and the region it names are live for the call.
+    let regions = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
+    (regions >= 0).then_some(regions == 1)
 }
 
 /// Advises the kernel about memory of the caller's own; no advice given here changes what somebody else relies on.

@@ -101,6 +101,7 @@ const fn request(direction: c_ulong, number: c_ulong, size: usize) -> c_ulong {
 }
 
 const UFFDIO_REGISTER: c_ulong = request(IN_OUT, 0x00, size_of::<Register>());
+const UFFDIO_UNREGISTER: c_ulong = request(IN, 0x01, size_of::<Range>());
 const UFFDIO_WAKE: c_ulong = request(IN, 0x02, size_of::<Range>());
 const UFFDIO_COPY: c_ulong = request(IN_OUT, 0x03, size_of::<Transfer>());
 const UFFDIO_MOVE: c_ulong = request(IN_OUT, 0x05, size_of::<Transfer>());
@@ -224,6 +225,17 @@ impl Uffd {
         // SAFETY: the request's structure; registering changes who answers faults and not what pages hold.
         let done = unsafe { self.call(UFFDIO_REGISTER, &mut register) };
         done.map_err(|errno| os("UFFDIO_REGISTER", errno))
+    }
+
+    /// Ends that.
+    ///
+    /// # Errors
+    /// No room for a mapping more.
+    pub fn unregister(&self, start: *mut u8, pages: usize) -> Result<(), MapError> {
+        let mut range = range(start, pages);
+        // SAFETY: the request's structure; it changes who answers faults and not what pages hold.
+        let done = unsafe { self.call(UFFDIO_UNREGISTER, &mut range) };
+        done.map_err(|errno| os("UFFDIO_UNREGISTER", errno))
     }
 
     /// Wakes whoever waits for a page of the range; each looks again.
