@@ -9,6 +9,7 @@
 use core::sync::atomic::Ordering;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -29,7 +30,7 @@ use crate::trace::actor_of;
 #[derive(Debug)]
 pub(crate) struct Listener {
     thread: Option<JoinHandle<()>>,
-    stop: io::PipeWriter,
+    stop: UnixStream,
     private: Arc<Private>,
     pid: u32,
 }
@@ -38,9 +39,9 @@ impl Listener {
     /// Starts it.
     ///
     /// # Errors
-    /// The thread or its pipe could not be made.
+    /// The thread or its socket could not be made.
     pub(crate) fn start(kernel: Arc<Kernel>, private: Arc<Private>) -> io::Result<Self> {
-        let (stopped, stop) = io::pipe()?;
+        let (stopped, stop) = UnixStream::pair()?;
         let of_thread = private.clone();
         let thread = thread::Builder::new().name("missing-pages".into()).spawn(move || {
             block_sent_signals();

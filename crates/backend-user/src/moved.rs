@@ -130,7 +130,7 @@ impl Mm {
         match (state.real.get(page)?.get(), want) {
             (Some((frame, prot)), Some((pfn, wanted))) if frame == pfn => {
                 // It was to be hidden once, and is to be seen again.
-                private.set_stuck(frame, false);
+                private.unstick(frame);
                 (!hides && prot != wanted).then_some(Step::Protect(wanted))
             }
             (Some((frame, _)), _) => hides.then_some(Step::Hide(frame)),

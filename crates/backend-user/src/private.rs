@@ -16,7 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use migrate_core::CopyError;
-use mm_types::{PAGE_SIZE, Pfn, SpaceId};
+use mm_types::{Outcome, PAGE_SIZE, Pfn, Refusal, SpaceId, errno};
 
 use crate::kernel::{Kernel, lock};
 use crate::sys::arena::Arena;
@@ -64,6 +64,8 @@ impl fmt::Display for EngineInUse {
 const OURS: u8 = 1 << 0;
 /// It is at a place that it could not be taken from.
 const STUCK: u8 = 1 << 1;
+/// So it was when its page was last to be hidden.
+const WAS_STUCK: u8 = 1 << 2;
 
 /// What the second engine has.
 #[derive(Debug)]
@@ -125,10 +127,22 @@ impl Private {
         self.frame(pfn) & STUCK != 0
     }
 
+    fn was_stuck(&self, pfn: Pfn) -> bool {
+        self.frame(pfn) & WAS_STUCK != 0
+    }
+
     /// Notes whether it could.
     pub(crate) fn set_stuck(&self, pfn: Pfn, stuck: bool) {
-        if stuck != self.is_stuck(pfn) {
-            self.mark(pfn, STUCK, stuck);
+        let bits = STUCK | WAS_STUCK;
+        if stuck || self.frame(pfn) & bits != 0 {
+            self.mark(pfn, bits, stuck);
+        }
+    }
+
+    /// Notes that it is to be there again.
+    pub(crate) fn unstick(&self, pfn: Pfn) {
+        if self.is_stuck(pfn) {
+            self.mark(pfn, STUCK, false);
         }
     }
 
@@ -214,6 +228,18 @@ impl Kernel {
         let private = self.private.as_deref().filter(|private| private.has(pfn))?;
         let (node, frame) = self.place_of(pfn.index()?);
         Some(private.arena(node)?.slot(frame))
+    }
+
+    /// Says why a page could not be copied that others have too: a fork of the process, or an I/O that has pinned it.
+    pub(crate) fn by_its_number(&self, pfn: Pfn, outcome: Outcome) -> Outcome {
+        let stuck = self.private.as_deref().is_some_and(|private| private.was_stuck(pfn));
+        match outcome {
+            // Its entry's reference is kept for as long as programs reach the page.
+            Outcome::Refused(Refusal::CopyFailed | Refusal::ExtraReference { .. }) if stuck => {
+                Outcome::Refused(Refusal::Backend { code: errno::EBUSY })
+            }
+            _ => outcome,
+        }
     }
 
     /// Copies a page that is in flight from slot to slot.
