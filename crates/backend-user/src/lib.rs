@@ -115,7 +115,7 @@ pub use files::MappedFile;
 pub use kernel::{Futex, Kernel};
 pub use machine::{Builder, Machine, enter_thread};
 pub use pin::PinGuard;
-pub use private::{Engine, EngineInUse};
+pub use private::{Engine, EngineInUse, NoEngine};
 pub use report::{Report, Stayed};
 pub use request::{Migrate, Pages};
 pub use rmap::Gather;

@@ -10,6 +10,7 @@
 //! either, one at a time: [`Private::has`] says which.
 
 use core::fmt;
+use core::str::FromStr;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -37,6 +38,38 @@ pub enum Engine {
     Auto,
 }
 
+impl Engine {
+    /// Returns the word that [`FromStr`] reads.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Private => "private",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// The word is no engine's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an engine; it is one of shared, private, auto")]
+pub struct NoEngine;
+
+impl FromStr for Engine {
+    type Err = NoEngine;
+
+    fn from_str(word: &str) -> Result<Self, NoEngine> {
+        let all = [Self::Shared, Self::Private, Self::Auto];
+        all.into_iter().find(|engine| engine.word() == word).ok_or(NoEngine)
+    }
+}
+
 /// Which engine a machine has for private pages, and why. `Display` says it in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EngineInUse {
@@ -44,6 +77,17 @@ pub enum EngineInUse {
     Shared(Option<UffdError>),
     /// The second, and what becomes of system calls that meet a page in flight.
     Private(SystemCalls),
+}
+
+impl EngineInUse {
+    /// Returns the word of the engine that is in use.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Shared(_) => Engine::Shared.word(),
+            Self::Private(_) => Engine::Private.word(),
+        }
+    }
 }
 
 impl fmt::Display for EngineInUse {
