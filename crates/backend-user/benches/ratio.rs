@@ -1,5 +1,6 @@
 //! What a page costs to move, on each engine, beside what the same pages cost to copy, in processor time of the thread that does it,
-//! while another thread writes to them: `cargo bench -p backend-user --bench ratio -- [PAGES [BATCH [WRITERS [ROUNDS]]]]`.
+//! while another thread writes to them: `cargo bench -p backend-user --bench ratio -- [PAGES [BATCH [WRITERS [ROUNDS]]]] [ENGINE]`.
+//! A batch of 0 is three of them: 512, 64 and 1.
 //!
 //! Processor time, so that other work on the machine does not show; the engines and the copy take turns, so that its clock does not
 //! either. A ratio is the median of the rounds', with the least and the greatest. The second one counts with the move what
@@ -121,7 +122,12 @@ fn main() {
     let (pages, batch, writers, rounds) = (given(0, 32_768), given(1, 0), given(2, 1), given(3, 7));
     let batches = if batch == 0 { vec![512, 64, 1] } else { vec![batch] };
     let (mut subjects, mut areas) = (Vec::new(), Vec::new());
-    for (name, engine) in [("shared", Engine::Shared), ("private", Engine::Private)] {
+    let only: Option<Engine> = std::env::args().skip(1).find_map(|arg| arg.parse().ok());
+    for engine in [Engine::Shared, Engine::Private] {
+        if only.is_some_and(|only| only != engine) {
+            continue;
+        }
+        let name = engine.word();
         let machine = Machine::builder().frames_per_node(pages + 1024).engine(engine).build();
         let machine = match machine {
             Ok(machine) => machine,
@@ -201,10 +207,9 @@ fn main() {
                     copies.push(copy_ns);
                 }
             }
-            let (copy_ns, ..) = spread(copies);
-            println!(
-                "{pages} pages, batches of {batch}, {writers} writers, {rounds} rounds; {copy_ns:.0} ns a page to copy"
-            );
+            let (copy_ns, least, _) = spread(copies);
+            println!("{pages} pages, batches of {batch}, {writers} writers, {rounds} rounds");
+            println!("  copy     {copy_ns:6.0} ns a page, at least {least:.0}");
             for subject in of_batch {
                 print_one(subject);
             }
@@ -219,10 +224,10 @@ fn main() {
 fn print_one(subject: Subject) {
     let (ratio, least, greatest) = spread(subject.ratios);
     let (with_faults, ..) = spread(subject.with_faults);
-    let ((move_ns, ..), (fault_ns, ..)) = (spread(subject.move_ns), spread(subject.fault_ns));
+    let ((move_ns, least_ns, _), (fault_ns, ..)) = (spread(subject.move_ns), spread(subject.fault_ns));
     let stalls = subject.machine.stats().stalls;
     println!(
-        "  {:8} {move_ns:6.0} ns a page to move: ratio {ratio:.2} ({least:.2} to {greatest:.2}); {fault_ns:5.0} ns of writers' \
+        "  {:8} {move_ns:6.0} ns a page to move, at least {least_ns:.0}: ratio {ratio:.2} ({least:.2} to {greatest:.2}); {fault_ns:5.0} ns of writers' \
          faults: {with_faults:.2}; {} stayed",
         subject.name, subject.stayed
     );

@@ -15,6 +15,7 @@ use migrate_core::{Frames as _, PageRef};
 use mm_types::{NodeId, Pfn, Pte, Site, SpaceId, Vpn};
 
 use crate::kernel::{Kernel, lock};
+use crate::moved::Steps;
 use crate::sys::error::MapError;
 use crate::sys::range::{PageRange, Prot};
 use crate::word;
@@ -49,6 +50,8 @@ pub(crate) struct State {
     pub(crate) placed: Vec<(usize, usize, Pfn)>,
     /// Room for the places of the second engine that are settled now: a batch allocates nothing after the first.
     moves: Vec<usize>,
+    /// Room for what is shown once everything is hidden that is to be.
+    pub(crate) shows: Vec<Steps>,
     /// Places of the second engine; empty where there is none.
     private: Vec<bool>,
     /// Blocks of the range that have tables of single pages, of those that places of the second engine lie in.
@@ -134,6 +137,7 @@ impl Mm {
                 resident: 0,
                 placed: Vec::new(),
                 moves: Vec::new(),
+                shows: Vec::new(),
                 private: Vec::new(),
                 in_pages: Vec::new(),
                 barred: Vec::new(),

@@ -41,6 +41,44 @@ impl Step {
     }
 }
 
+/// A step that `n` neighbours need, from `page` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Steps {
+    page: usize,
+    n: usize,
+    step: Step,
+}
+
+impl Steps {
+    const fn new(page: usize, step: Step) -> Self {
+        Self { page, n: 1, step }
+    }
+
+    /// True where `page` needs it next.
+    fn takes(&self, kernel: &Kernel, page: usize, step: Step) -> bool {
+        page == self.page + self.n && self.step.continues(kernel, step, self.n)
+    }
+}
+
+/// Steps of which the last may go on.
+#[derive(Default)]
+struct Runs {
+    last: Option<Steps>,
+}
+
+impl Runs {
+    /// Adds a page's step; returns the run that it does not belong to.
+    fn add(&mut self, kernel: &Kernel, page: usize, step: Step) -> Option<Steps> {
+        match &mut self.last {
+            Some(run) if run.takes(kernel, page, step) => {
+                run.n += 1;
+                None
+            }
+            last => last.replace(Steps::new(page, step)),
+        }
+    }
+}
+
 /// A run of neighbours: pages of a space, and the frames shown there.
 #[derive(Clone, Copy)]
 struct Run<'r> {
@@ -77,65 +115,68 @@ impl Mm {
         state: &mut State,
         pages: &[usize],
     ) -> Result<(), MapError> {
-        for page in pages {
-            self.unbar(state, *page)?;
-        }
         let mut result = Ok(());
-        for hides in [true, false] {
-            let mut rest = pages;
-            while let Some((first, after)) = rest.split_first() {
-                rest = after;
-                let Some(step) = self.step(private, state, *first, hides) else {
-                    continue;
-                };
-                let mut n = 1;
-                while let Some((next, after)) = rest.split_first() {
-                    let follows = *next == first + n
-                        && self
-                            .step(private, state, *next, hides)
-                            .is_some_and(|next| step.continues(kernel, next, n));
-                    if !follows {
-                        break;
-                    }
-                    rest = after;
-                    n += 1;
-                }
-                let run = |pfn| Run {
-                    kernel,
-                    private,
-                    page: *first,
-                    n,
-                    pfn,
-                };
-                let done = match step {
-                    Step::Hide(pfn) => self.hide(state, run(pfn)),
-                    Step::Show(pfn, prot) => self.show_run(state, run(pfn), prot),
-                    Step::Protect(prot) => self.protect_place(private, state, *first, n, prot),
-                };
-                if let Err(error) = done {
-                    result = Err(error);
+        let mut hides = Runs::default();
+        let mut shows = core::mem::take(&mut state.shows);
+        for page in pages {
+            if !state.barred.is_empty() {
+                self.unbar(state, *page)?;
+            }
+            let (hide, rest) = self.steps(private, state, *page);
+            if let Some(run) = hide.and_then(|step| hides.add(kernel, *page, step)) {
+                result = self.take(kernel, private, state, run).and(result);
+            }
+            if let Some(step) = rest {
+                match shows.last_mut() {
+                    Some(run) if run.takes(kernel, *page, step) => run.n += 1,
+                    _ => shows.push(Steps::new(*page, step)),
                 }
             }
         }
+        if let Some(run) = hides.last {
+            result = self.take(kernel, private, state, run).and(result);
+        }
+        for run in shows.drain(..) {
+            result = self.take(kernel, private, state, run).and(result);
+        }
+        state.shows = shows;
         result
     }
 
-    /// Returns what a place needs, of hiding or of the rest.
-    fn step(&self, private: &Private, state: &State, page: usize, hides: bool) -> Option<Step> {
-        let pte = self.read(page);
-        let want = match pte {
-            Pte::Present { pfn, .. } => Some((pfn, state.prot(pte))).filter(|(_, prot)| *prot != Prot::None),
+    /// Takes the steps of a run of neighbours.
+    fn take(&self, kernel: &Kernel, private: &Private, state: &mut State, steps: Steps) -> Result<(), MapError> {
+        let Steps { page, n, step } = steps;
+        let run = |pfn| Run {
+            kernel,
+            private,
+            page,
+            n,
+            pfn,
+        };
+        match step {
+            Step::Hide(pfn) => self.hide(state, run(pfn)),
+            Step::Show(pfn, prot) => self.show_run(state, run(pfn), prot),
+            Step::Protect(prot) => self.protect_place(private, state, page, n, prot),
+        }
+    }
+
+    /// Returns what a place needs: what is here to be hidden, and what comes after that.
+    fn steps(&self, private: &Private, state: &State, page: usize) -> (Option<Step>, Option<Step>) {
+        let real = state.real.get(page).and_then(|real| real.get());
+        let want = match self.read(page) {
+            pte @ Pte::Present { pfn, .. } => Some((pfn, state.prot(pte))).filter(|(_, prot)| *prot != Prot::None),
             _ => None,
         };
-        match (state.real.get(page)?.get(), want) {
+        match (real, want) {
             (Some((frame, prot)), Some((pfn, wanted))) if frame == pfn => {
                 // It was to be hidden once, and is to be seen again.
                 private.unstick(frame);
-                (!hides && prot != wanted).then_some(Step::Protect(wanted))
+                (None, (prot != wanted).then_some(Step::Protect(wanted)))
             }
-            (Some((frame, _)), _) => hides.then_some(Step::Hide(frame)),
-            (None, Some((pfn, prot))) => (!hides).then_some(Step::Show(pfn, prot)),
-            (None, None) => None,
+            (real, want) => (
+                real.map(|(frame, _)| Step::Hide(frame)),
+                want.map(|(pfn, prot)| Step::Show(pfn, prot)),
+            ),
         }
     }
 

@@ -294,7 +294,7 @@ impl Kernel {
         self.claim(to, true).map_err(|_| CopyError)?;
         let source = self.slot_of_frame(from).ok_or(CopyError)?;
         let target = self.slot_of_frame(to).ok_or(CopyError)?;
-        prefetch::page(source.wrapping_add(PAGE_SIZE), target.wrapping_add(PAGE_SIZE));
+        //prefetch::page(source.wrapping_add(PAGE_SIZE), target.wrapping_add(PAGE_SIZE));
         // SAFETY: both slots have memory: the source's page is in flight, not stuck, and the barrier is over, so it has been taken
         // from its place and nobody else reaches it; the target's frame is a new page's, shown nowhere. A page is not its own target.
         unsafe { core::ptr::copy_nonoverlapping(source.cast_const(), target, PAGE_SIZE) };
