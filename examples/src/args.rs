@@ -8,6 +8,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use backend_user::Engine;
 use clap::Parser;
 use mm_types::{Mode, PAGE_SIZE, Rules};
 
@@ -57,6 +58,9 @@ pub struct Cli {
     /// Whose rules it follows: linux-2.6.17 or modern
     #[arg(long, value_name = "PROFILE", default_value_t = Rules::Modern)]
     profile: Rules,
+    /// Which engine moves private pages: shared, private (userfaultfd) or auto
+    #[arg(long, value_name = "ENGINE", default_value_t = Engine::Shared)]
+    engine: Engine,
     /// Address spaces that map FILE, each all of it
     #[arg(long, value_name = "K", default_value_t = 3)]
     mappings: usize,
@@ -111,6 +115,8 @@ pub struct Job {
     pub mode: Mode,
     /// Whose rules.
     pub rules: Rules,
+    /// Which engine moves private pages.
+    pub engine: Engine,
     /// Spaces that map the file.
     pub mappings: usize,
     /// For everything random.
@@ -218,6 +224,7 @@ impl Cli {
             batch: self.batch,
             mode: self.mode,
             rules: self.profile,
+            engine: self.engine,
             mappings: self.mappings,
             seed: self.seed,
             trace,
@@ -336,6 +343,7 @@ mod tests {
             (&["--seconds", "1", "--rounds", "1"], "cannot be used with"),
             (&["--mode", "turbo"], "async, sync-light, sync"),
             (&["--profile", "linux-3"], "linux-2.6.17, modern"),
+            (&["--engine", "steam"], "shared, private, auto"),
             (&["--seed", "x"], "--seed"),
             (&["--colour"], "--colour"),
             (&["--size"], "--size"),

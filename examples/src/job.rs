@@ -61,7 +61,7 @@ impl Mapped {
     fn new(job: &Job) -> Result<Self, MachineError> {
         let frames = job.pages() + SLACK;
         let trace = job.trace.is_some().then(|| Arc::new(Recording::with_capacity(EVENTS)));
-        let mut builder = Machine::builder().nodes(2).frames_per_node(frames);
+        let mut builder = Machine::builder().nodes(2).frames_per_node(frames).engine(job.engine);
         if let Some(trace) = &trace {
             builder = builder.trace(Arc::clone(trace));
         }
@@ -278,6 +278,7 @@ impl Migrator<'_> {
             file: job.file.clone(),
             file_bytes: job.contents.len(),
             anon_pages: job.anon_pages,
+            engine: self.mapped.machine.engine(),
             mappings: job.mappings,
             threads: job.threads,
             rules: job.rules,

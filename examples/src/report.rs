@@ -4,6 +4,7 @@ use core::fmt::Write as _;
 use core::time::Duration;
 use std::path::PathBuf;
 
+use backend_user::EngineInUse;
 use migrate_core::MAX_PASSES;
 use mm_types::{Mode, PAGE_SIZE, Rules};
 use serde_json::{Map, Value, json};
@@ -46,6 +47,8 @@ pub struct Report {
     pub file_bytes: usize,
     /// Anonymous pages.
     pub anon_pages: usize,
+    /// Which engine moved private pages, and why.
+    pub engine: EngineInUse,
     /// Spaces that mapped the file.
     pub mappings: usize,
     /// Writers and readers.
@@ -139,6 +142,7 @@ impl Report {
             "file": self.file.display().to_string(),
             "file_bytes": self.file_bytes,
             "anon_bytes": self.anon_pages * PAGE_SIZE,
+            "engine": self.engine.word(),
             "mappings": self.mappings,
             "threads": self.threads,
             "profile": self.rules.word(),
@@ -212,6 +216,7 @@ impl Report {
             crate::console::one_line(&self.file.display().to_string()),
             self.mappings
         )?;
+        writeln!(out, "{}", self.engine)?;
         let end = if self.interrupted { ", interrupted" } else { "" };
         writeln!(
             out,

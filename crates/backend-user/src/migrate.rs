@@ -226,6 +226,7 @@ fn run<O: Observer>(kernel: &Kernel, request: Migrate<'_>, slots: &mut [Slot<Ker
         let tally = {
             let (report, tell) = (&mut report, &mut *tell);
             let mut outcome = |page: &PageRef, outcome: Outcome| {
+                let outcome = kernel.by_its_number(page.pfn(), outcome);
                 match outcome {
                     Outcome::Moved { .. } => report.moved += 1,
                     Outcome::Freed => report.freed += 1,

@@ -12,6 +12,7 @@ fn report() -> Report {
         file: "/tmp/a \"quoted\"\nname".into(),
         file_bytes: 5000,
         anon_pages: 2,
+        engine: EngineInUse::Shared(None),
         mappings: 3,
         threads: 4,
         rules: Rules::Modern,
