@@ -17,6 +17,7 @@ use crate::free_frames::FreeFrames;
 use crate::lent::Lent;
 use crate::private::{MaybePrivate, Private};
 use crate::refused::LastRefusals;
+use crate::stall::Cost;
 use crate::stats::{FaultCounts, Histogram, Stats};
 use crate::sys::ballast::Ballast;
 use crate::sys::error::MapError;
@@ -91,6 +92,8 @@ pub struct Kernel {
     pub(crate) ballast: Ballast,
     mappings: Mappings,
     pub(crate) stalls: Histogram,
+    /// What moving pages has cost of late.
+    pub(crate) cost: Cost,
     pub(crate) faults: FaultCounts,
     pub(crate) refused: LastRefusals,
     hook: Hook,
@@ -173,6 +176,7 @@ impl Kernel {
                 ..Mappings::default()
             },
             stalls: Histogram::new(),
+            cost: Cost::new(),
             faults: FaultCounts::default(),
             refused: LastRefusals::default(),
             hook: Hook::default(),

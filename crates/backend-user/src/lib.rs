@@ -101,6 +101,7 @@ mod request;
 mod rmap;
 mod server;
 mod spaces;
+mod stall;
 mod stats;
 #[doc(hidden)]
 pub mod sys;
