@@ -255,6 +255,7 @@ impl<'j> Migrator<'j> {
             .mode(self.job.mode)
             .reason(Reason::SyscallOrCpuset)
             .batch(self.job.batch)
+            .stall_budget(self.job.stall_budget)
             .stop(self.stop)
             .outcome(&mut outcome);
         let started = Instant::now();
@@ -284,6 +285,7 @@ impl Migrator<'_> {
             rules: job.rules,
             mode: job.mode,
             batch: job.batch,
+            stall_budget: job.stall_budget,
             seed: job.seed,
             elapsed: self.elapsed,
             rounds: self.rounds,

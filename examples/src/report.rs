@@ -59,6 +59,8 @@ pub struct Report {
     pub mode: Mode,
     /// Pages in flight at once, as asked.
     pub batch: usize,
+    /// How long they could be; `None`: as long as it took.
+    pub stall_budget: Option<Duration>,
     /// The seed.
     pub seed: u64,
     /// How long pages were moved.
@@ -148,6 +150,7 @@ impl Report {
             "profile": self.rules.word(),
             "mode": self.mode.word(),
             "batch": self.batch,
+            "stall_budget_us": self.stall_budget.map(|budget| budget.as_micros() as u64),
             "seed": self.seed,
             "seconds": rounded(self.elapsed.as_secs_f64()),
             "rounds": self.rounds,
@@ -203,9 +206,13 @@ impl Report {
         } else {
             ""
         };
+        let within = match self.stall_budget {
+            Some(budget) => format!("stall budget {} µs", budget.as_micros()),
+            None => "no stall budget".to_owned(),
+        };
         writeln!(
             out,
-            "profile {}, mode {}, batch {}{one_at_a_time}, seed {}; {} threads beside the migrator",
+            "profile {}, mode {}, batch {}{one_at_a_time}, {within}, seed {}; {} threads beside the migrator",
             self.rules, self.mode, self.batch, self.seed, self.threads
         )?;
         writeln!(

@@ -18,6 +18,7 @@ fn report() -> Report {
         rules: Rules::Modern,
         mode: Mode::Sync,
         batch: 512,
+        stall_budget: Some(Duration::from_micros(150)),
         seed: u64::MAX,
         elapsed: Duration::from_millis(1500),
         rounds: 2,
@@ -69,6 +70,7 @@ fn the_object_has_every_key_that_was_promised() {
         "seed",
         "profile",
         "batch",
+        "stall_budget_us",
     ] {
         assert!(!object[key].is_null(), "{key}");
     }
