@@ -8,6 +8,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use backend_user::{Engine, Migrate};
 use clap::Parser;
 use mm_types::{Mode, PAGE_SIZE, Rules};
 
@@ -19,6 +20,9 @@ use crate::stop;
 
 /// The most threads that can be asked for.
 pub const MAX_THREADS: usize = 256;
+/// How long pages are in flight where nobody says anything else.
+const STALL_BUDGET_US: u32 = Migrate::STALL_BUDGET.as_micros() as u32;
+
 /// The most pages in a batch (the modern profile's).
 pub const MAX_BATCH: usize = migrate_core::MODERN.max_batch;
 /// The most address spaces that map FILE.
@@ -51,12 +55,18 @@ pub struct Cli {
     /// Pages in flight at once, 1 to 512 (linux-2.6.17 takes one at a time whatever this says)
     #[arg(long, value_name = "N", default_value_t = MAX_BATCH)]
     batch: usize,
+    /// How long pages may be in flight, in microseconds: batches are cut to that, and pages stay that take longer; 0 for as long as it takes
+    #[arg(long, value_name = "US", default_value_t = STALL_BUDGET_US)]
+    stall_budget: u32,
     /// What the migration may wait for: async, sync-light or sync (linux-2.6.17 has one way only)
     #[arg(long, value_name = "MODE", default_value_t = Mode::Sync)]
     mode: Mode,
     /// Whose rules it follows: linux-2.6.17 or modern
     #[arg(long, value_name = "PROFILE", default_value_t = Rules::Modern)]
     profile: Rules,
+    /// Which engine moves private pages: shared, private (userfaultfd) or auto
+    #[arg(long, value_name = "ENGINE", default_value_t = Engine::Shared)]
+    engine: Engine,
     /// Address spaces that map FILE, each all of it
     #[arg(long, value_name = "K", default_value_t = 3)]
     mappings: usize,
@@ -107,10 +117,14 @@ pub struct Job {
     pub until: Until,
     /// Pages in flight at once.
     pub batch: usize,
+    /// How long they may be; `None`: as long as it takes.
+    pub stall_budget: Option<Duration>,
     /// What the migration may wait for.
     pub mode: Mode,
     /// Whose rules.
     pub rules: Rules,
+    /// Which engine moves private pages.
+    pub engine: Engine,
     /// Spaces that map the file.
     pub mappings: usize,
     /// For everything random.
@@ -216,8 +230,10 @@ impl Cli {
             threads,
             until,
             batch: self.batch,
+            stall_budget: (self.stall_budget != 0).then(|| Duration::from_micros(self.stall_budget.into())),
             mode: self.mode,
             rules: self.profile,
+            engine: self.engine,
             mappings: self.mappings,
             seed: self.seed,
             trace,
@@ -336,6 +352,7 @@ mod tests {
             (&["--seconds", "1", "--rounds", "1"], "cannot be used with"),
             (&["--mode", "turbo"], "async, sync-light, sync"),
             (&["--profile", "linux-3"], "linux-2.6.17, modern"),
+            (&["--engine", "steam"], "shared, private, auto"),
             (&["--seed", "x"], "--seed"),
             (&["--colour"], "--colour"),
             (&["--size"], "--size"),

@@ -61,7 +61,7 @@ impl Mapped {
     fn new(job: &Job) -> Result<Self, MachineError> {
         let frames = job.pages() + SLACK;
         let trace = job.trace.is_some().then(|| Arc::new(Recording::with_capacity(EVENTS)));
-        let mut builder = Machine::builder().nodes(2).frames_per_node(frames);
+        let mut builder = Machine::builder().nodes(2).frames_per_node(frames).engine(job.engine);
         if let Some(trace) = &trace {
             builder = builder.trace(Arc::clone(trace));
         }
@@ -255,6 +255,7 @@ impl<'j> Migrator<'j> {
             .mode(self.job.mode)
             .reason(Reason::SyscallOrCpuset)
             .batch(self.job.batch)
+            .stall_budget(self.job.stall_budget)
             .stop(self.stop)
             .outcome(&mut outcome);
         let started = Instant::now();
@@ -278,11 +279,13 @@ impl Migrator<'_> {
             file: job.file.clone(),
             file_bytes: job.contents.len(),
             anon_pages: job.anon_pages,
+            engine: self.mapped.machine.engine(),
             mappings: job.mappings,
             threads: job.threads,
             rules: job.rules,
             mode: job.mode,
             batch: job.batch,
+            stall_budget: job.stall_budget,
             seed: job.seed,
             elapsed: self.elapsed,
             rounds: self.rounds,

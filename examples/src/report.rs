@@ -4,6 +4,7 @@ use core::fmt::Write as _;
 use core::time::Duration;
 use std::path::PathBuf;
 
+use backend_user::EngineInUse;
 use migrate_core::MAX_PASSES;
 use mm_types::{Mode, PAGE_SIZE, Rules};
 use serde_json::{Map, Value, json};
@@ -46,6 +47,8 @@ pub struct Report {
     pub file_bytes: usize,
     /// Anonymous pages.
     pub anon_pages: usize,
+    /// Which engine moved private pages, and why.
+    pub engine: EngineInUse,
     /// Spaces that mapped the file.
     pub mappings: usize,
     /// Writers and readers.
@@ -56,6 +59,8 @@ pub struct Report {
     pub mode: Mode,
     /// Pages in flight at once, as asked.
     pub batch: usize,
+    /// How long they could be; `None`: as long as it took.
+    pub stall_budget: Option<Duration>,
     /// The seed.
     pub seed: u64,
     /// How long pages were moved.
@@ -139,11 +144,13 @@ impl Report {
             "file": self.file.display().to_string(),
             "file_bytes": self.file_bytes,
             "anon_bytes": self.anon_pages * PAGE_SIZE,
+            "engine": self.engine.word(),
             "mappings": self.mappings,
             "threads": self.threads,
             "profile": self.rules.word(),
             "mode": self.mode.word(),
             "batch": self.batch,
+            "stall_budget_us": self.stall_budget.map(|budget| budget.as_micros() as u64),
             "seed": self.seed,
             "seconds": rounded(self.elapsed.as_secs_f64()),
             "rounds": self.rounds,
@@ -199,9 +206,13 @@ impl Report {
         } else {
             ""
         };
+        let within = match self.stall_budget {
+            Some(budget) => format!("stall budget {} µs", budget.as_micros()),
+            None => "no stall budget".to_owned(),
+        };
         writeln!(
             out,
-            "profile {}, mode {}, batch {}{one_at_a_time}, seed {}; {} threads beside the migrator",
+            "profile {}, mode {}, batch {}{one_at_a_time}, {within}, seed {}; {} threads beside the migrator",
             self.rules, self.mode, self.batch, self.seed, self.threads
         )?;
         writeln!(
@@ -212,6 +223,7 @@ impl Report {
             crate::console::one_line(&self.file.display().to_string()),
             self.mappings
         )?;
+        writeln!(out, "{}", self.engine)?;
         let end = if self.interrupted { ", interrupted" } else { "" };
         writeln!(
             out,

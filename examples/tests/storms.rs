@@ -5,6 +5,7 @@
 
 use core::sync::atomic::AtomicBool;
 
+use backend_user::{Engine, EngineInUse};
 use examples::storm::{self, Storm};
 
 fn number(variable: &str, unset: u64) -> u64 {
@@ -15,13 +16,13 @@ fn number(variable: &str, unset: u64) -> u64 {
         .unwrap_or_else(|error| panic!("{variable}={text}: {error}"))
 }
 
-#[test]
-fn nothing_is_lost_when_everything_happens_while_everything_moves() {
+fn storm(engine: Engine) -> storm::Report {
     let storm = Storm {
         pages: Some(number("STORM_PAGES", 100_000)),
         time: None,
         threads: 3,
         seed: number("STORM_SEED", 1),
+        engine,
         quiet: true,
     };
     let report = storm::run(&storm, &AtomicBool::new(false)).unwrap();
@@ -31,4 +32,18 @@ fn nothing_is_lost_when_everything_happens_while_everything_moves() {
     assert!(report.words_written > 0 && report.words_read > 0);
     let mappings = report.mappings.unwrap();
     assert!(mappings.0 < mappings.1, "{mappings:?}");
+    report
+}
+
+#[test]
+fn nothing_is_lost_when_everything_happens_while_everything_moves() {
+    storm(Engine::Shared);
+}
+
+#[test]
+fn nothing_is_lost_either_where_private_pages_move_by_userfaultfd() {
+    let report = storm(Engine::Auto);
+    let not_applicable = report.times.iter().filter(|(what, _)| what.ends_with("not applicable"));
+    let private = matches!(report.engine, EngineInUse::Private(_));
+    assert_eq!(not_applicable.map(|(_, n)| n).sum::<u64>() > 0, private, "{report}");
 }

@@ -7,6 +7,7 @@ use mm_types::{AnonVmaError, NodeId, VmaError};
 use crate::sys::error::{Errno, MapError};
 use crate::sys::fault::RegisterError;
 use crate::sys::node::NodeError;
+use crate::sys::uffd::UffdError;
 
 /// Why a machine, or a space of one, would not do it; what was there before is unchanged.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +69,14 @@ pub enum MachineError {
     /// A shared, writable mapping of a file that was opened for reading.
     #[error("{0}: opened for reading only, so it cannot be mapped shared and writable")]
     ReadOnlyFile(String),
+    /// The engine that was asked for cannot be had.
+    #[error("private pages cannot move by userfaultfd: {0}")]
+    Engine(#[from] UffdError),
+    /// A page of the second engine has one place.
+    #[error(
+        "pages of this area move by userfaultfd and have one place each: make the area shared, or the machine with Engine::Shared"
+    )]
+    OnePlace,
     /// The calling thread could not be given an alternate stack.
     #[error("no alternate stack for the calling thread: {0}")]
     AltStack(Errno),

@@ -78,6 +78,7 @@ impl Kernel {
             .or_else(|| Some(self.take_frames(1)?.0))
             .ok_or(MachineError::NoFrame)?;
         let page = self.new_page(pfn).ok_or(MachineError::NoFrame)?;
+        self.claim(pfn, false)?;
         let (node, frame) = self.frame(pfn).ok_or(MachineError::NoFrame)?;
         if let Err(e) = node.read_from(frame, &file.file, index) {
             migrate_core::Frames::put(self, page);

@@ -225,6 +225,7 @@ impl Place<'_> {
 
     /// Fills `page`, and neighbours around it that are missing too, with zeroes.
     fn zeroed(&mut self, page: usize, around: usize) -> Result<Filled, MachineError> {
+        self.kernel.own(self.space, self.state, self.vma)?;
         for page in self.missing(page, around) {
             self.zeroed_one(page)?;
         }
@@ -261,6 +262,10 @@ impl Place<'_> {
         let kernel = self.kernel;
         let pfn = self.frame_for(page).ok_or(MachineError::NoFrame)?;
         let new = kernel.new_page(pfn).ok_or(MachineError::NoFrame)?;
+        if let Err(error) = kernel.claim(pfn, self.state.is_private(page)) {
+            kernel.put(new);
+            return Err(error.into());
+        }
         fill(kernel, pfn);
         if let (Some(descriptor), Some(root)) = (kernel.page(pfn), self.vma.anon_vma) {
             descriptor.set_mapping(Mapping::Anon(root));
@@ -302,6 +307,11 @@ impl Place<'_> {
 impl Kernel {
     /// Clears a new page.
     fn zero(&self, pfn: Pfn) {
+        if let Some(slot) = self.slot_of_frame(pfn) {
+            // SAFETY: the frame was just taken and claimed: its slot has memory, and nobody else knows it.
+            unsafe { slot.write_bytes(0, mm_types::PAGE_SIZE) };
+            return;
+        }
         if let Some((node, frame)) = self.frame(pfn) {
             // SAFETY: the frame was just taken and is mapped nowhere: nobody else knows it.
             let filled = unsafe { node.fill(frame, 0) };

@@ -24,6 +24,7 @@ use crate::fill::Filled;
 use crate::kernel::{Kernel, lock};
 use crate::machine::Machine;
 use crate::mm::Mm;
+use crate::private::{Engine, EngineInUse};
 use crate::rmap::Slot;
 use crate::spaces::Space;
 use crate::trace::{Tracer, set_actor};
@@ -40,6 +41,7 @@ const MAY: VmaFlags = VmaFlags::READ.union(VmaFlags::MAYREAD).union(VmaFlags::MA
 /// A machine of its own for each scenario.
 #[derive(Debug)]
 pub struct UserFixture {
+    engine: Engine,
     machine: Machine,
     recording: Arc<Recording>,
     spaces: Mutex<Vec<Option<Space>>>,
@@ -48,8 +50,9 @@ pub struct UserFixture {
     truncating: Mutex<Vec<(MappingId, usize)>>,
 }
 
-fn boot(profile: &'static Profile, recording: Option<Arc<Recording>>) -> Machine {
+fn boot(engine: Engine, profile: &'static Profile, recording: Option<Arc<Recording>>) -> Machine {
     let mut builder = Machine::builder()
+        .engine(engine)
         .frames_per_node(FRAMES)
         .fault_around(1)
         .ballast(64)
@@ -69,8 +72,22 @@ fn boot(profile: &'static Profile, recording: Option<Arc<Recording>>) -> Machine
 
 impl Default for UserFixture {
     fn default() -> Self {
+        Self::on(Engine::Shared)
+    }
+}
+
+impl UserFixture {
+    /// Makes one whose private pages move by userfaultfd, where the system lets them; what needs two places of a page is not
+    /// applicable then.
+    #[must_use]
+    pub fn private() -> Self {
+        Self::on(Engine::Auto)
+    }
+
+    fn on(engine: Engine) -> Self {
         Self {
-            machine: boot(&MODERN, None),
+            engine,
+            machine: boot(engine, &MODERN, None),
             recording: Arc::new(Recording::with_capacity(0)),
             spaces: Mutex::default(),
             threads: Mutex::default(),
@@ -245,10 +262,13 @@ impl Fixture for UserFixture {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::ANON
+        let places = match self.machine.engine() {
+            EngineInUse::Shared(_) => Capabilities::SHARED | Capabilities::FORK,
+            EngineInUse::Private(_) => Capabilities::empty(),
+        };
+        places
+            | Capabilities::ANON
             | Capabilities::SEVERAL_SPACES
-            | Capabilities::SHARED
-            | Capabilities::FORK
             | Capabilities::PROTECT
             | Capabilities::UNMAP
             | Capabilities::REMAP
@@ -267,7 +287,7 @@ impl Fixture for UserFixture {
 
     fn begin(&mut self, profile: &'static Profile, recording: Arc<Recording>) {
         lock(&self.spaces).clear();
-        self.machine = boot(profile, Some(recording.clone()));
+        self.machine = boot(self.engine, profile, Some(recording.clone()));
         self.recording = recording;
     }
 
@@ -519,7 +539,11 @@ impl Fixture for UserFixture {
             let saw = thread.join().map_err(|_| other("a thread panicked"))?;
             Ok((actor, saw))
         });
-        joined.collect()
+        let seen = joined.collect();
+        if let Some(private) = &self.kernel().private {
+            private.join_stand_ins();
+        }
+        seen
     }
 }
 

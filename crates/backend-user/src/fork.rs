@@ -13,6 +13,13 @@ use crate::spaces::{Area, Space};
 use crate::sys::range::Prot;
 use crate::trace::Tracer;
 
+impl Kernel {
+    /// True for an area whose pages are the second engine's, and cannot have a second place.
+    fn has_one_place(&self, vma: &Vma) -> bool {
+        self.private.is_some() && vma.backing == Backing::Anon && !vma.flags.contains(VmaFlags::SHARED)
+    }
+}
+
 /// True for an anonymous area whose pages several spaces may have.
 fn is_shared_anon(vma: &Vma) -> bool {
     vma.backing == Backing::Anon && vma.flags.contains(VmaFlags::SHARED)
@@ -32,6 +39,9 @@ impl Space {
         let readers = kernel.readers(self.mm());
         let mut areas = kernel.areas_mut();
         let vmas: Vec<Vma> = areas.vmas.space(self.id()).copied().collect();
+        if vmas.iter().any(|vma| kernel.has_one_place(vma)) {
+            return Err(MachineError::OnePlace);
+        }
         let mut done = Ok(());
         // A parent is older than its child, and so has the lower number: table locks are taken in that order.
         let (mut ours, mut theirs) = (self.mm().lock(), child.mm().lock());
@@ -123,6 +133,9 @@ impl Space {
         let vma = *areas.vmas.find(at).ok_or(MachineError::OutOfArea)?;
         if vma.end.raw() < area.range().end as u64 {
             return Err(MachineError::OutOfArea);
+        }
+        if kernel.has_one_place(&vma) {
+            return Err(MachineError::OnePlace);
         }
         let anon = vma.backing == Backing::Anon;
         let first = other.free_pages(&areas, area.pages)?;

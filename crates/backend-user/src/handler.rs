@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use migrate_core::{LINUX_2_6_17, MODERN, migration_entry_wait};
 use mm_types::trace::{Event, Observer};
-use mm_types::{PageFlags, Pfn, Pte};
+use mm_types::{ActorId, Pfn, Pte};
 
 use crate::kernel::Kernel;
 use crate::mm::Mm;
@@ -55,14 +55,14 @@ unsafe impl FaultHandler for Handler {
             pte if permits(pte, write) => self.about_to_be_real(fault.addr, pte, write),
             Pte::Poison(_) => self.foreign(),
             // A page that is moving, or being copied for somebody else, is not ours to change yet.
-            Pte::Present { pfn, .. } if self.locked(pfn) => self.wait(pfn),
+            Pte::Present { pfn, .. } if self.kernel.is_locked(pfn) => self.wait(pfn),
             _ => self.serve(fault.addr, write),
         }
     }
 }
 
 /// True where the entry lets the access through, once the mapping agrees with it.
-fn permits(pte: Pte, write: bool) -> bool {
+pub(crate) fn permits(pte: Pte, write: bool) -> bool {
     pte.is_present() && (!write || pte.writable())
 }
 
@@ -74,10 +74,17 @@ impl Handler {
 
     /// The page is in flight: waits until it has arrived, or stayed.
     fn migrating(&self, page: usize, write: bool) -> Verdict {
+        self.wait_in_flight(page, write, actor());
+        self.kernel.faults.count(Kind::Migration);
+        Verdict::Retry
+    }
+
+    /// Waits for a page in flight, as `who`.
+    pub(crate) fn wait_in_flight(&self, page: usize, write: bool, who: ActorId) {
         let begun = Instant::now();
         let kernel = &self.kernel;
         let site = self.space.site(page);
-        let (who, tracer) = (actor(), Tracer(kernel.trace.as_deref()));
+        let tracer = Tracer(kernel.trace.as_deref());
         tracer.note(|| Event::Fault {
             actor: who,
             site,
@@ -99,15 +106,11 @@ impl Handler {
         }
         // Mapped in the table; real when the page lock opens, a moment later.
         if let Some(pfn) = self.space.read(page).pfn() {
-            while self.locked(pfn) {
+            while self.kernel.is_locked(pfn) {
                 kernel.wait_unlocked(pfn);
             }
         }
-        kernel.faults.count(Kind::Migration);
-        kernel
-            .stalls
-            .add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
-        Verdict::Retry
+        kernel.stalled(begun);
     }
 
     /// Looks a few times whether the entry has come back; true where it has.
@@ -129,7 +132,7 @@ impl Handler {
             last.set((addr, times));
             times
         });
-        if let Some(pfn) = pte.pfn().filter(|pfn| self.locked(*pfn)) {
+        if let Some(pfn) = pte.pfn().filter(|pfn| self.kernel.is_locked(*pfn)) {
             return self.wait(pfn);
         }
         // A page that is watched for use is inaccessible until the server has noted the use.
@@ -141,18 +144,11 @@ impl Handler {
         Verdict::Retry
     }
 
-    fn locked(&self, pfn: Pfn) -> bool {
-        let flags = self.kernel.page(pfn).map(|page| page.flags().load());
-        flags.is_some_and(|flags| flags.contains(PageFlags::LOCKED))
-    }
-
     /// Waits for a page lock, and lets the access run again.
     fn wait(&self, pfn: Pfn) -> Verdict {
         let begun = Instant::now();
         self.kernel.wait_unlocked(pfn);
-        self.kernel
-            .stalls
-            .add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        self.kernel.stalled(begun);
         self.kernel.faults.count(Kind::Again);
         Verdict::Retry
     }

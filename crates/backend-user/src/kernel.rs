@@ -15,7 +15,9 @@ use mm_types::{CacheSlot, Lru, Mapping, NodeId, Page, PageCache, PageFlags, Page
 use crate::areas::Areas;
 use crate::free_frames::FreeFrames;
 use crate::lent::Lent;
+use crate::private::{MaybePrivate, Private};
 use crate::refused::LastRefusals;
+use crate::stall::Cost;
 use crate::stats::{FaultCounts, Histogram, Stats};
 use crate::sys::ballast::Ballast;
 use crate::sys::error::MapError;
@@ -70,6 +72,8 @@ pub(crate) struct Options {
 #[derive(Debug)]
 pub struct Kernel {
     pub(crate) nodes: Box<[NodeMemory]>,
+    /// The second engine, where the machine has it.
+    pub(crate) private: MaybePrivate,
     pub(crate) frames_per_node: usize,
     pages: Box<[Page]>,
     free: Box<[Mutex<FreeFrames>]>,
@@ -88,6 +92,8 @@ pub struct Kernel {
     pub(crate) ballast: Ballast,
     mappings: Mappings,
     pub(crate) stalls: Histogram,
+    /// What moving pages has cost of late.
+    pub(crate) cost: Cost,
     pub(crate) faults: FaultCounts,
     pub(crate) refused: LastRefusals,
     hook: Hook,
@@ -132,6 +138,7 @@ impl Sleep for Futex {
 impl Kernel {
     pub(crate) fn new(
         nodes: Vec<NodeMemory>,
+        private: Option<Private>,
         frames_per_node: usize,
         areas: usize,
         options: Options,
@@ -147,6 +154,7 @@ impl Kernel {
         let kernel = Self {
             free: free.collect(),
             nodes: nodes.into_boxed_slice(),
+            private: private.map(Arc::new),
             frames_per_node,
             pages: (0..frames).map(|_| Page::new()).collect(),
             lru: Mutex::new(Lru::new(NodeId::new(0))),
@@ -168,6 +176,7 @@ impl Kernel {
                 ..Mappings::default()
             },
             stalls: Histogram::new(),
+            cost: Cost::new(),
             faults: FaultCounts::default(),
             refused: LastRefusals::default(),
             hook: Hook::default(),
@@ -234,13 +243,26 @@ impl Kernel {
 
     /// Takes up to `want` neighbouring frames of one node; they lie in their large pages as those from `like` on, if possible.
     pub(crate) fn take_on(&self, node: NodeId, want: usize, like: Option<Pfn>) -> Option<(Pfn, usize)> {
-        let like = like.and_then(|pfn| pfn.index()?.checked_rem(self.frames_per_node));
-        let taken = lock(self.free.get(usize::from(node.raw()))?).take_run(want, like);
-        taken.inspect(|(first, n)| self.taken(*first, *n))
+        let at = like.and_then(|pfn| pfn.index()?.checked_rem(self.frames_per_node));
+        let taken = lock(self.free.get(usize::from(node.raw()))?).take_run(want, at);
+        taken.inspect(|(first, n)| {
+            self.taken(*first, *n);
+            if let (Some(private), Some(like)) = (self.private.as_deref(), like) {
+                self.prepare_private(private, like, *first, *n);
+            }
+        })
     }
 
-    /// Makes the memory of taken frames large, the first time that any frame of a group is taken.
+    /// Makes the memory of taken frames large.
     fn taken(&self, first: Pfn, n: usize) {
+        // With two engines, what the frames are for is not known yet.
+        if self.private.is_none() {
+            self.enlarge_shared(first, n);
+        }
+    }
+
+    /// Makes the memory of shared pages in taken frames large, the first time that any frame of a group is taken.
+    pub(crate) fn enlarge_shared(&self, first: Pfn, n: usize) {
         let Some((node, frame)) = self.frame(first).filter(|_| self.options.large) else {
             return;
         };
@@ -315,6 +337,18 @@ impl Kernel {
         self.sleepers.fetch_add(1, Ordering::SeqCst);
         futex::wait(page.flags().word(), seen, None);
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// True while somebody holds the page lock. Async-signal-safe.
+    pub(crate) fn is_locked(&self, pfn: Pfn) -> bool {
+        let flags = self.page(pfn).map(|page| page.flags().load());
+        flags.is_some_and(|flags| flags.contains(PageFlags::LOCKED))
+    }
+
+    /// Adds an access that was blocked since `begun`. Async-signal-safe.
+    pub(crate) fn stalled(&self, begun: Instant) {
+        self.stalls
+            .add(u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// Opens a page lock taken by `try_lock` on the descriptor.
@@ -421,6 +455,11 @@ impl UsesPageMap for Kernel {
     }
 
     fn copy_frame(&self, from: Pfn, to: Pfn) -> Result<(), CopyError> {
+        match self.private.as_deref() {
+            Some(private) if private.has(from) => return self.copy_private(private, from, to),
+            Some(_) => self.claim(to, false).map_err(|_| CopyError)?,
+            None => {}
+        }
         let ((source, at), (target, into)) = (self.frame(from).ok_or(CopyError)?, self.frame(to).ok_or(CopyError)?);
         // SAFETY: 1: every entry of the source is a migration entry and the barrier is over, so no mapping of it lets anybody
         // write; the direct map is written by owners of the page lock, which the run holds. 2: the destination is a new page,

@@ -14,6 +14,8 @@ use crate::file::Cached;
 use crate::files::MappedFile;
 use crate::kernel::{Kernel, Options, Readable};
 use crate::migrate::Scratch;
+use crate::missing::Listener;
+use crate::private::{Engine, EngineInUse, Private};
 use crate::server;
 use crate::spaces::Space;
 use crate::stats::Stats;
@@ -21,6 +23,7 @@ use crate::sys::altstack::AltStack;
 use crate::sys::node::NodeMemory;
 use crate::sys::numa;
 use crate::sys::server::FaultServer;
+use crate::sys::uffd::Uffd;
 use crate::trace::Recording;
 
 /// Requests that fault handlers can have under way; more wait.
@@ -35,8 +38,11 @@ pub struct Machine {
 /// What goes when the last handle does. The order matters: the server stops before the memory is given back.
 #[derive(Debug)]
 pub(crate) struct Inner {
+    /// Stops first: it asks nobody, but the server may be what a stand-in of it waits for.
+    _listener: Option<Listener>,
     _server: FaultServer,
     pub(crate) kernel: Arc<Kernel>,
+    engine: EngineInUse,
     pub(crate) scratch: Mutex<Vec<Scratch>>,
 }
 
@@ -47,6 +53,8 @@ pub struct Builder {
     frames_per_node: usize,
     areas: usize,
     bind: bool,
+    engine: Engine,
+    user_faults_only: bool,
     pub(crate) options: Options,
     trace: Option<Arc<Recording>>,
 }
@@ -68,6 +76,8 @@ impl Machine {
             frames_per_node: (64 << 20) / PAGE_SIZE,
             areas: 1024,
             bind: true,
+            engine: Engine::default(),
+            user_faults_only: false,
             options: Options {
                 readable: Readable::NobodyWrites,
                 around: 16,
@@ -114,6 +124,12 @@ impl Machine {
     #[must_use]
     pub fn node_of(&self, pfn: Pfn) -> NodeId {
         self.inner.kernel.node_of(pfn)
+    }
+
+    /// Returns which engine moves private pages, and why.
+    #[must_use]
+    pub fn engine(&self) -> EngineInUse {
+        self.inner.engine
     }
 
     /// Lets pages that are touched for the first time have their frames on `node`, as long as it has any.
@@ -282,6 +298,21 @@ impl Builder {
         self
     }
 
+    /// Sets which engine moves the pages of private anonymous areas. The second is faster and meets no limit of mappings, and
+    /// spaces with such areas cannot be forked then, nor the areas shared.
+    #[must_use]
+    pub const fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// Lets the second engine do without hearing of system calls' faults, as a process without the permission has to.
+    #[must_use]
+    pub const fn user_faults_only(mut self, yes: bool) -> Self {
+        self.user_faults_only = yes;
+        self
+    }
+
     /// Sets whether the memory of node *n* is bound to the *n*th real node, where the machine has several.
     #[must_use]
     pub const fn bind(mut self, yes: bool) -> Self {
@@ -296,6 +327,22 @@ impl Builder {
         self
     }
 
+    /// Chooses the engine for private pages.
+    fn private_pages(&self, real: &[Option<u32>]) -> Result<(Option<Private>, EngineInUse), MachineError> {
+        if self.engine == Engine::Shared {
+            return Ok((None, EngineInUse::Shared(None)));
+        }
+        match Uffd::open(self.user_faults_only) {
+            Ok(uffd) => {
+                let engine = EngineInUse::Private(uffd.system_calls());
+                let private = Private::new(uffd, self.frames_per_node, self.options.large, real)?;
+                Ok((Some(private), engine))
+            }
+            Err(why) if self.engine == Engine::Auto => Ok((None, EngineInUse::Shared(Some(why)))),
+            Err(why) => Err(why.into()),
+        }
+    }
+
     /// Makes the machine. Its memory is taken when it is first used.
     ///
     /// # Errors
@@ -305,16 +352,28 @@ impl Builder {
             return Err(MachineError::NoNodes);
         }
         let real = if self.bind { numa::real_nodes() } else { Vec::new() };
-        let nodes: Result<Vec<_>, _> = (0..self.nodes)
-            .map(|n| {
-                let id = NodeId::new(u16::try_from(n).unwrap_or(u16::MAX));
-                // On a machine with one node there is nothing to choose.
-                let real = real.get(n % real.len().max(1)).filter(|_| real.len() > 1).copied();
-                NodeMemory::new(id, self.frames_per_node, real)
-            })
+        // On a machine with one node there is nothing to choose.
+        let real_of = |n: usize| real.get(n % real.len().max(1)).filter(|_| real.len() > 1).copied();
+        let real_of: Vec<_> = (0..self.nodes).map(real_of).collect();
+        let nodes: Result<Vec<_>, _> = (0u16..)
+            .zip(&real_of)
+            .map(|(n, real)| NodeMemory::new(NodeId::new(n), self.frames_per_node, *real))
             .collect();
-        let kernel = Kernel::new(nodes?, self.frames_per_node, self.areas, self.options, self.trace)?;
+        let (private, engine) = self.private_pages(&real_of)?;
+        let kernel = Kernel::new(
+            nodes?,
+            private,
+            self.frames_per_node,
+            self.areas,
+            self.options,
+            self.trace,
+        )?;
         let kernel = Arc::new(kernel);
+        let listener = kernel
+            .private
+            .clone()
+            .map(|private| Listener::start(kernel.clone(), private));
+        let listener = listener.transpose().map_err(MachineError::Server)?;
         let of_server = kernel.clone();
         let server = FaultServer::start(REQUESTS, move |request| server::serve(&of_server, request))
             .map_err(MachineError::Server)?;
@@ -322,8 +381,10 @@ impl Builder {
         debug_assert!(set.is_ok(), "a new kernel has no server");
         Ok(Machine {
             inner: Arc::new(Inner {
+                _listener: listener,
                 _server: server,
                 kernel,
+                engine,
                 scratch: Mutex::new(Vec::new()),
             }),
         })

@@ -223,14 +223,26 @@ fn run<O: Observer>(kernel: &Kernel, request: Migrate<'_>, slots: &mut [Slot<Ker
             next: 0,
             left: 0,
         };
+        let budget = request.stall_budget.map(|hold| kernel.cost.within(hold));
+        let profile = Profile {
+            stall: request.profile.stall.or(budget),
+            ..*request.profile
+        };
+        let references = from.iter().fold(0u32, |sum, pfn| {
+            let others = kernel.page(pfn).map_or(0, |page| page.count().saturating_sub(1));
+            sum.saturating_add(others)
+        });
+        let (running, mut over_budget) = (Instant::now(), false);
         let tally = {
             let (report, tell) = (&mut report, &mut *tell);
             let mut outcome = |page: &PageRef, outcome: Outcome| {
+                let outcome = kernel.by_its_number(page.pfn(), outcome);
                 match outcome {
                     Outcome::Moved { .. } => report.moved += 1,
                     Outcome::Freed => report.freed += 1,
                     Outcome::Retry(_) => {}
                     Outcome::Refused(refusal) => {
+                        over_budget |= refusal == Refusal::StallBudget;
                         report.stay(page.pfn(), refusal);
                         kernel.refused.remember(page.pfn(), refusal);
                     }
@@ -246,7 +258,7 @@ fn run<O: Observer>(kernel: &Kernel, request: Migrate<'_>, slots: &mut [Slot<Ker
                 moved: None,
                 failed: &mut failed,
                 slots: &mut *slots,
-                profile: request.profile,
+                profile: &profile,
                 mode: request.mode,
                 reason: request.reason,
                 outcome: &mut outcome,
@@ -260,6 +272,12 @@ fn run<O: Observer>(kernel: &Kernel, request: Migrate<'_>, slots: &mut [Slot<Ker
             debug_assert!(done.is_ok(), "slots were lent, empty: {done:?}");
             done.unwrap_or_default()
         };
+        if over_budget && tally.moved == 0 {
+            kernel.cost.doubt();
+        } else if tally.passes == 1 {
+            // One that had to try again may have slept in between.
+            kernel.cost.learn(references, running.elapsed());
+        }
         drop(targets);
         report.batches += 1;
         report.add_retries(&tally);

@@ -15,6 +15,7 @@ use migrate_core::{Frames as _, PageRef};
 use mm_types::{NodeId, Pfn, Pte, Site, SpaceId, Vpn};
 
 use crate::kernel::{Kernel, lock};
+use crate::moved::Steps;
 use crate::sys::error::MapError;
 use crate::sys::range::{PageRange, Prot};
 use crate::word;
@@ -36,7 +37,7 @@ pub(crate) struct State {
     /// References of entries that are gone, while programs may still reach the pages: dropped when the range agrees.
     pub(crate) owed: Vec<PageRef>,
     /// What the range has at each page.
-    real: Box<[Real]>,
+    pub(crate) real: Box<[Real]>,
     /// Neighbouring pages that are not one mapping.
     pub(crate) edges: usize,
     /// Pages that were not used since the last look are inaccessible.
@@ -47,6 +48,16 @@ pub(crate) struct State {
     pub(crate) resident: usize,
     /// Where the pages of an area should have their frames: first page, pages, frame of the first.
     pub(crate) placed: Vec<(usize, usize, Pfn)>,
+    /// Room for the places of the second engine that are settled now: a batch allocates nothing after the first.
+    moves: Vec<usize>,
+    /// Room for what is shown once everything is hidden that is to be.
+    pub(crate) shows: Vec<Steps>,
+    /// Places of the second engine; empty where there is none.
+    private: Vec<bool>,
+    /// Blocks of the range that have tables of single pages, of those that places of the second engine lie in.
+    in_pages: Vec<bool>,
+    /// Places of the second engine that are closed, because an access was not allowed.
+    pub(crate) barred: Vec<usize>,
 }
 
 /// A page to settle.
@@ -72,15 +83,15 @@ impl Todo {
 
 /// What the range has at a page: nothing, or a frame and what may be done with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Real(u64);
+pub(crate) struct Real(u64);
 
 impl Real {
-    const NOTHING: Self = Self(0);
+    pub(crate) const NOTHING: Self = Self(0);
 
     /// What the word grows by from one frame to the next.
     const ONE_FRAME: u64 = 1 << 2;
 
-    const fn new(pfn: Pfn, prot: Prot) -> Self {
+    pub(crate) const fn new(pfn: Pfn, prot: Prot) -> Self {
         let prot = match prot {
             Prot::None => 0,
             Prot::Read => 1,
@@ -89,7 +100,7 @@ impl Real {
         Self((pfn.raw() + 1) << 2 | prot)
     }
 
-    fn get(self) -> Option<(Pfn, Prot)> {
+    pub(crate) fn get(self) -> Option<(Pfn, Prot)> {
         let prot = match self.0 & 3 {
             0 => Prot::None,
             1 => Prot::Read,
@@ -125,6 +136,11 @@ impl Mm {
                 learn_dirty,
                 resident: 0,
                 placed: Vec::new(),
+                moves: Vec::new(),
+                shows: Vec::new(),
+                private: Vec::new(),
+                in_pages: Vec::new(),
+                barred: Vec::new(),
             }),
         })
     }
@@ -186,6 +202,14 @@ impl Mm {
         });
         let before = state.edges;
         let mut result = Ok(());
+        if let Some(private) = kernel.private.as_deref().filter(|_| !state.private.is_empty()) {
+            let mut pages = core::mem::take(&mut state.moves);
+            pages.extend(todo.iter().map(|todo| todo.page).filter(|page| state.is_private(*page)));
+            todo.retain(|todo| !state.is_private(todo.page));
+            result = self.settle_private(kernel, private, state, &pages);
+            pages.clear();
+            state.moves = pages;
+        }
         let mut rest = todo.as_slice();
         while let Some((first, after)) = rest.split_first() {
             rest = after;
@@ -331,8 +355,50 @@ impl State {
         self.todo.push(Todo { page, hide, ahead });
     }
 
+    /// True for a place of the second engine.
+    pub(crate) fn is_private(&self, page: usize) -> bool {
+        self.private.get(page).copied().unwrap_or(false)
+    }
+
+    /// True where a block of the range has tables of single pages.
+    pub(crate) fn in_pages(&self, block: usize) -> bool {
+        self.in_pages.get(block).copied().unwrap_or(true)
+    }
+
+    /// Notes whether it has.
+    pub(crate) fn set_in_pages(&mut self, block: usize, in_pages: bool) {
+        if let Some(block) = self.in_pages.get_mut(block) {
+            *block = in_pages;
+        }
+    }
+
+    /// Notes what a place of the second engine has.
+    pub(crate) fn set_real(&mut self, page: usize, real: Real) {
+        if let Some(at) = self.real.get_mut(page) {
+            *at = real;
+        }
+    }
+
+    /// Makes places the second engine's, or the first's again; nothing is there now.
+    pub(crate) fn set_private(&mut self, kernel: &Kernel, pages: core::ops::Range<usize>, private: bool) {
+        let before = self.edges_of(kernel, pages.start, pages.len());
+        if self.private.is_empty() {
+            self.private.resize(self.real.len(), false);
+            self.in_pages
+                .resize(self.real.len().div_ceil(crate::sys::node::HUGE), false);
+        }
+        self.barred.retain(|page| !pages.contains(page));
+        if let Some(run) = self.private.get_mut(pages.clone()) {
+            run.fill(private);
+        }
+        let after = self.edges_of(kernel, pages.start, pages.len());
+        let edges = self.edges;
+        self.edges = (edges + after).saturating_sub(before);
+        kernel.mappings_changed(edges, self.edges);
+    }
+
     /// Returns what a present entry lets the processor do.
-    fn prot(&self, pte: Pte) -> Prot {
+    pub(crate) fn prot(&self, pte: Pte) -> Prot {
         if self.tracking && !pte.young() {
             Prot::None
         } else if pte.writable() && (!self.learn_dirty || pte.dirty()) {
@@ -347,6 +413,12 @@ impl State {
         let (Some(a), Some(b)) = (self.real.get(page), self.real.get(page + 1)) else {
             return false;
         };
+        // One mapping for ever, whatever is shown in it.
+        match (self.is_private(page), self.is_private(page + 1)) {
+            (true, true) => return false,
+            (false, false) => {}
+            _ => return true,
+        }
         match b.get() {
             // One word more by one frame: the next frame with the same protection, unless a node begins there.
             Some((pfn, _)) => *a == Real::NOTHING || b.0 != a.0 + Real::ONE_FRAME || kernel.begins_node(pfn),
@@ -385,6 +457,11 @@ impl State {
             let pte = space.read(page);
             let real = self.real.get(page).and_then(|real| real.get());
             let agrees = match (pte, real) {
+                // What may not be touched is not there.
+                (pte, real) if self.is_private(page) => {
+                    let shown = Some(self.prot(pte)).filter(|prot| pte.is_present() && *prot != Prot::None);
+                    real == shown.and_then(|prot| Some((pte.pfn()?, prot)))
+                }
                 (Pte::None, real) => real.is_none(),
                 (Pte::Present { pfn, .. }, Some(real)) => real == (pfn, self.prot(pte)),
                 (Pte::Present { .. }, None) => false,
@@ -400,7 +477,7 @@ impl State {
 
 impl Kernel {
     /// True where frame `b` is `n` after `a`, in the same node.
-    fn neighbours(&self, a: Pfn, b: Pfn, n: usize) -> bool {
+    pub(crate) fn neighbours(&self, a: Pfn, b: Pfn, n: usize) -> bool {
         b.raw() == a.raw() + n as u64 && self.node_of(a) == self.node_of(b)
     }
 

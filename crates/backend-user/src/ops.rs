@@ -10,7 +10,7 @@ use core::sync::atomic::Ordering;
 use std::sync::{Arc, RwLockWriteGuard};
 
 use migrate_core::Readers;
-use mm_types::{EntryStyle, PageFlags, Pfn, Pte, Vma, VmaFlags, Vpn};
+use mm_types::{Backing, EntryStyle, PageFlags, Pfn, Pte, Vma, VmaFlags, Vpn};
 
 use crate::areas::Areas;
 use crate::error::MachineError;
@@ -40,6 +40,7 @@ impl Kernel {
             let mut state = mm.lock();
             self.zap(&readers, mm, &mut state, pages.clone());
             settled = mm.settle(self, &mut state);
+            self.disown(mm, &mut state, pages.clone())?;
             state
                 .placed
                 .retain(|(first, n, _)| *first + *n <= pages.start || pages.end <= *first);
@@ -120,7 +121,7 @@ impl Space {
                 .space(self.id())
                 .filter(|vma| vma.start < end && start < vma.end)
             {
-                if let mm_types::Backing::File(file) = vma.backing {
+                if let Backing::File(file) = vma.backing {
                     let file = areas.file(file).filter(|file| !file.writable);
                     if let Some(file) = file.filter(|_| vma.flags.contains(VmaFlags::SHARED)) {
                         return Err(MachineError::ReadOnlyFile(file.path.clone()));
@@ -192,19 +193,51 @@ impl Kernel {
         };
         areas.add_child(&old, new)?;
         let mut state = mm.lock();
+        self.own(mm, &mut state, &new)?;
         for (from, to) in from.clone().zip(to) {
             relocate(self, mm, &mut state, (from, to));
         }
         // Its end takes the areas, which are the caller's lock: never while they are held, a panic included.
         let readers = ManuallyDrop::new(self.readers(mm));
-        self.zap(&readers, mm, &mut state, from);
+        self.zap(&readers, mm, &mut state, from.clone());
         let settled = mm.settle(self, &mut state);
+        let disowned = self.disown(mm, &mut state, from);
         drop(state);
         let removed = areas.remove(mm.id, at.page, end);
         drop(areas);
         ManuallyDrop::into_inner(readers).finish();
         settled?;
+        disowned?;
         removed
+    }
+
+    /// Makes the places of an area the second engine's, where that is for them: private, and without a file.
+    ///
+    /// # Errors
+    /// The mapping limit, or what the system answers.
+    pub(crate) fn own(&self, mm: &Mm, state: &mut State, vma: &Vma) -> Result<(), MachineError> {
+        let Some(private) = &self.private else { return Ok(()) };
+        if vma.backing != Backing::Anon || vma.flags.contains(VmaFlags::SHARED) {
+            return Ok(());
+        }
+        let pages = vma.start.raw() as usize..vma.end.raw() as usize;
+        for run in runs(pages, |page| !state.is_private(page)) {
+            mm.range.own_run(run.start, run.len(), &private.uffd)?;
+            state.set_private(self, run, true);
+        }
+        Ok(())
+    }
+
+    /// Reserves places of the second engine again, which are empty now.
+    fn disown(&self, mm: &Mm, state: &mut State, pages: Range<usize>) -> Result<(), MachineError> {
+        let Some(private) = &self.private else { return Ok(()) };
+        for run in runs(pages, |page| state.is_private(page)) {
+            mm.range.unmap_run(run.start, run.len())?;
+            state.set_private(self, run.clone(), false);
+            // Who waited for a page there faults again, and finds nothing.
+            mm.wake(private, run);
+        }
+        Ok(())
     }
 
     /// What entries remember, under the rules that are followed now.
@@ -215,6 +248,18 @@ impl Kernel {
             EntryStyle::Lossy
         }
     }
+}
+
+/// Returns the runs of `pages` for which `is` holds.
+fn runs(pages: Range<usize>, is: impl Fn(usize) -> bool) -> Vec<Range<usize>> {
+    let mut runs: Vec<Range<usize>> = Vec::new();
+    for page in pages.filter(|page| is(*page)) {
+        match runs.last_mut().filter(|run| run.end == page) {
+            Some(run) => run.end += 1,
+            None => runs.push(page..page + 1),
+        }
+    }
+    runs
 }
 
 /// Moves one entry within a table: the core's `relocate` takes two entries at a time, and here both are of one table, whose lock

@@ -1,6 +1,7 @@
 //! A migration to be made: which pages, where to, and by whose rules.
 
 use core::sync::atomic::AtomicBool;
+use core::time::Duration;
 
 use migrate_core::{MODERN, Profile};
 use mm_types::{Mode, NodeId, Outcome, Pfn, Reason, Site};
@@ -46,6 +47,9 @@ pub struct Migrate<'m> {
     pub reason: Reason,
     /// Pages in flight at a time, at least 1. Each is blocked for about as long as all of them take.
     pub batch: usize,
+    /// How long that may be, as far as the machine can tell; `None`: as long as it takes. A batch is cut to be over by then, and
+    /// a page that would take longer by itself, as one that many places map, stays ([`Refusal::StallBudget`](mm_types::Refusal)).
+    pub stall_budget: Option<Duration>,
     /// Looked at between batches: when it is true, the run ends after the batch it is in.
     pub stop: Option<&'m AtomicBool>,
     /// Told what became of each page, by its frame before.
@@ -60,12 +64,17 @@ impl core::fmt::Debug for Migrate<'_> {
             .field("profile", &self.profile.rules)
             .field("mode", &self.mode)
             .field("batch", &self.batch)
+            .field("stall_budget", &self.stall_budget)
             .finish_non_exhaustive()
     }
 }
 
 impl<'m> Migrate<'m> {
-    /// Moves `pages` to node `to`: today's rules, never sleeping, 512 pages at a time.
+    /// The budget of whoever asks for none. Whoever met a page in flight is to be on its way again after 200 µs: this leaves some for
+    /// the waking.
+    pub const STALL_BUDGET: Duration = Duration::from_micros(150);
+
+    /// Moves `pages` to node `to`: today's rules, never sleeping, up to 512 pages at a time and within the usual stall budget.
     #[must_use]
     pub fn new(pages: impl Into<Pages<'m>>, to: NodeId) -> Self {
         Self {
@@ -75,6 +84,7 @@ impl<'m> Migrate<'m> {
             mode: Mode::Async,
             reason: Reason::SyscallOrCpuset,
             batch: MODERN.max_batch,
+            stall_budget: Some(Self::STALL_BUDGET),
             stop: None,
             outcome: None,
         }
@@ -105,6 +115,13 @@ impl<'m> Migrate<'m> {
     #[must_use]
     pub fn batch(mut self, pages: usize) -> Self {
         self.batch = pages.max(1);
+        self
+    }
+
+    /// Sets how long pages may be in flight; `None`: as long as it takes.
+    #[must_use]
+    pub fn stall_budget(mut self, budget: Option<Duration>) -> Self {
+        self.stall_budget = budget;
         self
     }
 

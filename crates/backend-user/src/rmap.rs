@@ -243,6 +243,10 @@ impl Rmap for Kernel {
     }
 
     fn reserve(&self, page: &LockedPage, new: Option<&LockedPage>, gather: &mut Gather) -> Result<(), Refusal> {
+        // Places of the second engine are never mappings of their own.
+        if self.private.as_deref().is_some_and(|private| private.has(page.pfn())) {
+            return Ok(());
+        }
         let sites = self.page(page.pfn()).map_or(0, Page::mapcount) as usize;
         if !self.has_room(gather.sites + sites) {
             return Err(Refusal::MappingLimit);

@@ -122,7 +122,12 @@ impl Space {
         let mut areas = kernel.areas_mut();
         let first = self.free_pages(&areas, pages)?;
         let (start, end) = (Vpn::new(first as u64), Vpn::new((first + pages) as u64));
-        areas.add(Vma::anon(self.id(), start, end, flags))?;
+        let vma = areas.add(Vma::anon(self.id(), start, end, flags))?;
+        // Before anybody can touch it: a system call does not fault where nothing is mapped.
+        if let Err(error) = kernel.own(self.mm(), &mut self.mm().lock(), &vma) {
+            areas.remove(self.id(), start, end)?;
+            return Err(error);
+        }
         drop(areas);
         if let Some(pfn) = kernel.place(first, pages) {
             self.mm().lock().placed.push((first, pages, pfn));

@@ -2,6 +2,8 @@
 
 use core::cell::Cell;
 use core::sync::atomic::{AtomicU32, Ordering};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use mm_types::ActorId;
 use mm_types::trace::{Event, Observer, Ring, RingSlot};
@@ -44,4 +46,19 @@ pub(crate) fn actor() -> ActorId {
 /// Gives the calling thread a name in traces.
 pub fn set_actor(actor: ActorId) {
     ACTOR.with(|cell| cell.set(actor.raw()));
+    // SAFETY: no preconditions.
+    let thread = unsafe { libc::gettid() }.unsigned_abs();
+    let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+    named.insert(thread, actor);
+}
+
+/// Names of threads, for whoever notes something in place of one.
+static NAMED: Mutex<BTreeMap<u32, ActorId>> = Mutex::new(BTreeMap::new());
+
+/// Returns the name of another thread, which the kernel calls `thread`.
+pub(crate) fn actor_of(thread: u32) -> ActorId {
+    let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+    *named
+        .entry(thread)
+        .or_insert_with(|| ActorId::new(ACTORS.fetch_add(1, Ordering::Relaxed) + 1))
 }

@@ -1,10 +1,11 @@
 //! The limit of mappings, and accesses that nothing of ours allows: in children, because they may die.
 
+mod engines;
 mod support;
 
 use core::sync::atomic::Ordering;
 
-use backend_user::{Machine, Migrate, Prot, Sharing};
+use backend_user::{Engine, Machine, Migrate, Prot, Sharing};
 use mm_types::{Mode, NodeId, Refusal, Site};
 use support::{child, died_by, ended_with, exit_now, is_child, stderr};
 
@@ -60,13 +61,12 @@ fn at_the_limit_of_mappings_pages_stay_for_that_reason_and_nothing_is_lost() {
     exit_now(42)
 }
 
-#[test]
-fn a_store_to_an_area_that_does_not_allow_it_is_an_ordinary_fault() {
-    const NAME: &str = "a_store_to_an_area_that_does_not_allow_it_is_an_ordinary_fault";
+fn a_store_to_an_area_that_does_not_allow_it_is_an_ordinary_fault(engine: Engine) {
+    let name = engines::name(engine, "a_store_to_an_area_that_does_not_allow_it_is_an_ordinary_fault");
     if !is_child() {
-        return died_by(&child(NAME), libc::SIGSEGV);
+        return died_by(&child(&name), libc::SIGSEGV);
     }
-    let machine = Machine::builder().frames_per_node(64).build().unwrap();
+    let machine = Machine::builder().engine(engine).frames_per_node(64).build().unwrap();
     let space = machine.space(4).unwrap();
     let area = space.map_anonymous(1, Prot::Read, Sharing::Private).unwrap();
     assert_eq!(area.page(0)[0].load(Ordering::Relaxed), 0);
@@ -74,13 +74,12 @@ fn a_store_to_an_area_that_does_not_allow_it_is_an_ordinary_fault() {
     exit_now(1)
 }
 
-#[test]
-fn an_access_outside_of_all_areas_is_an_ordinary_fault() {
-    const NAME: &str = "an_access_outside_of_all_areas_is_an_ordinary_fault";
+fn an_access_outside_of_all_areas_is_an_ordinary_fault(engine: Engine) {
+    let name = engines::name(engine, "an_access_outside_of_all_areas_is_an_ordinary_fault");
     if !is_child() {
-        return died_by(&child(NAME), libc::SIGSEGV);
+        return died_by(&child(&name), libc::SIGSEGV);
     }
-    let machine = Machine::builder().frames_per_node(64).build().unwrap();
+    let machine = Machine::builder().engine(engine).frames_per_node(64).build().unwrap();
     let space = machine.space(4).unwrap();
     let area = space.map_anonymous(1, Prot::ReadWrite, Sharing::Private).unwrap();
     let beyond = area.as_ptr().wrapping_add(4096);
@@ -89,17 +88,30 @@ fn an_access_outside_of_all_areas_is_an_ordinary_fault() {
     exit_now(1)
 }
 
-#[test]
-fn an_access_for_which_there_is_no_frame_says_why_the_program_ends() {
-    const NAME: &str = "an_access_for_which_there_is_no_frame_says_why_the_program_ends";
+fn an_access_for_which_there_is_no_frame_says_why_the_program_ends(engine: Engine) {
+    let name = engines::name(
+        engine,
+        "an_access_for_which_there_is_no_frame_says_why_the_program_ends",
+    );
     if !is_child() {
-        let out = child(NAME);
+        let out = child(&name);
         assert!(stderr(&out).contains("no frame is free on any node"), "{out:?}");
         return died_by(&out, libc::SIGSEGV);
     }
-    let machine = Machine::builder().nodes(1).frames_per_node(2).build().unwrap();
+    let machine = Machine::builder()
+        .engine(engine)
+        .nodes(1)
+        .frames_per_node(2)
+        .build()
+        .unwrap();
     let space = machine.space(3).unwrap();
     let area = space.map_anonymous(3, Prot::ReadWrite, Sharing::Private).unwrap();
     (0..3).for_each(|page| area.page(page)[0].store(1, Ordering::Relaxed));
     exit_now(1)
+}
+
+engines::on_both_engines! {
+    a_store_to_an_area_that_does_not_allow_it_is_an_ordinary_fault,
+    an_access_outside_of_all_areas_is_an_ordinary_fault,
+    an_access_for_which_there_is_no_frame_says_why_the_program_ends,
 }

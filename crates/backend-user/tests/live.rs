@@ -1,9 +1,11 @@
 //! Pages move under live threads: nothing written is lost, nothing read is stale.
 
+mod engines;
+
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use backend_user::{Machine, Migrate, Prot, Sharing};
+use backend_user::{Engine, Machine, Migrate, Prot, Sharing};
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
 use mm_types::{Mode, NodeId};
 
@@ -41,8 +43,9 @@ fn write_and_check(words: &[AtomicU64], writer: usize, stop: &AtomicBool, seed: 
     n
 }
 
-fn storm(profile: &Profile, mode: Mode, batch: usize, readable: bool) {
+fn storm(engine: Engine, profile: &Profile, mode: Mode, batch: usize, readable: bool) {
     let machine = Machine::builder()
+        .engine(engine)
         .frames_per_node(PAGES + 100)
         .readable_while_copied(readable)
         .build()
@@ -81,17 +84,20 @@ fn storm(profile: &Profile, mode: Mode, batch: usize, readable: bool) {
     assert_eq!(machine.pages_on(NodeId::new(1)), 0);
 }
 
-#[test]
-fn nothing_is_lost_in_big_batches() {
-    storm(&MODERN, Mode::Async, 512, true);
+fn nothing_is_lost_in_big_batches(engine: Engine) {
+    storm(engine, &MODERN, Mode::Async, 512, true);
 }
 
-#[test]
-fn nothing_is_lost_in_small_batches_and_without_reading_meanwhile() {
-    storm(&MODERN, Mode::SyncLight, 7, false);
+fn nothing_is_lost_in_small_batches_and_without_reading_meanwhile(engine: Engine) {
+    storm(engine, &MODERN, Mode::SyncLight, 7, false);
 }
 
-#[test]
-fn nothing_is_lost_under_2006_rules() {
-    storm(&LINUX_2_6_17, Mode::Sync, 64, true);
+fn nothing_is_lost_under_2006_rules(engine: Engine) {
+    storm(engine, &LINUX_2_6_17, Mode::Sync, 64, true);
+}
+
+engines::on_both_engines! {
+    nothing_is_lost_in_big_batches,
+    nothing_is_lost_in_small_batches_and_without_reading_meanwhile,
+    nothing_is_lost_under_2006_rules,
 }

@@ -1,15 +1,22 @@
 //! Why pages stay: every reason that can be had in user space, with its holder; and where it shows.
 
+mod engines;
+
 use core::sync::atomic::Ordering;
 
-use backend_user::{Area, Holder, Machine, MachineError, Migrate, Pages, Prot, Report, Sharing, Space};
+use backend_user::{Area, Engine, Holder, Machine, MachineError, Migrate, Pages, Prot, Report, Sharing, Space};
 use migrate_core::{Frames, LINUX_2_6_17, MODERN, Wait, isolate_lru_page};
 use mm_types::{Mode, NodeId, Outcome, Pfn, Refusal};
 
 const TO: NodeId = NodeId::new(1);
 
-fn one_page() -> (Machine, Space, Area) {
-    let machine = Machine::builder().frames_per_node(64).fault_around(1).build().unwrap();
+fn one_page(engine: Engine) -> (Machine, Space, Area) {
+    let machine = Machine::builder()
+        .engine(engine)
+        .frames_per_node(64)
+        .fault_around(1)
+        .build()
+        .unwrap();
     let space = machine.space(8).unwrap();
     let area = space.map_anonymous(1, Prot::ReadWrite, Sharing::Private).unwrap();
     area.page(0)[0].store(42, Ordering::Relaxed);
@@ -54,9 +61,8 @@ fn moves(machine: &Machine, area: &Area) {
     area.page(0)[0].store(42, Ordering::Relaxed);
 }
 
-#[test]
-fn a_locked_page_stays_until_its_lock_opens() {
-    let (machine, space, area) = one_page();
+fn a_locked_page_stays_until_its_lock_opens(engine: Engine) {
+    let (machine, space, area) = one_page(engine);
     let kernel = machine.kernel();
     let locked = kernel.lock(kernel.get(pfn(&space)).unwrap());
     stays(&machine, &area, Refusal::LockBusy);
@@ -64,9 +70,8 @@ fn a_locked_page_stays_until_its_lock_opens() {
     moves(&machine, &area);
 }
 
-#[test]
-fn a_referenced_page_stays_and_the_refusal_counts_the_references() {
-    let (machine, space, area) = one_page();
+fn a_referenced_page_stays_and_the_refusal_counts_the_references(engine: Engine) {
+    let (machine, space, area) = one_page(engine);
     let kernel = machine.kernel();
     let held = kernel.get(pfn(&space)).unwrap();
     stays(&machine, &area, Refusal::ExtraReference { expected: 1, found: 2 });
@@ -76,9 +81,8 @@ fn a_referenced_page_stays_and_the_refusal_counts_the_references() {
     moves(&machine, &area);
 }
 
-#[test]
-fn a_pinned_page_stays_and_can_be_used_all_the_while() {
-    let (machine, _space, area) = one_page();
+fn a_pinned_page_stays_and_can_be_used_all_the_while(engine: Engine) {
+    let (machine, _space, area) = one_page(engine);
     let pin = machine.pin(&area, 0..1).unwrap();
     let again = machine.pin(&area, 0..1).unwrap();
     stays(&machine, &area, Refusal::Pinned { pins: 2 });
@@ -89,9 +93,8 @@ fn a_pinned_page_stays_and_can_be_used_all_the_while() {
     assert!(machine.pin(&area, 0..2).is_err());
 }
 
-#[test]
-fn an_isolated_page_stays() {
-    let (machine, space, area) = one_page();
+fn an_isolated_page_stays(engine: Engine) {
+    let (machine, space, area) = one_page(engine);
     let kernel = machine.kernel();
     migrate_core::migrate_prep(kernel);
     let page = kernel.get(pfn(&space)).unwrap();
@@ -102,9 +105,8 @@ fn an_isolated_page_stays() {
     moves(&machine, &area);
 }
 
-#[test]
-fn a_page_under_writeback_stays_or_is_waited_for() {
-    let (machine, space, area) = one_page();
+fn a_page_under_writeback_stays_or_is_waited_for(engine: Engine) {
+    let (machine, space, area) = one_page(engine);
     let kernel = machine.kernel();
     let page = kernel.lock(kernel.get(pfn(&space)).unwrap());
     kernel.edit_flags(&page, mm_types::PageFlags::WRITEBACK, mm_types::PageFlags::empty());
@@ -119,9 +121,8 @@ fn a_page_under_writeback_stays_or_is_waited_for() {
     });
 }
 
-#[test]
-fn a_poisoned_page_stays_for_good() {
-    let (machine, space, area) = one_page();
+fn a_poisoned_page_stays_for_good(engine: Engine) {
+    let (machine, space, area) = one_page(engine);
     let kernel = machine.kernel();
     let page = kernel.lock(kernel.get(pfn(&space)).unwrap());
     kernel.edit_flags(&page, mm_types::PageFlags::HWPOISON, mm_types::PageFlags::empty());
@@ -129,9 +130,8 @@ fn a_poisoned_page_stays_for_good() {
     stays(&machine, &area, Refusal::Poisoned);
 }
 
-#[test]
-fn with_no_frame_on_the_node_pages_stay_and_some_move_where_some_are() {
-    let machine = Machine::builder().frames_per_node(8).build().unwrap();
+fn with_no_frame_on_the_node_pages_stay_and_some_move_where_some_are(engine: Engine) {
+    let machine = Machine::builder().engine(engine).frames_per_node(8).build().unwrap();
     let space = machine.space(12).unwrap();
     let area = space.map_anonymous(12, Prot::ReadWrite, Sharing::Private).unwrap();
     area.populate().unwrap();
@@ -152,9 +152,8 @@ fn with_no_frame_on_the_node_pages_stay_and_some_move_where_some_are() {
     space.check().unwrap();
 }
 
-#[test]
-fn a_page_that_is_not_there_is_absent_and_a_node_that_is_not_there_an_error() {
-    let (machine, space, area) = one_page();
+fn a_page_that_is_not_there_is_absent_and_a_node_that_is_not_there_an_error(engine: Engine) {
+    let (machine, space, area) = one_page(engine);
     let empty = space.map_anonymous(3, Prot::Read, Sharing::Private).unwrap();
     let report = machine.migrate(Migrate::new(&empty, TO)).unwrap();
     assert_eq!((report.moved, report.absent, report.refused()), (0, 3, 0));
@@ -175,26 +174,23 @@ fn a_page_that_is_not_there_is_absent_and_a_node_that_is_not_there_an_error() {
     }
 }
 
-#[test]
-fn an_area_of_another_machine_is_an_error_and_moves_nothing_of_either() {
-    let (machine, space, area) = one_page();
-    let (other, other_space, _other_area) = one_page();
+fn an_area_of_another_machine_is_an_error_and_moves_nothing_of_either(engine: Engine) {
+    let (machine, space, area) = one_page(engine);
+    let (other, other_space, _other_area) = one_page(engine);
     assert_eq!(pfn(&space), pfn(&other_space), "a frame of the same number");
     let done = other.migrate(Migrate::new(&area, TO));
     assert!(matches!(done, Err(MachineError::Foreign)), "{done:?}");
     assert_eq!((machine.pages_on(TO), other.pages_on(TO)), (0, 0));
 }
 
-#[test]
-fn a_batch_without_limit_is_as_many_pages_as_the_machine_has() {
-    let (machine, _space, area) = one_page();
+fn a_batch_without_limit_is_as_many_pages_as_the_machine_has(engine: Engine) {
+    let (machine, _space, area) = one_page(engine);
     let report = machine.migrate(Migrate::new(&area, TO).batch(usize::MAX)).unwrap();
     assert_eq!((report.moved, report.batches), (1, 1), "{report:?}");
 }
 
-#[test]
-fn a_run_that_is_told_to_stop_puts_everything_back() {
-    let machine = Machine::builder().frames_per_node(256).build().unwrap();
+fn a_run_that_is_told_to_stop_puts_everything_back(engine: Engine) {
+    let machine = Machine::builder().engine(engine).frames_per_node(256).build().unwrap();
     let space = machine.space(100).unwrap();
     let area = space.map_anonymous(100, Prot::ReadWrite, Sharing::Private).unwrap();
     area.populate().unwrap();
@@ -211,4 +207,18 @@ fn a_run_that_is_told_to_stop_puts_everything_back() {
     space.check().unwrap();
     let report = machine.migrate(Migrate::new(&area, TO)).unwrap();
     assert_eq!((report.moved, report.already), (76, 24));
+}
+
+engines::on_both_engines! {
+    a_locked_page_stays_until_its_lock_opens,
+    a_referenced_page_stays_and_the_refusal_counts_the_references,
+    a_pinned_page_stays_and_can_be_used_all_the_while,
+    an_isolated_page_stays,
+    a_page_under_writeback_stays_or_is_waited_for,
+    a_poisoned_page_stays_for_good,
+    with_no_frame_on_the_node_pages_stay_and_some_move_where_some_are,
+    a_page_that_is_not_there_is_absent_and_a_node_that_is_not_there_an_error,
+    an_area_of_another_machine_is_an_error_and_moves_nothing_of_either,
+    a_batch_without_limit_is_as_many_pages_as_the_machine_has,
+    a_run_that_is_told_to_stop_puts_everything_back,
 }

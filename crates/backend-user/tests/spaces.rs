@@ -1,17 +1,19 @@
 //! Spaces: copies on write, shared pages, protection, moving and unmapping, with pages in motion.
 
+mod engines;
+
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use std::thread;
 
-use backend_user::{Area, Machine, MachineError, Migrate, Prot, Sharing, Space};
+use backend_user::{Area, Engine, Machine, MachineError, Migrate, Prot, Sharing, Space};
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
 use mm_types::{Mode, NodeId};
 
 const PAGES: usize = 48;
 
-fn machine() -> Machine {
-    Machine::builder().frames_per_node(512).build().unwrap()
+fn machine(engine: Engine) -> Machine {
+    Machine::builder().engine(engine).frames_per_node(512).build().unwrap()
 }
 
 fn private(space: &Space) -> Area {
@@ -41,9 +43,13 @@ fn keep_moving(machine: &Machine, area: &Area, profile: &Profile, stop: &AtomicB
     moved
 }
 
-#[test]
-fn first_touched_pages_are_on_the_preferred_node_as_long_as_it_has_frames() {
-    let machine = Machine::builder().frames_per_node(4).fault_around(1).build().unwrap();
+fn first_touched_pages_are_on_the_preferred_node_as_long_as_it_has_frames(engine: Engine) {
+    let machine = Machine::builder()
+        .engine(engine)
+        .frames_per_node(4)
+        .fault_around(1)
+        .build()
+        .unwrap();
     let space = machine.space(16).unwrap();
     let area = space.map_anonymous(8, Prot::ReadWrite, Sharing::Private).unwrap();
     let on = |machine: &Machine| [0, 1].map(|node| machine.pages_on(NodeId::new(node)));
@@ -62,7 +68,7 @@ fn first_touched_pages_are_on_the_preferred_node_as_long_as_it_has_frames() {
 
 #[test]
 fn a_copied_space_sees_what_was_there_and_nothing_later() {
-    let machine = machine();
+    let machine = machine(Engine::Shared);
     let space = machine.space(PAGES + 3).unwrap();
     let area = private(&space);
     for page in 0..PAGES {
@@ -89,7 +95,7 @@ fn a_copied_space_sees_what_was_there_and_nothing_later() {
 }
 
 fn copies_under_way(profile: &Profile) {
-    let machine = machine();
+    let machine = machine(Engine::Shared);
     let space = machine.space(PAGES).unwrap();
     let area = private(&space);
     let stop = AtomicBool::new(false);
@@ -199,7 +205,7 @@ fn two_spaces_never_disagree_under_2006_rules() {
 
 #[test]
 fn shared_pages_are_shared_by_a_fork_too() {
-    let machine = machine();
+    let machine = machine(Engine::Shared);
     let space = machine.space(PAGES).unwrap();
     let area = space.map_anonymous(PAGES, Prot::ReadWrite, Sharing::Shared).unwrap();
     set(&area, 3, 3);
@@ -214,9 +220,8 @@ fn shared_pages_are_shared_by_a_fork_too() {
     assert_eq!(get(&area, 20), 21);
 }
 
-#[test]
-fn a_permission_taken_and_given_again_works_and_keeps_what_was_written() {
-    let machine = machine();
+fn a_permission_taken_and_given_again_works_and_keeps_what_was_written(engine: Engine) {
+    let machine = machine(engine);
     let space = machine.space(PAGES).unwrap();
     let area = private(&space);
     let stop = AtomicBool::new(false);
@@ -243,9 +248,8 @@ fn a_permission_taken_and_given_again_works_and_keeps_what_was_written() {
     ));
 }
 
-#[test]
-fn a_moved_area_keeps_its_pages_and_the_old_place_is_free() {
-    let machine = machine();
+fn a_moved_area_keeps_its_pages_and_the_old_place_is_free(engine: Engine) {
+    let machine = machine(engine);
     let space = machine.space(3 * PAGES).unwrap();
     let mut area = Some(private(&space));
     for page in 0..PAGES {
@@ -282,9 +286,8 @@ fn a_moved_area_keeps_its_pages_and_the_old_place_is_free() {
     assert_eq!(space.resident(), 2);
 }
 
-#[test]
-fn unmapping_in_the_middle_of_migrations_frees_every_frame() {
-    let machine = machine();
+fn unmapping_in_the_middle_of_migrations_frees_every_frame(engine: Engine) {
+    let machine = machine(engine);
     let stop = AtomicBool::new(false);
     thread::scope(|s| {
         s.spawn(|| {
@@ -308,9 +311,8 @@ fn unmapping_in_the_middle_of_migrations_frees_every_frame() {
     assert_eq!(machine.pages_on(NodeId::new(0)) + machine.pages_on(NodeId::new(1)), 0);
 }
 
-#[test]
-fn a_space_that_is_full_says_so() {
-    let machine = machine();
+fn a_space_that_is_full_says_so(engine: Engine) {
+    let machine = machine(engine);
     let space = machine.space(4).unwrap();
     let area = space.map_anonymous(3, Prot::ReadWrite, Sharing::Private).unwrap();
     let full = space.map_anonymous(2, Prot::ReadWrite, Sharing::Private);
@@ -335,4 +337,12 @@ fn what_is_refused_says_what_to_do() {
     ] {
         assert!(error.to_string().contains(advice), "{error}");
     }
+}
+
+engines::on_both_engines! {
+    first_touched_pages_are_on_the_preferred_node_as_long_as_it_has_frames,
+    a_permission_taken_and_given_again_works_and_keeps_what_was_written,
+    a_moved_area_keeps_its_pages_and_the_old_place_is_free,
+    unmapping_in_the_middle_of_migrations_frees_every_frame,
+    a_space_that_is_full_says_so,
 }

@@ -1,14 +1,16 @@
 //! Which pages were used since the last look.
 
+mod engines;
+
 use core::sync::atomic::Ordering;
 
-use backend_user::{Area, Machine, Migrate, Prot, Sharing, Space};
+use backend_user::{Area, Engine, Machine, Migrate, Prot, Sharing, Space};
 use mm_types::{NodeId, Vpn};
 
 const PAGES: usize = 64;
 
-fn space() -> (Machine, Space, Area) {
-    let machine = Machine::builder().frames_per_node(256).build().unwrap();
+fn space(engine: Engine) -> (Machine, Space, Area) {
+    let machine = Machine::builder().engine(engine).frames_per_node(256).build().unwrap();
     let space = machine.space(PAGES).unwrap();
     let area = space.map_anonymous(PAGES, Prot::ReadWrite, Sharing::Private).unwrap();
     area.populate().unwrap();
@@ -20,9 +22,8 @@ fn pages(numbers: &[u64]) -> Vec<Vpn> {
     numbers.iter().copied().map(Vpn::new).collect()
 }
 
-#[test]
-fn a_look_returns_what_was_used_since_the_last_and_nothing_else() {
-    let (_machine, space, area) = space();
+fn a_look_returns_what_was_used_since_the_last_and_nothing_else(engine: Engine) {
+    let (_machine, space, area) = space(engine);
     for page in [3, 3, 40] {
         area.page(page)[0].load(Ordering::Relaxed);
     }
@@ -37,9 +38,8 @@ fn a_look_returns_what_was_used_since_the_last_and_nothing_else() {
     space.check().unwrap();
 }
 
-#[test]
-fn a_page_that_moved_is_not_called_used_for_that_and_does_not_forget_that_it_was() {
-    let (machine, space, area) = space();
+fn a_page_that_moved_is_not_called_used_for_that_and_does_not_forget_that_it_was(engine: Engine) {
+    let (machine, space, area) = space(engine);
     area.page(7)[0].load(Ordering::Relaxed);
     let report = machine.migrate(Migrate::new(&area, NodeId::new(1))).unwrap();
     assert_eq!(report.moved, PAGES as u64);
@@ -51,9 +51,8 @@ fn a_page_that_moved_is_not_called_used_for_that_and_does_not_forget_that_it_was
     assert_eq!(space.touched(), pages(&[7]));
 }
 
-#[test]
-fn a_pinned_page_stays_visible_and_counts_as_used() {
-    let (machine, space, area) = space();
+fn a_pinned_page_stays_visible_and_counts_as_used(engine: Engine) {
+    let (machine, space, area) = space(engine);
     let pin = machine.pin(&area, 4..5).unwrap();
     assert_eq!(space.touched(), pages(&[4]));
     assert_eq!(space.touched(), pages(&[4]));
@@ -66,4 +65,10 @@ fn a_pinned_page_stays_visible_and_counts_as_used() {
     drop(pin);
     let _ = space.touched();
     assert_eq!(space.touched(), pages(&[]));
+}
+
+engines::on_both_engines! {
+    a_look_returns_what_was_used_since_the_last_and_nothing_else,
+    a_page_that_moved_is_not_called_used_for_that_and_does_not_forget_that_it_was,
+    a_pinned_page_stays_visible_and_counts_as_used,
 }

@@ -81,7 +81,8 @@ where
         slots: args.slots,
         used: 0,
         pending: Pending::new(),
-        unreached: None,
+        set_aside: None,
+        held_ns: 0,
         in_hand: None,
         outcome: args.outcome,
         tally: Tally::default(),
@@ -102,6 +103,17 @@ where
         left: tally.retry.saturating_add(tally.not_reached),
     });
     Ok(tally)
+}
+
+/// What became of a page that a batch was to take.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    /// It is in the batch, refused or not.
+    Taken,
+    /// Held with the others it would exceed the stall budget: it is for the next batch.
+    Full,
+    /// There is no new page for it.
+    Exhausted,
 }
 
 /// How a pass ended.
@@ -162,12 +174,19 @@ where
         let mut left = self.from.len();
         let mut exhausted = false;
         while left > 0 && !exhausted {
+            self.held_ns = self.cx.profile.stall.map_or(0, |stall| stall.batch_ns);
             while left > 0 && self.used < batch {
-                let Some(page) = self.from.pop_front() else { break };
-                left = left.saturating_sub(1);
-                if !self.begin::<W>(page) {
-                    exhausted = true;
+                let Some(page) = self.set_aside.take().or_else(|| self.from.pop_front()) else {
                     break;
+                };
+                match self.begin::<W>(page) {
+                    Begun::Taken => left = left.saturating_sub(1),
+                    Begun::Full => break,
+                    Begun::Exhausted => {
+                        left = left.saturating_sub(1);
+                        exhausted = true;
+                        break;
+                    }
                 }
             }
             self.pending.barrier(self.cx);
@@ -179,7 +198,7 @@ where
         }
         // Order: those refused in this pass came before the page at which it stopped, and that one before the rest.
         let mut unreached = left;
-        if let Some(page) = self.unreached.take() {
+        if let Some(page) = self.set_aside.take() {
             self.from.push_back(page);
             unreached = unreached.saturating_add(1);
         }
@@ -219,25 +238,41 @@ where
         self.tally.not_reached = u32::try_from(unreached).unwrap_or(u32::MAX);
     }
 
-    /// Takes one page into the batch: locks and unmaps it. False where there is no new page for it.
-    fn begin<W: Waiting<B>>(&mut self, page: Isolated<B::Page>) -> bool {
+    /// Takes one page into the batch: locks and unmaps it. One that it does not take is set aside.
+    fn begin<W: Waiting<B>>(&mut self, page: Isolated<B::Page>) -> Begun {
         let cx = self.cx;
         let used = self.used;
         let alone = used == 0;
         let Some(slot) = self.slots.get_mut(used) else {
             self.from.push_back(page);
-            return true;
+            return Begun::Taken;
         };
         let page = page.into_page();
-        let freed = cx.backend.count(&page) == 1;
+        let references = cx.backend.count(&page);
+        let freed = references == 1;
         slot.old = Held::Page(page);
         // From here on the slot holds the page, and so does the end of the batch.
         self.used = used.saturating_add(1);
         if freed {
             // Only the isolation holds it: its users freed it meanwhile. Uses no new page.
             slot.state.stage = Stage::Freed;
-            return true;
+            return Begun::Taken;
         }
+        let held_ns = match cx.profile.stall {
+            None => 0,
+            Some(stall) => {
+                let held_ns = self.held_ns.saturating_add(stall.page(references));
+                if held_ns > stall.hold_ns && alone {
+                    slot.refuse(Refusal::StallBudget);
+                    return Begun::Taken;
+                }
+                if held_ns > stall.hold_ns {
+                    self.set_last_aside();
+                    return Begun::Full;
+                }
+                held_ns
+            }
+        };
         let stop = if cx.profile.new_page_first {
             slot.take_new(cx, &mut self.target).err()
         } else {
@@ -246,22 +281,28 @@ where
         match stop {
             None => {}
             Some(Refusal::NoTarget) => {
-                if let Held::Page(page) = slot.old.take() {
-                    self.unreached = Some(Isolated::from_isolated(page));
-                }
-                self.used = used;
-                return false;
+                self.set_last_aside();
+                return Begun::Exhausted;
             }
             Some(refusal) => {
                 slot.refuse(refusal);
-                return true;
+                return Begun::Taken;
             }
         }
         let pass = self.pass;
-        if let Err(refusal) = slot.lock_and_unmap::<W, O>(cx, &mut self.pending, pass, alone) {
-            slot.refuse(refusal);
+        match slot.lock_and_unmap::<W, O>(cx, &mut self.pending, pass, alone) {
+            Ok(()) => self.held_ns = held_ns,
+            Err(refusal) => slot.refuse(refusal),
         }
-        true
+        Begun::Taken
+    }
+
+    /// Takes the page that the batch got last out of it again, untouched, and sets it aside.
+    fn set_last_aside(&mut self) {
+        self.used = self.used.saturating_sub(1);
+        if let Some(Held::Page(page)) = self.slots.get_mut(self.used).map(|slot| slot.old.take()) {
+            self.set_aside = Some(Isolated::from_isolated(page));
+        }
     }
 
     /// Moves every page of the batch that is still in work.

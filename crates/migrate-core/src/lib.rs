@@ -210,7 +210,7 @@ pub use one_page::{OnePage, migrate_page};
 pub use page_map::{
     LockedPage, PageRef, UsesPageMap, end_page_writeback, free_unused, get_for_ledger, unmap_for_ledger,
 };
-pub use profile::{BufferLock, LINUX_2_6_17, MODERN, MoveOrder, Profile, SwapCacheEntries, WaiterRef};
+pub use profile::{BufferLock, LINUX_2_6_17, MODERN, MoveOrder, Profile, StallBudget, SwapCacheEntries, WaiterRef};
 pub use readers::Readers;
 pub use seam::{
     Backend, Cache, CopyError, Edited, Entry, EntryVma, Faults, Frames, Lru, Mover, Rmap, SlotChanged, Visit, Wait,

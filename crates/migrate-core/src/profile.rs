@@ -39,6 +39,30 @@ pub enum BufferLock {
     BeforeSwitch,
 }
 
+/// How long programs may be kept from the pages of one batch, and what holding them costs: the caller's estimate, in nanoseconds.
+///
+/// A batch takes no page by which it would be held for longer, and a page that would be held for longer all by itself is refused
+/// ([`Refusal::StallBudget`](mm_types::Refusal::StallBudget)). The core has no clock: who sets the budget measures what it costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StallBudget {
+    /// The longest that a page may be held.
+    pub hold_ns: u32,
+    /// What a batch costs whatever is in it: its barriers.
+    pub batch_ns: u32,
+    /// What a page costs: its copy, mostly.
+    pub page_ns: u32,
+    /// What each reference to a page costs but for the isolation's: an entry that is taken away and brought back.
+    pub reference_ns: u32,
+}
+
+impl StallBudget {
+    /// Returns what a page costs that has so many references, the isolation's among them.
+    pub(crate) const fn page(self, references: u32) -> u32 {
+        let others = references.saturating_sub(1);
+        self.page_ns.saturating_add(self.reference_ns.saturating_mul(others))
+    }
+}
+
 /// A round: so many passes over the pages, in batches of so many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Round {
@@ -86,6 +110,8 @@ pub struct Profile {
     pub lru_staging: bool,
     /// Pages a batch may have at most.
     pub max_batch: usize,
+    /// How long a batch may hold its pages; `None`: as long as it takes.
+    pub stall: Option<StallBudget>,
 }
 
 /// Linux 2.6.17-rc3-mm1, exact in order, lists, return value, ledger, and what is lost.
@@ -102,6 +128,7 @@ pub const LINUX_2_6_17: Profile = Profile {
     writes_out: true,
     lru_staging: true,
     max_batch: 1,
+    stall: None,
 };
 
 /// Today's kernel: batches with one flush, copy before the switch, lossless entries.
@@ -118,6 +145,7 @@ pub const MODERN: Profile = Profile {
     writes_out: false,
     lru_staging: false,
     max_batch: 512,
+    stall: None,
 };
 
 impl Profile {

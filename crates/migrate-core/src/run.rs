@@ -160,8 +160,10 @@ pub(crate) struct Run<'r, B: Backend, L: List<Isolated<B::Page>>, T: Target<B>, 
     pub(crate) slots: &'r mut [Slot<B>],
     pub(crate) used: usize,
     pub(crate) pending: Pending<B>,
-    /// The page at which a pass stopped for want of a new one.
-    pub(crate) unreached: Option<Isolated<B::Page>>,
+    /// A page that the batch did not take: the one at which a pass stopped for want of a new one, or the next batch's first.
+    pub(crate) set_aside: Option<Isolated<B::Page>>,
+    /// What the batch's pages cost to hold, in nanoseconds, where there is a budget.
+    pub(crate) held_ns: u32,
     /// The page whose outcome is being told: a caller's closure that panics does not lose it.
     pub(crate) in_hand: Option<Isolated<B::Page>>,
     pub(crate) outcome: &'r mut dyn FnMut(&B::Page, Outcome),
@@ -335,7 +337,7 @@ where
         // The caller's closure may be what panicked; it is not called again.
         self.keep();
         self.finish_batch(false);
-        self.in_hand = self.unreached.take();
+        self.in_hand = self.set_aside.take();
         self.keep();
     }
 }

@@ -12,11 +12,13 @@ fn report() -> Report {
         file: "/tmp/a \"quoted\"\nname".into(),
         file_bytes: 5000,
         anon_pages: 2,
+        engine: EngineInUse::Shared(None),
         mappings: 3,
         threads: 4,
         rules: Rules::Modern,
         mode: Mode::Sync,
         batch: 512,
+        stall_budget: Some(Duration::from_micros(150)),
         seed: u64::MAX,
         elapsed: Duration::from_millis(1500),
         rounds: 2,
@@ -68,6 +70,7 @@ fn the_object_has_every_key_that_was_promised() {
         "seed",
         "profile",
         "batch",
+        "stall_budget_us",
     ] {
         assert!(!object[key].is_null(), "{key}");
     }

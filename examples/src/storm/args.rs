@@ -1,5 +1,6 @@
 //! The storm's command line.
 
+use backend_user::Engine;
 use clap::Parser;
 
 use super::Storm;
@@ -28,6 +29,9 @@ struct Cli {
     /// What is done depends on it (how threads meet does not); decimal, or 0x…
     #[arg(long, value_name = "X", default_value = "1", value_parser = number)]
     seed: u64,
+    /// Which engine moves private pages: shared, private (userfaultfd) or auto
+    #[arg(long, value_name = "ENGINE", default_value_t = Engine::Shared)]
+    engine: Engine,
     /// Print nothing but the report
     #[arg(long)]
     quiet: bool,
@@ -52,6 +56,7 @@ pub fn storm(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Storm
         time: cli.seconds.map(time).transpose()?,
         threads: cli.threads,
         seed: cli.seed,
+        engine: cli.engine,
         quiet: cli.quiet,
     })
 }
@@ -77,7 +82,8 @@ mod tests {
             (storm.pages, storm.time),
             (None, Some(core::time::Duration::from_secs(2)))
         );
-        assert_eq!((storm.threads, storm.seed), (5, 16));
+        assert_eq!((storm.threads, storm.seed, storm.engine), (5, 16, Engine::Shared));
+        assert_eq!(try_storm("--engine private").unwrap().engine, Engine::Private);
     }
 
     #[test]
@@ -89,6 +95,7 @@ mod tests {
             ("--seconds -1", "-1"),
             ("--threads 0", "--threads 0"),
             ("--seed y", "y"),
+            ("--engine steam", "shared, private, auto"),
             ("soon", "soon"),
         ] {
             let line = try_storm(args).unwrap_err();

@@ -15,7 +15,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
-use backend_user::{Area, Machine, MachineError, MappedFile, Migrate, Pages, Prot, Sharing, Space, Stats};
+use backend_user::{Area, Engine, Machine, MachineError, MappedFile, Migrate, Pages, Prot, Sharing, Space, Stats};
 use migrate_core::{LINUX_2_6_17, MODERN};
 use mm_types::{Mode, NodeId, Outcome, PAGE_SIZE};
 
@@ -51,6 +51,8 @@ pub struct Storm {
     pub threads: usize,
     /// What is done depends on it.
     pub seed: u64,
+    /// Which engine moves private pages.
+    pub engine: Engine,
     /// Report only.
     pub quiet: bool,
 }
@@ -97,8 +99,9 @@ struct Mapped {
 }
 
 impl Mapped {
-    fn new(file: &Path) -> Result<Self, MachineError> {
-        let machine = Machine::builder().nodes(2).frames_per_node(FRAMES).build()?;
+    fn new(file: &Path, engine: Engine) -> Result<Self, MachineError> {
+        let builder = Machine::builder().nodes(2).frames_per_node(FRAMES);
+        let machine = builder.engine(engine).build()?;
         let file = machine.open(file)?;
         let home = machine.space(ANON + FILE)?;
         let anon = home.map_anonymous(ANON, Prot::ReadWrite, Sharing::Private)?;
@@ -166,7 +169,8 @@ pub fn run(storm: &Storm, stop: &AtomicBool) -> Result<Report, String> {
         .collect();
     let path = scratch.0.join("file");
     fs::write(&path, &contents).map_err(|error| format!("{}: {error}", path.display()))?;
-    let mapped = Mapped::new(&path).map_err(|error| error.to_string())?;
+    let mapped = Mapped::new(&path, storm.engine).map_err(|error| error.to_string())?;
+    let engine = mapped.machine.engine();
     let findings = Findings::default();
     let memory = Memory {
         anon: mapped.anon.words(),
@@ -227,6 +231,7 @@ pub fn run(storm: &Storm, stop: &AtomicBool) -> Result<Report, String> {
     }
     Ok(Report {
         storm: storm.clone(),
+        engine,
         elapsed,
         moved: moves.moved,
         calls: moves.calls,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use backend_user::{Area, Machine, MappedFile, Prot, Sharing, Space};
+use backend_user::{Area, EngineInUse, Machine, MappedFile, Prot, Sharing, Space};
 use mm_types::PAGE_SIZE;
 
 use crate::random::Random;
@@ -56,6 +56,7 @@ struct Cut {
 /// Does one thing after the other.
 pub(super) struct Operator<'m> {
     machine: &'m Machine,
+    one_place: bool,
     home: &'m Space,
     anon: &'m Area,
     side: Space,
@@ -91,6 +92,7 @@ impl<'m> Operator<'m> {
         let space = || machine.space(SIDE).map_err(during("a space"));
         Ok(Self {
             machine,
+            one_place: matches!(machine.engine(), EngineInUse::Private(_)),
             home,
             anon,
             side: space()?,
@@ -111,6 +113,8 @@ impl<'m> Operator<'m> {
     pub(super) fn work(&mut self, ended: &AtomicBool) -> Result<Times, String> {
         while !ended.load(Ordering::Relaxed) {
             let (word, done) = match self.random.below(16) {
+                // The workers' pages have one place each then.
+                0..=2 if self.one_place => ("fork, or write to a copy: not applicable", Ok(())),
                 0 => ("fork", self.copy()),
                 1 | 2 => ("write to a copy", self.write_copy()),
                 3 => ("map", self.map()),

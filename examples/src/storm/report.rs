@@ -3,6 +3,8 @@
 use core::fmt;
 use core::time::Duration;
 
+use backend_user::EngineInUse;
+
 use super::Storm;
 use super::operator::Times;
 use crate::refused::Refused;
@@ -12,6 +14,8 @@ use crate::refused::Refused;
 pub struct Report {
     /// What was asked for.
     pub storm: Storm,
+    /// Which engine moved private pages.
+    pub engine: EngineInUse,
     /// How long it took.
     pub elapsed: Duration,
     /// Pages moved by the rules of 2006, and by today's.
@@ -60,6 +64,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.engine)?;
         let [linux, modern] = self.moved;
         writeln!(
             f,
@@ -100,16 +105,18 @@ impl fmt::Display for Report {
             let (seed, threads) = (self.storm.seed, self.storm.threads);
             writeln!(
                 f,
-                "replay: cargo run --release -p examples --bin storm -- --seed {seed:#x} --threads {threads} --pages {} \
+                "replay: cargo run --release -p examples --bin storm -- --engine {} --seed {seed:#x} --threads {threads} --pages {} \
                  (the same things in the same order; how threads meet is the machine's affair)",
+                self.storm.engine,
                 self.pages()
             )?;
         }
         let seconds = self.elapsed.as_secs_f64();
         write!(
             f,
-            "proof: storms pages={} linux={linux} modern={modern} operations={} words_written={} words_read={} blocked={} \
+            "proof: storms engine={} pages={} linux={linux} modern={modern} operations={} words_written={} words_read={} blocked={} \
              peak_mappings={} seed={:#x} threads={} seconds={seconds:.1} rate={:.0} lost={} wrong={} failed={}",
+            self.engine.word(),
             self.pages(),
             self.times.values().sum::<u64>(),
             self.words_written,

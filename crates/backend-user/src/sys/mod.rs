@@ -8,12 +8,14 @@
 //! | wait queues | [`futex`] |
 //! | work that a fault handler may not do itself | [`server`] |
 //! | memory set aside so that undo cannot fail | [`ballast`], counted by [`maps`] |
+//! | page tables that move memory, and faults that sleep in the kernel | [`uffd`], over the slots of an [`arena`] |
 //! | `fork` | [`fork`]: the child has none of it |
 //!
 //! No policy and no page table is in here: an entry, a page and a lock are the business of the layer above.
 //! Not a public interface; it is reachable so that the crate's tests can drive each part alone.
 
 pub mod altstack;
+pub mod arena;
 pub mod ballast;
 pub mod error;
 pub mod fault;
@@ -27,3 +29,4 @@ mod previous;
 pub mod range;
 pub mod server;
 mod ucontext;
+pub mod uffd;

@@ -11,9 +11,11 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use mm_types::PAGE_SIZE;
 
+use super::arena::advise;
 use super::error::MapError;
 use super::fork::NotInChild;
 use super::node::HUGE;
+use super::uffd::Uffd;
 
 /// What a mapping allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,6 +184,24 @@ impl PageRange {
         } else {
             Err(MapError::last("mprotect"))
         }
+    }
+
+    /// Makes `n` pages from `page` on private anonymous memory, all missing, which waits for whoever brings pages in by `uffd`.
+    ///
+    /// The mapping is not given to children of the process: its pages would be theirs too, and not move any more.
+    ///
+    /// # Errors
+    /// The mapping limit, a run outside the range, or what `mmap`, `madvise` and `UFFDIO_REGISTER` answer.
+    pub fn own_run(&self, page: usize, n: usize, uffd: &Uffd) -> Result<(), MapError> {
+        let (at, len) = self.run(page, n)?;
+        let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, RESERVED | libc::MAP_FIXED);
+        // SAFETY: the run is part of the range, which is ours (invariant 1) and has no references into it.
+        let got = unsafe { libc::mmap(at, len, prot, flags, -1, 0) };
+        if got == libc::MAP_FAILED {
+            return Err(MapError::last("mmap"));
+        }
+        advise(at, len, libc::MADV_DONTFORK)?;
+        uffd.register(at.cast(), n, true)
     }
 
     /// Makes `n` pages from `page` on reserved and inaccessible again: one anonymous `mmap`.

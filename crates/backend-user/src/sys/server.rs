@@ -286,7 +286,7 @@ fn thread_id() -> u32 {
 }
 
 /// Keeps signals sent to the process away from the calling thread; faults of its own still end it with a message.
-fn block_sent_signals() {
+pub(crate) fn block_sent_signals() {
     let mut set = all_signals();
     for fault in [
         libc::SIGSEGV,

@@ -12,7 +12,7 @@ use crate::table::{Table, code, yes};
 const SOURCE: &str = include_str!("../../../migrate-core/src/profile.rs");
 
 /// The fields of a profile and their values, in words.
-fn fields(profile: &Profile) -> [(&'static str, String); 12] {
+fn fields(profile: &Profile) -> [(&'static str, String); 13] {
     // Taken apart completely: a field that is added must be shown.
     let Profile {
         rules,
@@ -27,6 +27,7 @@ fn fields(profile: &Profile) -> [(&'static str, String); 12] {
         writes_out,
         lru_staging,
         max_batch,
+        stall,
     } = profile;
     [
         ("rules", rules.to_string()),
@@ -41,6 +42,10 @@ fn fields(profile: &Profile) -> [(&'static str, String); 12] {
         ("writes_out", yes(*writes_out).to_owned()),
         ("lru_staging", yes(*lru_staging).to_owned()),
         ("max_batch", max_batch.to_string()),
+        (
+            "stall",
+            stall.map_or("none".to_owned(), |stall| format!("{} ns", stall.hold_ns)),
+        ),
     ]
 }
 

@@ -1,0 +1,174 @@
+//! Accesses that wait in the kernel for pages of the second engine: who hears of them, and what is done.
+//!
+//! A thread of the machine reads them from the userfaultfd. One that waits for a page in flight needs nothing: whoever shows the page
+//! again wakes it. It is noted, so that the statistics know of it; by the rules of 2006, where a waiter holds a reference, and in
+//! a traced machine, a stand-in does what the waiting thread would have done. Everything else is what the fault handler leaves
+//! to the fault server: a first touch, a first store, a page that is watched for use. What is not allowed is made to fault again, as
+//! a signal.
+
+use core::sync::atomic::Ordering;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use mm_types::{ActorId, Pte};
+
+use crate::fill::Filled;
+use crate::handler::{Handler, permits};
+use crate::kernel::Kernel;
+use crate::mm::Mm;
+use crate::private::Private;
+use crate::stats::Kind;
+use crate::sys::fork::say;
+use crate::sys::server::block_sent_signals;
+use crate::sys::uffd::{self, Event};
+use crate::trace::actor_of;
+
+/// The thread that hears of accesses; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    thread: Option<JoinHandle<()>>,
+    stop: UnixStream,
+    private: Arc<Private>,
+    pid: u32,
+}
+
+impl Listener {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// The thread or its socket could not be made.
+    pub(crate) fn start(kernel: Arc<Kernel>, private: Arc<Private>) -> io::Result<Self> {
+        let (stopped, stop) = UnixStream::pair()?;
+        let of_thread = private.clone();
+        let thread = thread::Builder::new().name("missing-pages".into()).spawn(move || {
+            block_sent_signals();
+            let mut events = Vec::new();
+            loop {
+                match uffd::wait(&of_thread.uffd, stopped.as_fd()) {
+                    Ok(true) => {}
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Ok(false) | Err(_) => return,
+                }
+                of_thread.uffd.read(&mut events);
+                for event in events.drain(..) {
+                    kernel.missing(&of_thread, event);
+                }
+            }
+        })?;
+        Ok(Self {
+            thread: Some(thread),
+            stop,
+            private,
+            pid: std::process::id(),
+        })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        if std::process::id() != self.pid {
+            // In a forked child the thread does not exist.
+            core::mem::forget(thread);
+            return;
+        }
+        // The thread reads nothing: that there is something ends it.
+        let _ = self.stop.write_all(&[0]);
+        let _ = thread.join();
+        self.private.join_stand_ins();
+    }
+}
+
+impl Kernel {
+    /// Answers one access that waits.
+    fn missing(self: &Arc<Self>, private: &Arc<Private>, event: Event) {
+        let place = self
+            .areas()
+            .spaces()
+            .find_map(|mm| Some((mm.clone(), mm.range.page_of(event.addr)?)));
+        let Some((mm, page)) = place else {
+            // A slot is touched by owners of its frame only, who know whether it is there; and a space that is gone has no threads.
+            debug_assert!(!private.is_slot(event.addr), "a missing slot was touched");
+            return;
+        };
+        match mm.read(page) {
+            Pte::Migration(_) => self.in_flight(private, &mm, page, event),
+            Pte::Present { pfn, .. } if self.is_locked(pfn) => self.behind_a_lock(private, mm, page, event.write),
+            Pte::Poison(_) => bar(private, &mm, page),
+            _ => match self.fill(&mm, page, event.write, self.options.around) {
+                Ok(Filled::Accessible) => mm.wake(private, page..page + 1),
+                Ok(Filled::Busy(pfn)) => self.wake_unlocked(private, mm, page, pfn),
+                // The thread faults again, and the fault server says what there is to say.
+                Err(_) => bar(private, &mm, page),
+            },
+        }
+    }
+
+    /// The page is in flight: who shows it wakes the access.
+    fn in_flight(self: &Arc<Self>, private: &Arc<Private>, mm: &Arc<Mm>, page: usize, event: Event) {
+        self.faults.count(Kind::Migration);
+        if self.trace.is_none() && self.runs_2006.load(Ordering::Relaxed) == 0 {
+            private.stalls(mm.id, page);
+            if !mm.read(page).is_migration() {
+                private.stalls_end(self, mm.id, page, 1);
+            }
+            return;
+        }
+        let handler = Handler {
+            kernel: self.clone(),
+            space: mm.clone(),
+        };
+        let who: ActorId = actor_of(event.thread);
+        let private_too = private.clone();
+        private.stand_in(move || {
+            handler.wait_in_flight(page, event.write, who);
+            handler.space.wake(&private_too, page..page + 1);
+        });
+    }
+
+    /// The page is locked, and not in flight: on its way back it is shown at once; before it leaves, or while somebody else works
+    /// on it, the access waits for the lock.
+    fn behind_a_lock(self: &Arc<Self>, private: &Arc<Private>, mm: Arc<Mm>, page: usize, write: bool) {
+        let pte = mm.read(page);
+        if permits(pte, write) {
+            let mut state = mm.lock();
+            state.unsettled(page, true);
+            let settled = mm.settle(self, &mut state);
+            let prot = state.real.get(page).and_then(|real| real.get()).map(|(_, prot)| prot);
+            drop(state);
+            let shown = prot.is_some_and(|prot| !write || prot == crate::sys::range::Prot::ReadWrite);
+            if settled.is_ok() && shown {
+                mm.wake(private, page..page + 1);
+                return;
+            }
+        }
+        match pte.pfn() {
+            Some(pfn) => self.wake_unlocked(private, mm, page, pfn),
+            None => mm.wake(private, page..page + 1),
+        }
+    }
+
+    /// Lets an access look again when a page's lock is open.
+    fn wake_unlocked(self: &Arc<Self>, private: &Arc<Private>, mm: Arc<Mm>, page: usize, pfn: mm_types::Pfn) {
+        let (kernel, private_too) = (self.clone(), private.clone());
+        private.stand_in(move || {
+            let begun = std::time::Instant::now();
+            kernel.wait_unlocked(pfn);
+            kernel.stalled(begun);
+            kernel.faults.count(Kind::Again);
+            mm.wake(&private_too, page..page + 1);
+        });
+    }
+}
+
+fn bar(private: &Private, mm: &Mm, page: usize) {
+    let mut state = mm.lock();
+    if let Err(error) = mm.bar(private, &mut state, page) {
+        // The thread would sleep for ever.
+        say(format!("backend-user: an access that is not allowed could not be refused: {error}\n").as_bytes());
+        std::process::abort();
+    }
+}

@@ -1,0 +1,404 @@
+//! `userfaultfd(2)`: faults that block in the kernel until somebody answers them, and pages that move from one address to another.
+//!
+//! The structures and numbers are those of `include/uapi/linux/userfaultfd.h` (Linux 6.8, which has `UFFDIO_MOVE`). A
+//! thread that touches a missing page of a registered range sleeps in the kernel; system calls that do so sleep too, where
+//! [`SystemCalls::Wait`] says so. Whoever brings the page in wakes it.
+
+use core::ffi::{c_int, c_ulong, c_void};
+use core::mem::size_of;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use mm_types::PAGE_SIZE;
+
+use super::error::{Errno, MapError};
+
+/// Why pages cannot be moved by userfaultfd here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UffdError {
+    /// The system call is not there, or is forbidden (a sandbox, a kernel without it).
+    #[error("userfaultfd: {0}")]
+    Unavailable(Errno),
+    /// The kernel has userfaultfd, but cannot move pages.
+    #[error("this kernel has no UFFDIO_MOVE, which came with Linux 6.8")]
+    NoMove,
+}
+
+/// What becomes of a system call that is given a buffer on a page in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SystemCalls {
+    /// It waits for the page, as an instruction does.
+    Wait,
+    /// It answers `EFAULT` or stops short: the process may only ask for the faults of its own instructions
+    /// (`UFFD_USER_MODE_ONLY`).
+    Fail,
+}
+
+/// What of a page an access found missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The address, rounded down to its page.
+    pub addr: usize,
+    /// The access wanted to write.
+    pub write: bool,
+    /// The thread, as the kernel numbers it.
+    pub thread: u32,
+}
+
+#[repr(C)]
+struct Api {
+    api: u64,
+    features: u64,
+    ioctls: u64,
+}
+
+#[repr(C)]
+struct Range {
+    start: u64,
+    len: u64,
+}
+
+#[repr(C)]
+struct Register {
+    range: Range,
+    mode: u64,
+    ioctls: u64,
+}
+
+/// `struct uffdio_copy`, and `struct uffdio_move`, which has the same fields.
+#[repr(C)]
+struct Transfer {
+    dst: u64,
+    src: u64,
+    len: u64,
+    mode: u64,
+    done: i64,
+}
+
+#[repr(C)]
+struct WriteProtect {
+    range: Range,
+    mode: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Message {
+    event: u8,
+    reserved: [u8; 7],
+    flags: u64,
+    address: u64,
+    thread: u32,
+    unused: u32,
+}
+
+const IN: c_ulong = 2;
+const IN_OUT: c_ulong = 3;
+
+const fn request(direction: c_ulong, number: c_ulong, size: usize) -> c_ulong {
+    direction << 30 | (size as c_ulong) << 16 | 0xAA << 8 | number
+}
+
+const UFFDIO_REGISTER: c_ulong = request(IN_OUT, 0x00, size_of::<Register>());
+const UFFDIO_UNREGISTER: c_ulong = request(IN, 0x01, size_of::<Range>());
+const UFFDIO_WAKE: c_ulong = request(IN, 0x02, size_of::<Range>());
+const UFFDIO_COPY: c_ulong = request(IN_OUT, 0x03, size_of::<Transfer>());
+const UFFDIO_MOVE: c_ulong = request(IN_OUT, 0x05, size_of::<Transfer>());
+const UFFDIO_WRITEPROTECT: c_ulong = request(IN_OUT, 0x06, size_of::<WriteProtect>());
+const UFFDIO_API: c_ulong = request(IN_OUT, 0x3F, size_of::<Api>());
+/// Of `/dev/userfaultfd`.
+const USERFAULTFD_IOC_NEW: c_ulong = 0xAA << 8;
+
+const UFFD_API: u64 = 0xAA;
+const UFFD_USER_MODE_ONLY: c_int = 1;
+const FEATURE_PAGEFAULT_FLAG_WP: u64 = 1 << 0;
+const FEATURE_THREAD_ID: u64 = 1 << 8;
+const FEATURE_MOVE: u64 = 1 << 16;
+const REGISTER_MODE_MISSING: u64 = 1 << 0;
+const REGISTER_MODE_WP: u64 = 1 << 1;
+const COPY_MODE_WP: u64 = 1 << 1;
+const MODE_DONTWAKE: u64 = 1 << 0;
+const WRITEPROTECT_MODE_WP: u64 = 1 << 0;
+const EVENT_PAGEFAULT: u8 = 0x12;
+const PAGEFAULT_FLAG_WRITE: u64 = 1 << 0;
+const PAGEFAULT_FLAG_WP: u64 = 1 << 1;
+
+const FLAGS: c_int = libc::O_CLOEXEC | libc::O_NONBLOCK;
+
+/// An open userfaultfd that can move pages.
+#[derive(Debug)]
+pub struct Uffd {
+    fd: OwnedFd,
+    calls: SystemCalls,
+}
+
+/// A run of a move was cut short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Pages moved before it.
+    pub moved: usize,
+    /// Why the next page did not.
+    pub why: Errno,
+}
+
+fn ours(rc: c_int) -> Result<OwnedFd, Errno> {
+    if rc < 0 {
+        return Err(Errno::last());
+    }
+    // SAFETY: the descriptor was just made and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(rc) })
+}
+
+/// Opens one that hears of system calls' faults too: root and `vm.unprivileged_userfaultfd` may, and who may open the device.
+fn open_full() -> Result<OwnedFd, Errno> {
+    // SAFETY: makes a descriptor; no preconditions.
+    let rc = unsafe { libc::syscall(libc::SYS_userfaultfd, FLAGS) };
+    ours(c_int::try_from(rc).unwrap_or(-1)).or_else(|errno| {
+        let device = File::open("/dev/userfaultfd").map_err(|_| errno)?;
+        // SAFETY: the device is open, and the request takes a number.
+        ours(unsafe { libc::ioctl(device.as_raw_fd(), USERFAULTFD_IOC_NEW, FLAGS) })
+    })
+}
+
+fn open_user_only() -> Result<OwnedFd, Errno> {
+    // SAFETY: makes a descriptor; no preconditions.
+    let rc = unsafe { libc::syscall(libc::SYS_userfaultfd, FLAGS | UFFD_USER_MODE_ONLY) };
+    ours(c_int::try_from(rc).unwrap_or(-1))
+}
+
+impl Uffd {
+    /// Opens a userfaultfd: one that makes system calls wait where the process may have that, and is not told to do without
+    /// (`user_only`).
+    ///
+    /// # Errors
+    /// The kernel has none, forbids it, or cannot move pages.
+    pub fn open(user_only: bool) -> Result<Self, UffdError> {
+        let full = if user_only { None } else { open_full().ok() };
+        let (fd, calls) = match full {
+            Some(fd) => (fd, SystemCalls::Wait),
+            None => (open_user_only().map_err(UffdError::Unavailable)?, SystemCalls::Fail),
+        };
+        let uffd = Self { fd, calls };
+        let mut api = Api {
+            api: UFFD_API,
+            features: FEATURE_MOVE | FEATURE_PAGEFAULT_FLAG_WP | FEATURE_THREAD_ID,
+            ioctls: 0,
+        };
+        // A kernel that lacks a feature asked for answers EINVAL.
+        // SAFETY: `api` is the structure of the request and lives for the call.
+        unsafe { uffd.call(UFFDIO_API, &mut api) }.map_err(|_| UffdError::NoMove)?;
+        Ok(uffd)
+    }
+
+    /// Returns what becomes of system calls that meet a missing page.
+    #[must_use]
+    pub const fn system_calls(&self) -> SystemCalls {
+        self.calls
+    }
+
+    /// Returns the descriptor: readable when an access waits that nobody has heard of.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&self.fd)
+    }
+
+    /// # Safety
+    /// 1. `argument` is the structure that `request` takes, and what the request does to addresses named in it is allowed.
+    unsafe fn call<T>(&self, request: c_ulong, argument: &mut T) -> Result<(), Errno> {
+        // SAFETY: the structure lives for the call and is the request's (1).
+        let rc = unsafe { libc::ioctl(self.fd.as_raw_fd(), request, core::ptr::from_mut(argument)) };
+        if rc == 0 { Ok(()) } else { Err(Errno::last()) }
+    }
+
+    /// Lets accesses to missing pages of a range wait; with `protect`, stores to write-protected ones too.
+    ///
+    /// # Errors
+    /// What the kernel answers: no whole pages of anonymous memory, or no room for a mapping more.
+    pub fn register(&self, start: *mut u8, pages: usize, protect: bool) -> Result<(), MapError> {
+        let mode = if protect { REGISTER_MODE_WP } else { 0 };
+        let mut register = Register {
+            range: range(start, pages),
+            mode: REGISTER_MODE_MISSING | mode,
+            ioctls: 0,
+        };
+        // SAFETY: the request's structure; registering changes who answers faults and not what pages hold.
+        let done = unsafe { self.call(UFFDIO_REGISTER, &mut register) };
+        done.map_err(|errno| os("UFFDIO_REGISTER", errno))
+    }
+
+    /// Ends that.
+    ///
+    /// # Errors
+    /// No room for a mapping more.
+    pub fn unregister(&self, start: *mut u8, pages: usize) -> Result<(), MapError> {
+        let mut range = range(start, pages);
+        // SAFETY: the request's structure; it changes who answers faults and not what pages hold.
+        let done = unsafe { self.call(UFFDIO_UNREGISTER, &mut range) };
+        done.map_err(|errno| os("UFFDIO_UNREGISTER", errno))
+    }
+
+    /// Wakes whoever waits for a page of the range; each looks again.
+    pub fn wake(&self, start: *mut u8, pages: usize) {
+        let mut range = range(start, pages);
+        // SAFETY: the request's structure; waking changes no memory.
+        let woken = unsafe { self.call(UFFDIO_WAKE, &mut range) };
+        debug_assert_eq!(woken, Ok(()));
+    }
+
+    /// Moves pages from one run of addresses to another: what was there is missing afterwards, what was missing is there, writable. On
+    /// return no CPU has a translation of the source left. With `wake`, who waits for the destination is woken.
+    ///
+    /// # Errors
+    /// At the first page that does not move: `EBUSY` where others have it too (a fork of the process, an I/O that has pinned it),
+    /// `ENOENT` where it is missing, `EEXIST` where something is at the destination.
+    ///
+    /// # Safety
+    /// 1. Both runs are private anonymous memory of the caller's own, the destination registered; no reference into them relies on
+    ///    contents that the move takes away.
+    pub unsafe fn move_run(&self, to: *mut u8, from: *mut u8, pages: usize, wake: bool) -> Result<(), Cut> {
+        let (mut moved, mut most) = (0, pages);
+        while moved < pages {
+            let at = moved * PAGE_SIZE;
+            let n = most.min(pages - moved);
+            let mut transfer = Transfer {
+                dst: address(to.wrapping_add(at)),
+                src: address(from.wrapping_add(at)),
+                len: bytes(n),
+                mode: if wake { 0 } else { MODE_DONTWAKE },
+                done: 0,
+            };
+            // SAFETY: the request's structure; both runs may be moved (1).
+            let done = unsafe { self.call(UFFDIO_MOVE, &mut transfer) };
+            match done.map_err(|errno| (errno, errno.raw())) {
+                Ok(()) => moved += n,
+                // A part of it, or none because somebody was in the way for a moment.
+                Err((_, libc::EAGAIN)) => moved += usize::try_from(transfer.done).unwrap_or(0) / PAGE_SIZE,
+                // Nothing at all: a mapping may end within the run.
+                Err((_, libc::EINVAL)) if n > 1 => most = 1,
+                Err((why, _)) => return Err(Cut { moved, why }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fills missing pages with copies of others, write-protected from the first moment where `protect` says so, and wakes who
+    /// waits for them.
+    ///
+    /// # Errors
+    /// What the kernel answers; the pages before the first that could not be filled are there.
+    ///
+    /// # Safety
+    /// 1. The destination is the caller's own and registered; the source is readable and nobody writes it.
+    pub unsafe fn copy_run(&self, to: *mut u8, from: *const u8, pages: usize, protect: bool) -> Result<(), Errno> {
+        let mut copied = 0;
+        while copied < pages {
+            let at = copied * PAGE_SIZE;
+            let mut transfer = Transfer {
+                dst: address(to.wrapping_add(at)),
+                src: address(from.wrapping_add(at).cast_mut()),
+                len: bytes(pages - copied),
+                mode: if protect { COPY_MODE_WP } else { 0 },
+                done: 0,
+            };
+            // SAFETY: the request's structure; the runs are as they must be (1).
+            match unsafe { self.call(UFFDIO_COPY, &mut transfer) } {
+                Ok(()) => return Ok(()),
+                Err(errno) if errno.raw() == libc::EAGAIN => {
+                    copied += usize::try_from(transfer.done).unwrap_or(0) / PAGE_SIZE;
+                }
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// Write-protects pages that are there, or lets them be written again and wakes who waited for that.
+    ///
+    /// # Errors
+    /// What the kernel answers.
+    pub fn protect_run(&self, start: *mut u8, pages: usize, protect: bool) -> Result<(), MapError> {
+        let mode = if protect { WRITEPROTECT_MODE_WP } else { 0 };
+        loop {
+            let mut argument = WriteProtect {
+                range: range(start, pages),
+                mode,
+            };
+            // SAFETY: the request's structure; it changes what the pages allow and not what they hold.
+            match unsafe { self.call(UFFDIO_WRITEPROTECT, &mut argument) } {
+                Ok(()) => return Ok(()),
+                Err(errno) if errno.raw() == libc::EAGAIN => {}
+                Err(errno) => return Err(os("UFFDIO_WRITEPROTECT", errno)),
+            }
+        }
+    }
+
+    /// Reads which accesses wait, as many as `events` has room for; never sleeps.
+    pub fn read(&self, events: &mut Vec<Event>) {
+        const AT_ONCE: usize = 32;
+        let empty = Message {
+            event: 0,
+            reserved: [0; 7],
+            flags: 0,
+            address: 0,
+            thread: 0,
+            unused: 0,
+        };
+        let mut messages = [empty; AT_ONCE];
+        let len = size_of::<[Message; AT_ONCE]>();
+        // SAFETY: the buffer is live and has room for as much; any bytes are messages.
+        let got = unsafe { libc::read(self.fd.as_raw_fd(), messages.as_mut_ptr().cast::<c_void>(), len) };
+        let n = usize::try_from(got).unwrap_or(0) / size_of::<Message>();
+        let faults = messages
+            .iter()
+            .take(n)
+            .filter(|message| message.event == EVENT_PAGEFAULT);
+        events.extend(faults.map(|message| Event {
+            addr: usize::try_from(message.address).unwrap_or(usize::MAX),
+            write: message.flags & (PAGEFAULT_FLAG_WRITE | PAGEFAULT_FLAG_WP) != 0,
+            thread: message.thread,
+        }));
+    }
+}
+
+/// Sleeps until an access waits, or `other` is readable; true for an access.
+///
+/// # Errors
+/// What `poll` answers.
+pub fn wait(uffd: &Uffd, other: BorrowedFd<'_>) -> io::Result<bool> {
+    let of = |fd| libc::pollfd {
+        fd,
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    let mut both = [of(uffd.fd.as_raw_fd()), of(other.as_raw_fd())];
+    // SAFETY: the array is live for the call.
+    let rc = unsafe { libc::poll(both.as_mut_ptr(), 2, -1) };
+    if rc < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(both[1].revents == 0)
+}
+
+pub(crate) const fn os(call: &'static str, errno: Errno) -> MapError {
+    if errno.raw() == libc::ENOMEM {
+        MapError::MappingLimit { call }
+    } else {
+        MapError::Os { call, errno }
+    }
+}
+
+fn range(start: *mut u8, pages: usize) -> Range {
+    Range {
+        start: address(start),
+        len: bytes(pages),
+    }
+}
+
+fn address(at: *mut u8) -> u64 {
+    at.expose_provenance() as u64
+}
+
+const fn bytes(pages: usize) -> u64 {
+    (pages * PAGE_SIZE) as u64
+}
