@@ -175,7 +175,8 @@ mod tests {
     #[test]
     fn each_order_of_steps_that_leaves_a_barrier_out_is_refused() {
         use Edge::{Flush, Reserve, Unlock, Walk};
-        let cases: [(fn(&[Edge]) -> Done, &[Edge], bool); 10] = [
+        type Check = fn(&[Edge]) -> Done;
+        let cases: [(Check, &[Edge], bool); 10] = [
             (copied_after_the_flush, &[Reserve(OLD), Flush, COPY], true),
             (copied_after_the_flush, &[Reserve(OLD), COPY, Flush], false),
             (copied_after_the_flush, &[Flush, Reserve(OLD), COPY], false),

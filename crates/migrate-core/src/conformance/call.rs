@@ -343,7 +343,7 @@ mod tests {
         }
     }
 
-    fn contract_of(contract: promise::Contract) -> alloc::string::String {
+    fn contract_of(contract: promise::Contract) -> String {
         format!("broken contract: {} ({}): ", contract.method, contract.invariant)
     }
 
