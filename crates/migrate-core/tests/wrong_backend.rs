@@ -8,10 +8,10 @@ mod fixture;
 use core::panic::AssertUnwindSafe;
 use std::collections::BTreeSet;
 use std::panic::catch_unwind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use backend::Wrong;
-use fixture::WrongFixture;
+use fixture::{Seen, WrongFixture};
 use migrate_core::conformance::{CaseName, Verdict, names, run_one};
 
 // The same wrapper without a defect passes everything.
@@ -87,6 +87,7 @@ wrong_backends! {
     one_that_copies_half: CopiesHalf, "Frames::copy (I9)";
     one_that_gives_a_free_page: GetOfAFreePage, "Frames::get (I25)";
     one_that_tells_the_flags_after: FlagsToldAfter, "Frames::edit_flags (I21)";
+    one_that_clears_flags_only_where_it_sets_some: ClearsOnlyWhereItSets, "Frames::edit_flags (I21)";
     one_that_does_not_adopt: AdoptForgotten, "Frames::adopt (I7)";
     one_that_adopts_no_private_word: PrivateWordForgotten, "Cache::swap_entry (I28)";
     one_that_does_not_disown: DisownForgotten, "Frames::disown (I20)";
@@ -103,9 +104,47 @@ wrong_backends! {
     one_whose_new_pages_are_not_new: NewPageDirty, "Fixture::new_page (I20)";
 }
 
+/// What a case is about it says itself, before a case of something else stumbles over it.
+#[test]
+fn a_case_about_a_method_names_what_is_broken_of_it() {
+    for (name, wrong, contract) in [
+        (
+            "a_walk_visits_every_entry_of_a_shared_page_once",
+            Wrong::WalkForgetsAMapping,
+            "Rmap::walk (I6)",
+        ),
+        (
+            "a_walk_visits_every_entry_of_a_shared_page_once",
+            Wrong::WalkVisitsTwice,
+            "Rmap::walk (I4)",
+        ),
+        (
+            "flags_are_set_cleared_and_told",
+            Wrong::ClearsOnlyWhereItSets,
+            "Frames::edit_flags (I21)",
+        ),
+        (
+            "flags_are_set_cleared_and_told",
+            Wrong::FlagsToldAfter,
+            "Frames::edit_flags (I21)",
+        ),
+    ] {
+        let cases = names::<WrongFixture>();
+        let case = cases.into_iter().find(|case| case.name == name).expect("a case");
+        let Verdict::Failed(failure) = run_one(|| WrongFixture::new(wrong), case) else {
+            panic!("{case} does not see {wrong:?}")
+        };
+        let accused = failure.to_string();
+        assert!(
+            accused.starts_with(&format!("broken contract: {contract}: ")),
+            "{accused}"
+        );
+    }
+}
+
 /// What the cases of a group make the model do. A case that quietly does less, or something else, is another line here.
 fn done_by(group: &str) -> String {
-    let place = Arc::default();
+    let place: Arc<Mutex<Seen>> = Arc::default();
     let mut lines = String::new();
     for case in names::<WrongFixture>().into_iter().filter(|case| case.group == group) {
         match run_one(|| WrongFixture::recorded(&place), case) {
@@ -113,11 +152,17 @@ fn done_by(group: &str) -> String {
             Verdict::NotApplicable { .. } => continue,
             Verdict::Failed(failure) => panic!("{case}: {failure}"),
         }
-        let recording = place.lock().unwrap().take().expect("a case begins");
+        let seen = place.lock().unwrap().clone();
+        let recording = seen.recording.as_ref().expect("a case begins");
         let events: Vec<_> = recording.events().collect();
         let of = |word| events.iter().filter(|event| event.word() == word).count();
         let (all, runs, moved, refused) = (events.len(), of("mm_migrate_pages"), of("moved"), of("refuse"));
-        lines += &format!("{case}: {all} events, {runs} runs, {moved} moved, {refused} refused\n");
+        let Seen {
+            loads, stores, last, ..
+        } = seen;
+        lines += &format!(
+            "{case}: {all} events, {runs} runs, {moved} moved, {refused} refused, {loads} loads, {stores} stores, {last:#x} last\n"
+        );
     }
     assert!(!lines.is_empty(), "no case is in {group}");
     lines

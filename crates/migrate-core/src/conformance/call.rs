@@ -308,6 +308,44 @@ fn accused(refusal: Refusal) -> promise::Contract {
 mod tests {
     use super::*;
     use alloc::collections::BTreeMap;
+    use alloc::string::ToString;
+
+    #[test]
+    fn a_page_that_stayed_accuses_whose_promise_its_refusal_is_about() {
+        let pfn = Pfn::new(1);
+        let ran = |outcome| Ran {
+            tally: Tally::default(),
+            outcomes: alloc::vec![(pfn, outcome)],
+            from: Vec::new(),
+            moved: Vec::new(),
+            failed: Vec::new(),
+            lent: Vec::new(),
+            unused: Vec::new(),
+            woken: BTreeMap::new(),
+            private: Vec::new(),
+        };
+        let accused = |outcome| match ran(outcome).moved_to(pfn) {
+            Err(Halt::Failed(failure)) => failure.to_string(),
+            Err(Halt::Lacks(lacks)) => panic!("{lacks:?}"),
+            Ok(to) => format!("moved to {to:?}"),
+        };
+        for (outcome, begins) in [
+            (Outcome::Moved { to: Pfn::new(2) }, "moved to".into()),
+            (Outcome::Freed, contract_of(promise::LISTS)),
+            (
+                Outcome::Refused(Refusal::Pinned { pins: 1 }),
+                contract_of(promise::PINS),
+            ),
+            (Outcome::Refused(Refusal::SlotChanged), contract_of(promise::SWITCH)),
+        ] {
+            let said = accused(outcome);
+            assert!(said.starts_with(&begins), "{said}");
+        }
+    }
+
+    fn contract_of(contract: promise::Contract) -> String {
+        format!("broken contract: {} ({}): ", contract.method, contract.invariant)
+    }
 
     #[test]
     fn a_refusal_accuses_whose_answer_it_came_from_and_the_core_of_the_rest() {

@@ -58,7 +58,9 @@ pub(super) fn a_pinned_pages_entries_are_never_taken<F: Fixture>(b: &Bench<F>) -
     let page = pinned(b, 1)?;
     let touched = core::cell::Cell::new(false);
     let hook = |edge: Edge| {
-        touched.set(touched.get() || matches!(edge, Edge::Reserve(_) | Edge::Walk(_)));
+        if let Edge::Reserve(_) | Edge::Walk(_) = edge {
+            touched.set(true);
+        }
         Verdict::Go
     };
     b.call(&[page.pfn]).hook(&hook).run()?;
@@ -126,7 +128,9 @@ pub(super) fn a_page_on_a_bad_frame_stays_and_is_not_read<F: Fixture>(b: &Bench<
     set(PageFlags::HWPOISON, PageFlags::empty())?;
     let read = core::cell::Cell::new(false);
     let hook = |edge: Edge| {
-        read.set(read.get() || matches!(edge, Edge::Copy { .. }));
+        if let Edge::Copy { .. } = edge {
+            read.set(true);
+        }
         Verdict::Go
     };
     let ran = b.call(&[page.pfn]).hook(&hook).run();

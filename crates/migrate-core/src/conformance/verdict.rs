@@ -240,4 +240,13 @@ mod tests {
         assert!(table.ends_with("not applicable for want of fork: 2\n"), "{table}");
         assert_eq!(table.lines().count(), 4, "{table}");
     }
+
+    #[test]
+    fn a_closure_that_reports_is_told_of_each_case() {
+        let mut told = alloc::vec::Vec::new();
+        let mut reporter = |case: CaseName, verdict: &Verdict| told.push((case, verdict.clone()));
+        reporter.begins(CASE);
+        reporter.ended(CASE, &Verdict::Passed);
+        assert_eq!(told, [(CASE, Verdict::Passed)]);
+    }
 }

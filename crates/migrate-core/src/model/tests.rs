@@ -85,6 +85,12 @@ fn memory_comes_as_zeroes_and_goes_back_when_the_space_ends() {
 }
 
 #[test]
+fn a_model_shows_how_large_it_is() {
+    let shown = std::format!("{:?}", Model::default());
+    assert!(shown.starts_with("Model") && shown.contains("frames: 64"), "{shown}");
+}
+
+#[test]
 fn no_memory_is_told_and_leaves_nothing_behind() {
     let (model, space) = model(&MODERN);
     model.map_anon(at(space, 0), 2);

@@ -116,6 +116,11 @@ fn i32_a_run_that_sleeps_with_another_page_locked() {
     };
     slept(false).unwrap();
     assert_eq!(named(slept(true)), Invariant::NoWaitWithLocks);
+    let after_a_sleep = steps(Mode::Sync, |model, step| {
+        step(Edge::Lock(frame(model, ANON)));
+        step(Edge::WaitWriteback(frame(model, SHARED)));
+    });
+    assert_eq!(named(after_a_sleep), Invariant::NoWaitWithLocks);
     // Its own lock, and that of the new page which became it, are no other page's.
     let waited = |switched: &[u64], locked: &[u64]| {
         steps(Mode::Sync, |model, step| {

@@ -32,6 +32,7 @@ pub(crate) enum Wrong {
     CopiesHalf,
     GetOfAFreePage,
     FlagsToldAfter,
+    ClearsOnlyWhereItSets,
     AdoptForgotten,
     PrivateWordForgotten,
     DisownForgotten,
@@ -118,6 +119,11 @@ impl Frames for Backend {
     }
 
     fn edit_flags(&self, locked: &LockedPage, set: PageFlags, clear: PageFlags) -> PageFlags {
+        let clear = if set.is_empty() && self.is(Wrong::ClearsOnlyWhereItSets) {
+            PageFlags::empty()
+        } else {
+            clear
+        };
         let before = self.model().edit_flags(locked, set, clear);
         if self.is(Wrong::FlagsToldAfter) {
             self.flags(self.page(locked))

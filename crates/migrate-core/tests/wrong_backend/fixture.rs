@@ -17,8 +17,18 @@ pub(crate) struct WrongFixture {
     backend: Backend,
     /// What threads that wait hold, in the one that is wrong so.
     held: RefCell<Vec<PageRef>>,
-    /// What the last case recorded, for whoever wants to look at it afterwards.
-    recorded: Arc<Mutex<Option<Arc<Recording>>>>,
+    /// What the last case recorded and used, for whoever wants to look at it afterwards.
+    recorded: Arc<Mutex<Seen>>,
+}
+
+/// What a case did with its fixture.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) recording: Option<Arc<Recording>>,
+    pub(crate) loads: u32,
+    pub(crate) stores: u32,
+    /// What was to be stored last.
+    pub(crate) last: u64,
 }
 
 impl WrongFixture {
@@ -34,11 +44,23 @@ impl WrongFixture {
     }
 
     /// Without a defect, and with a place for what a case records.
-    pub(crate) fn recorded(place: &Arc<Mutex<Option<Arc<Recording>>>>) -> Self {
+    pub(crate) fn recorded(place: &Arc<Mutex<Seen>>) -> Self {
         Self {
             recorded: Arc::clone(place),
             ..Self::new(Wrong::Nothing)
         }
+    }
+
+    fn see(&self, what: impl FnOnce(&mut Seen)) {
+        what(&mut self.recorded.lock().expect("no case panics with it"));
+    }
+
+    fn loads(&self) {
+        self.see(|seen| seen.loads += 1);
+    }
+
+    fn stores(&self, value: u64) {
+        self.see(|seen| (seen.stores, seen.last) = (seen.stores + 1, value));
     }
 }
 
@@ -59,13 +81,28 @@ impl Fixture for WrongFixture {
     }
 
     fn begin(&mut self, profile: &'static Profile, recording: Arc<Recording>) {
-        *self.recorded.lock().expect("no case panics with it") = Some(Arc::clone(&recording));
+        self.see(|seen| {
+            *seen = Seen {
+                recording: Some(Arc::clone(&recording)),
+                ..Seen::default()
+            };
+        });
         self.backend.inner.begin(profile, recording);
     }
 
     fn map_anon(&self, site: Site, writable: bool) -> Result<Pfn, FixtureError> {
         let writable = writable || self.backend.wrong == Wrong::MapsWritable;
         self.backend.inner.map_anon(site, writable)
+    }
+
+    fn read(&self, site: Site) -> Result<u64, FixtureError> {
+        self.loads();
+        self.backend.inner.read(site)
+    }
+
+    fn write(&self, site: Site, value: u64) -> Result<(), FixtureError> {
+        self.stores(value);
+        self.backend.inner.write(site, value)
     }
 
     fn new_page(&self) -> Result<PageRef, FixtureError> {
@@ -79,6 +116,7 @@ impl Fixture for WrongFixture {
     }
 
     fn fault(&self, actor: ActorId, site: Site, store: Option<u64>) -> Result<Access, FixtureError> {
+        store.map_or_else(|| self.loads(), |value| self.stores(value));
         let access = self.backend.inner.fault(actor, site, store)?;
         if access == Access::Asleep && self.backend.wrong == Wrong::ReferenceWhileWaiting {
             let page = self.entry(site).pfn().and_then(|pfn| self.backend.get(pfn));
@@ -95,8 +133,6 @@ impl Fixture for WrongFixture {
     delegate! {
         fn capabilities(&self) -> Capabilities;
         fn space(&self) -> Result<SpaceId, FixtureError>;
-        fn read(&self, site: Site) -> Result<u64, FixtureError>;
-        fn write(&self, site: Site, value: u64) -> Result<(), FixtureError>;
         fn entry(&self, site: Site) -> Pte;
         fn check(&self) -> Result<(), String>;
         fn share(&self, pfn: Pfn, to: Site, writable: bool) -> Result<(), FixtureError>;

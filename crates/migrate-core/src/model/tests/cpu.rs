@@ -31,6 +31,19 @@ fn a_cpu_that_holds_a_translation_does_not_look_at_the_table_or_the_area() {
 }
 
 #[test]
+fn a_page_that_two_cpus_used_stays_young_and_dirty() {
+    let (model, space) = model(&MODERN);
+    model.map_anon(at(space, 0), 1);
+    for cpu in [CPU0, CPU1] {
+        assert_eq!(model.access(cpu, at(space, 0), Op::Write(1), ()), Access::Done(1));
+        let marks = PteFlags::YOUNG | PteFlags::DIRTY;
+        assert!(model.pte(at(space, 0)).flags().contains(marks), "{cpu:?}");
+    }
+    crate::migrate_prep(&model);
+    good(&model);
+}
+
+#[test]
 fn a_store_to_a_shared_page_after_a_protection_is_seen_by_everybody() {
     let (model, space) = model(&MODERN);
     let file = model.create_file(1, Mover::Plain, WritePage::Unlocks);
