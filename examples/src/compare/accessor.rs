@@ -7,10 +7,13 @@ use std::time::Instant;
 use crate::random::Random;
 use crate::words::WORDS;
 
-use super::clock::processor_time;
+use super::clock::{Queue, processor_time};
 
 /// Words of a page that a visit writes to, each on a line of its own.
 const LINES: usize = 8;
+
+/// A visit that takes longer may have waited for a processor that something else had: it is asked how long.
+const LONG: Duration = Duration::from_micros(20);
 
 /// Visits before anything is measured.
 const WARM: usize = 2000;
@@ -53,7 +56,7 @@ impl Told {
 /// The visits of one phase.
 #[derive(Clone, Debug, Default)]
 pub struct Visits {
-    /// How long each took, in nanoseconds.
+    /// How long each took, in nanoseconds, without the time in which something else had the processor.
     pub took: Vec<u32>,
     /// The processor time of all.
     pub processor: Duration,
@@ -85,7 +88,8 @@ pub fn visit(memory: &[&[AtomicU64]], told: &Told, seed: u64) -> Phases {
     let mut phases = Phases::default();
     let mut random = Random::new(seed, 0);
     let (mut phase, mut since) = (Phase::Between as u8, processor_time());
-    let (mut last, mut warm) = (Instant::now(), 0);
+    let queue = Queue::of_this_thread();
+    let (mut last, mut warm, mut queued) = (Instant::now(), 0, queue.waited());
     loop {
         let now = told.phase.load(Ordering::Relaxed);
         if now != phase {
@@ -93,7 +97,7 @@ pub fn visit(memory: &[&[AtomicU64]], told: &Told, seed: u64) -> Phases {
             if let Some(visits) = phases.get_mut(usize::from(phase)) {
                 visits.processor += until.saturating_sub(since);
             }
-            (phase, since, last) = (now, until, Instant::now());
+            (phase, since, queued, last) = (now, until, queue.waited(), Instant::now());
         }
         let Some(visits) = phases.get_mut(usize::from(phase)) else {
             return phases;
@@ -104,11 +108,15 @@ pub fn visit(memory: &[&[AtomicU64]], told: &Told, seed: u64) -> Phases {
                 visits.stores += 1;
             }
         }
-        let at = Instant::now();
+        let mut at = Instant::now();
+        let mut took = at - last;
+        if took > LONG {
+            let so_far = queue.waited();
+            took = took.saturating_sub(so_far.saturating_sub(queued));
+            (queued, at) = (so_far, Instant::now());
+        }
         if phase != Phase::Between as u8 {
-            visits
-                .took
-                .push(u32::try_from((at - last).as_nanos()).unwrap_or(u32::MAX));
+            visits.took.push(u32::try_from(took.as_nanos()).unwrap_or(u32::MAX));
         }
         last = at;
         warm += 1;

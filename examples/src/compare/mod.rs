@@ -14,7 +14,8 @@
 //!
 //! A round goes through all engines and sizes of a batch: it copies as many pages plainly as the engine moves, and has the engine move
 //! them, in turn one first and the other. It does so with nobody else about, and with threads that write to the memory, one less than
-//! there are processors. What is printed is the median of the rounds, and the spread. Rounds that take the memory do not count.
+//! there are processors. What is printed is the median of the rounds, and the spread. Rounds that take the memory do not count, nor does
+//! time in which something else had the processor.
 //!
 //! An engine may leave work to those who use the memory: a fault of the next access. The writers' processor time beyond what their
 //! visits take while pages are only copied is counted in a second ratio. A visit that takes longer than twice what 99 of 100 take while

@@ -1,7 +1,6 @@
 //! Rounds: every engine and size of a batch in turn, each beside a plain copy of as many pages.
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use core::time::Duration;
 use std::thread;
 
 use docs_gen::performance::{Cost, LeftOut, Loaded, Row, Spread, Waits};
@@ -11,7 +10,7 @@ use crate::reference::Reference;
 
 use super::accessor::{Phase, Phases, Told, Visits, sum, visit};
 use super::args::Comparison;
-use super::clock::processor_time;
+use super::clock::Took;
 use super::engine::{Engine, Went};
 use super::main_job;
 
@@ -39,11 +38,11 @@ impl From<NoPair> for String {
 /// A plain copy and a move, one after the other.
 #[derive(Debug)]
 pub struct Pair {
-    copied: Duration,
-    /// The processor time of the copy.
-    ran: Duration,
+    copied: Took,
     pages: usize,
     went: Went,
+    /// Of the time that the move took, how much the thread had a processor.
+    share: f64,
     phases: Phases,
 }
 
@@ -64,10 +63,10 @@ pub fn pair(
     let before = sum(&memory);
     let told = Told::default();
     let mut pair = Pair {
-        copied: Duration::ZERO,
-        ran: Duration::ZERO,
+        copied: Took::default(),
         pages,
         went: Went::default(),
+        share: 1.0,
         phases: Phases::default(),
     };
     let mut failed = None;
@@ -83,11 +82,11 @@ pub fn pair(
         for phase in order {
             told.begin(phase);
             if phase == Phase::Copying {
-                let since = processor_time();
-                pair.copied = reference.copy(0, pages);
-                pair.ran = processor_time() - since;
+                (pair.copied, _) = Took::by(|| reference.copy(0, pages));
             } else {
-                match engine.go(batch) {
+                let (took, went) = Took::by(|| engine.go(batch));
+                pair.share = took.share();
+                match went {
                     Ok(went) => pair.went = went,
                     Err(error) => failed = Some(error),
                 }
@@ -127,21 +126,22 @@ fn check(memory: &[&[AtomicU64]], before: u64, phases: &Phases) -> Result<(), St
 }
 
 impl Pair {
-    /// Returns nanoseconds a page moved.
+    /// Returns nanoseconds a page moved, without the time in which something else had the processor: of the time that the engine
+    /// says it took, as much as of the whole.
     #[must_use]
     pub fn ns(&self) -> f64 {
-        self.went.took.as_nanos() as f64 / self.went.moved.max(1) as f64
+        self.went.took.as_nanos() as f64 * self.share / self.went.moved.max(1) as f64
     }
 
-    /// Returns nanoseconds a page copied.
+    /// Returns nanoseconds a page copied, likewise.
     #[must_use]
     pub fn copy_ns(&self) -> f64 {
-        self.copied.as_nanos() as f64 / self.pages.max(1) as f64
+        self.copied.own().as_nanos() as f64 / self.pages.max(1) as f64
     }
 
-    /// Returns how much longer the copy took than it ran.
+    /// Returns how much longer the copy took than it would have on a machine that does nothing else.
     fn disturbed(&self) -> f64 {
-        self.copied.as_secs_f64() / self.ran.as_secs_f64().max(1e-9)
+        1.0 / self.copied.share().max(1e-9)
     }
 
     fn visits(&self, phase: Phase) -> Option<&Visits> {
@@ -433,7 +433,10 @@ impl<'c> Rounds<'c> {
                     why: why.clone(),
                 });
             }
-            rows.push(row.row(name));
+            let row = row.row(name);
+            if row.alone.is_some() || row.loaded.is_some() {
+                rows.push(row);
+            }
         }
         match self.main_job.rows() {
             Ok(main) => rows.extend(main),

@@ -1,9 +1,9 @@
 //! What a page costs with more pages, more mappings of each, and more threads.
 
 use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 use std::sync::Barrier;
 use std::thread;
-use std::time::Instant;
 
 use backend_user::{Area, Machine, MachineError, Migrate, Prot, Sharing};
 use docs_gen::performance::{Against, Curve, LeftOut, Scaling, Spread};
@@ -17,6 +17,7 @@ use crate::size::Bytes;
 
 use super::accessor::Phase;
 use super::args::{Comparison, processors};
+use super::clock::Took;
 use super::core_only::{self, Core};
 use super::engine::Engine;
 use super::host::{self, Host};
@@ -158,26 +159,26 @@ fn by_mappings(asked: &Comparison, stop: &AtomicBool) -> Result<Scaling, String>
 /// Moves the pages of `areas`, each by a thread of its own; returns nanoseconds a page of all.
 fn together(machine: &Machine, areas: &[Area], to: NodeId) -> Result<f64, String> {
     let start = Barrier::new(areas.len() + 1);
-    let (begun, reports) = thread::scope(|scope| {
+    let reports = thread::scope(|scope| {
         let movers: Vec<_> = areas
             .iter()
             .map(|area| {
                 let start = &start;
                 scope.spawn(move || {
                     start.wait();
-                    machine.migrate(Migrate::new(area, to))
+                    Took::by(|| machine.migrate(Migrate::new(area, to)))
                 })
             })
             .collect();
         start.wait();
-        let begun = Instant::now();
-        (begun, movers.into_iter().map(|mover| mover.join()).collect::<Vec<_>>())
+        movers.into_iter().map(|mover| mover.join()).collect::<Vec<_>>()
     });
-    let took = begun.elapsed();
-    let mut moved = 0;
+    let (mut moved, mut took) = (0, Duration::ZERO);
     for report in reports {
-        let report = report.map_err(|_| "a thread that moves pages panicked".to_owned())?;
+        let (each, report) = report.map_err(|_| "a thread that moves pages panicked".to_owned())?;
         moved += report.map_err(|error| error.to_string())?.moved;
+        // They begin together: all is done when the last one is.
+        took = took.max(each.own());
     }
     if moved == 0 {
         return Err("no page moved".to_owned());

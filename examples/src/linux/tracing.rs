@@ -1,7 +1,7 @@
 //! An instance of the kernel's tracing of our own, so that nobody else's is disturbed.
 
 use core::ffi::CStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,8 @@ const TRACEFS_C: &CStr = c"/sys/kernel/tracing";
 #[derive(Debug)]
 pub struct Tracing {
     instance: PathBuf,
+    /// Open, so that nobody else who is done takes tracefs away.
+    held: Option<File>,
     mounted: Option<Mounted>,
 }
 
@@ -30,6 +32,7 @@ impl Drop for Mounted {
 impl Drop for Tracing {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.instance);
+        self.held = None;
         // Only now: an instance is a directory of it.
         self.mounted = None;
     }
@@ -77,7 +80,12 @@ impl Tracing {
         }
         let instance = tracefs.join(format!("instances/migrate.{}", std::process::id()));
         fs::create_dir(&instance).map_err(|error| format!("{}: {error}", instance.display()))?;
-        let tracing = Self { instance, mounted };
+        let held = File::open(&instance).ok();
+        let tracing = Self {
+            instance,
+            held,
+            mounted,
+        };
         tracing.on(false)?;
         tracing.write("buffer_size_kb", &buffer_kb.to_string())?;
         for event in events {

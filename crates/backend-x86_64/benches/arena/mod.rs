@@ -135,13 +135,21 @@ pub(crate) fn boot(pages: usize, spaces: usize) -> (Host, Vec<Site>) {
     let flags = VmaFlags::READ | VmaFlags::WRITE | VmaFlags::MAYREAD | VmaFlags::MAYWRITE;
     kernel.map_area(space, START, pages as u64, flags).unwrap();
     let addr = |n: u64| VirtAddr::new(START.raw() + n * PAGE_SIZE as u64);
-    for n in 0..pages as u64 {
-        kernel.page_fault(space, addr(n), 1 << 1, ActorId::new(1), ()).unwrap();
+    let sites: Vec<Site> = (0..pages as u64).map(|n| Site::new(space, addr(n).vpn())).collect();
+    for site in &sites {
+        let write = 1 << 1;
+        kernel
+            .page_fault(space, addr_of(*site), write, ActorId::new(1), ())
+            .unwrap();
     }
     for _ in 1..spaces {
         kernel.fork(space, ()).unwrap();
     }
     kernel.drain();
-    let sites = (0..pages as u64).map(|n| Site::new(space, addr(n).vpn()));
-    (kernel, sites.collect())
+    (kernel, sites)
+}
+
+/// Returns the address of a page.
+pub(crate) const fn addr_of(site: Site) -> VirtAddr {
+    VirtAddr::new(site.page.raw() * PAGE_SIZE as u64)
 }

@@ -15,8 +15,8 @@ pub(super) fn machine() -> Result<String, String> {
     let disturbed = (method.disturbed - 1.0) * 100.0;
     Ok(format!(
         "Recorded at commit `{commit}` on {}, {} processors, {gib:.0} GiB of memory in {} {}, Linux {}: {} pages of each engine, \
-         {} rounds, {} beside the one that moves pages. The plain copies took {disturbed:.1} % longer than they ran; with nothing else on the \
-         machine that is 0.\n",
+         {} rounds, {} beside the one that moves pages. Other work on the machine made the plain copies take \
+         {disturbed:.1} % longer; that time is in no figure.\n",
         host.processor,
         host.cores,
         host.nodes,

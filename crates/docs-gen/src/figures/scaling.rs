@@ -1,13 +1,15 @@
 //! What a page costs, against how many pages move, how often each is mapped, or how many threads are busy.
 
-use crate::performance::Scaling;
+use crate::performance::{Scaling, Spread};
 
 use super::chart::{Axis, colour, dot, number};
 use super::svg::Svg;
 
 const WIDTH: i32 = 860;
 const LEFT: i32 = 70;
-const RIGHT: i32 = WIDTH - 24;
+const RIGHT: i32 = WIDTH - 76;
+/// The least distance between the figures at the ends of curves.
+const APART: i32 = 16;
 const TOP: i32 = 48;
 const BOTTOM: i32 = 348;
 const LEGEND: i32 = 22;
@@ -23,6 +25,12 @@ pub(super) fn draw(scaling: &Scaling) -> String {
     let says = "Both axes go by powers. Each curve is what moves pages; an upright line at a point is the spread of its rounds.";
     let mut svg = Svg::new(WIDTH, height, &title, says);
     svg.text(LEFT, 26, "ink soft", "nanoseconds a page");
+    svg.text(
+        RIGHT,
+        26,
+        "ink soft end",
+        "medians, and the spread; 512 pages at a time",
+    );
     svg.text((LEFT + RIGHT) / 2, BOTTOM + 42, "ink soft mid", scaling.against.axis());
     for tick in up.ticks() {
         let y = up.at(tick);
@@ -58,5 +66,27 @@ pub(super) fn draw(scaling: &Scaling) -> String {
         dot(&mut svg, [LEFT + 14, y], false, colour);
         svg.text(LEFT + 38, y + 4, "ink", &curve.name);
     }
+    let last = |points: &[(u64, Spread)]| {
+        points
+            .last()
+            .map(|(at, ns)| (up.at(ns.median), across.at(*at as f64), ns.median))
+    };
+    let mut ends: Vec<_> = scaling.curves.iter().filter_map(|curve| last(&curve.points)).collect();
+    ends.sort_by_key(|(y, ..)| *y);
+    let mut free = TOP;
+    for (y, x, ns) in ends {
+        let y = y.max(free);
+        svg.text(x + 10, y + 4, "mono soft", &short(ns));
+        free = y + APART;
+    }
     svg.finish()
+}
+
+/// Writes a figure in a few signs.
+fn short(ns: f64) -> String {
+    if ns < 1e4 {
+        format!("{ns:.0}")
+    } else {
+        format!("{:.1}k", ns / 1e3)
+    }
 }

@@ -271,7 +271,7 @@ mod tests {
                 "\"against\" is no thing to draw costs against",
             ),
             ("\"ns\":[", "\"ns\":[1e9,2e9,", "\"ns\" is no median"),
-            ("{", "", "expected value"),
+            ("{", "", "trailing characters"),
         ] {
             let broken = text.replacen(from, to, 1);
             assert_ne!(broken, text, "{from}");

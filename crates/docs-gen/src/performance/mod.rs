@@ -170,7 +170,7 @@ pub struct Method {
     pub rounds: u64,
     /// Threads that write beside the one that moves pages.
     pub writers: u64,
-    /// How much longer the plain copies took than they ran: 1 on a machine that does nothing else.
+    /// How much longer the plain copies took than they would have with nothing else on the machine: 1 there. That time is in no figure.
     pub disturbed: f64,
 }
 
