@@ -69,7 +69,7 @@ impl Runs {
         for (batch, reports) in &mut self.batches {
             let (size, batch) = ((self.pages * PAGE_SIZE).to_string(), batch.to_string());
             let line = [
-                "migrate", "--size", &size, "--batch", &batch, "--rounds", ROUNDS, "--quiet",
+                "migrate", name, "--size", &size, "--batch", &batch, "--rounds", ROUNDS, "--quiet",
             ];
             let job = args::job(line.map(Into::into)).map_err(|error| match error {
                 ArgsError::Asked(text) | ArgsError::Mistake(text) => format!("{NAME}: {text}"),
