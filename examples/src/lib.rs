@@ -12,13 +12,16 @@
 //! | why would a page stay? | [`provoke`] |
 //! | what came of it? | [`report`], [`refused`], [`tally`], [`console`] |
 //! | and with real page tables, in a kernel of its own? | [`boot`] |
+//! | what does a page cost, beside everything else that moves pages? | [`compare`], and the running kernel: [`linux`] |
 
 pub mod args;
 pub mod boot;
+pub mod compare;
 pub mod console;
 pub mod file_check;
 mod input;
 pub mod job;
+pub mod linux;
 pub mod median;
 pub mod memory;
 pub mod picture;

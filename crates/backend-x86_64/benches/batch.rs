@@ -12,85 +12,16 @@ use core::cell::RefCell;
 use core::hint::black_box;
 use core::ops::ControlFlow;
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::time::Instant;
 
-use arena::{BATCH, Bytes, Host, PAGES};
-use backend_x86_64::FrameMapping as _;
+use arena::Host;
+use arena::moves::{copy_all, memcpy, move_all};
 use criterion::{Criterion, Throughput};
-use migrate_core::{
-    Args, Entry, Frames, FromFn, Isolated, Lru as _, MODERN, PageRef, Rmap, Slot, UsesPageMap, isolate_lru_page,
-    migrate_pages, putback_lru_pages,
-};
-use mm_types::{Mode, Pfn, Pte, Reason, Refusal, Site};
+use migrate_core::{Entry, Frames, PageRef, Rmap, Slot, UsesPageMap};
+use mm_types::{Pfn, Pte, Site};
 
-/// What it took to move pages to the frames that were free for longest.
-#[derive(Default)]
-struct Took {
-    /// The runs alone.
-    runs: Duration,
-    /// From looking each page up to putting it back on the LRU.
-    all: Duration,
-}
-
-fn move_all(kernel: &Host, sites: &[Site], slots: &mut [Slot<Host>]) -> Took {
-    let begun = Instant::now();
-    let (mut moved, mut runs) = (0, Duration::ZERO);
-    for batch in sites.chunks(slots.len()) {
-        let mut from: VecDeque<Isolated<PageRef>> = VecDeque::with_capacity(batch.len());
-        for site in batch {
-            let pfn = kernel.entry(*site).pfn().unwrap();
-            let page = PageRef::get(kernel.page_map(), pfn).unwrap();
-            from.push_back(isolate_lru_page(kernel, &page, ()).unwrap());
-            kernel.put(page);
-        }
-        let mut failed = VecDeque::new();
-        let args = Args {
-            from: &mut from,
-            target: FromFn {
-                take: |_: &PageRef| {
-                    let pfn = kernel.platform().take_one().ok_or(Refusal::NoTarget)?;
-                    PageRef::allocate(kernel.page_map(), pfn).ok_or(Refusal::NoTarget)
-                },
-                give_back: |page| kernel.put(page),
-            },
-            moved: None,
-            failed: &mut failed,
-            slots,
-            profile: &MODERN,
-            mode: Mode::Sync,
-            reason: Reason::Compaction,
-            outcome: &mut |_, _| {},
-            observer: (),
-        };
-        let run = Instant::now();
-        moved += migrate_pages(kernel, args).unwrap().moved;
-        runs += run.elapsed();
-        putback_lru_pages(kernel, &mut from, ());
-        putback_lru_pages(kernel, &mut failed, ());
-        kernel.drain();
-    }
-    let all = begun.elapsed();
-    assert_eq!(moved as usize, sites.len(), "every page moves");
-    Took { runs, all }
-}
-
-fn memcpy(kernel: &Host, pairs: impl Iterator<Item = (Pfn, Pfn)>) -> Duration {
-    let begun = Instant::now();
-    for (from, to) in pairs {
-        let at = |pfn: Pfn| kernel.platform().frame(pfn).unwrap().cast::<Bytes>();
-        // SAFETY: different frames of the arena, the target a free one; this is the only thread.
-        unsafe { at(from).copy_to_nonoverlapping(at(to), 1) };
-    }
-    begun.elapsed()
-}
-
-/// Copies every page to where it would be moved to.
-fn copy_all(kernel: &Host, sites: &[Site]) -> Duration {
-    let frames: Vec<Pfn> = sites.iter().map(|site| kernel.entry(*site).pfn().unwrap()).collect();
-    let targets = kernel.platform().free_frames(PAGES);
-    memcpy(kernel, frames.into_iter().zip(targets))
-}
+const PAGES: usize = (256 << 20) / mm_types::PAGE_SIZE;
+const BATCH: usize = 512;
 
 /// Copies the first half of the free frames to the second half: as a run copies, and by `memcpy`.
 fn copy_free(kernel: &Host) -> [Duration; 2] {
@@ -201,7 +132,7 @@ impl Rounds {
 const ROUNDS: usize = 11;
 
 fn main() {
-    let (kernel, sites) = arena::boot();
+    let (kernel, sites) = arena::boot(PAGES, 1);
     let new_slots = |n: usize| (0..n).map(|_| Slot::new()).collect::<Vec<Slot<Host>>>();
     let slots = RefCell::new(new_slots(BATCH));
     // The first rounds take the memory.

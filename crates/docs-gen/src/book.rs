@@ -57,6 +57,7 @@ chapters! {
     "your-kernel.md",
     "trace-format.md",
     "trace-tools.md",
+    "PERFORMANCE.md",
     "invariants.md",
     "glossary.md",
 }

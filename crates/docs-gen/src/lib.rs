@@ -26,6 +26,7 @@ pub mod exhibits;
 mod figures;
 mod html;
 mod marks;
+pub mod performance;
 mod source;
 pub mod stepper;
 mod table;

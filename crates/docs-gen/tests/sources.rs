@@ -246,6 +246,13 @@ const CHANGES: &[Change] = &[
         &["exhibit-b22"],
     ),
     change(
+        "what was measured",
+        "crates/docs-gen/src/book/performance.json",
+        "\"engine\":\"plain copy\"",
+        "\"engine\":\"simple copy\"",
+        &["performance-table"],
+    ),
+    change(
         "code of the kernel that boots",
         "examples/kernel/src/seam.rs",
         "Whoever reads it by an old translation shall see that.",

@@ -1,4 +1,14 @@
-//! A machine without CPUs: frames in ordinary memory, and a kernel over them with one space full of pages.
+//! A machine without CPUs: frames in ordinary memory, and a kernel over them with a space full of pages.
+//!
+//! Shared by the benchmarks here and by the program that compares all engines.
+
+#![allow(
+    dead_code,
+    clippy::allow_attributes,
+    reason = "each of the files that include this uses a part of it"
+)]
+
+pub(crate) mod moves;
 
 use core::cell::{Cell, RefCell};
 use core::ptr::NonNull;
@@ -13,10 +23,6 @@ use mm_types::{
     ActorId, AnonVma, AnonVmaLink, PAGE_SIZE, Page, PageMap, Pfn, Site, Sleep, VirtAddr, VmaFlags, VmaSlot,
 };
 
-pub(crate) const PAGES: usize = (256 << 20) / PAGE_SIZE;
-pub(crate) const BATCH: usize = 512;
-// Two nodes, and the tables.
-const FRAMES: usize = 2 * PAGES + 1024;
 const FIRST: Pfn = Pfn::new(0x100);
 const START: VirtAddr = VirtAddr::new(0x4000_0000);
 
@@ -36,17 +42,19 @@ pub(crate) struct Flushes {
 /// Frames; a page that leaves one goes to the other end of the queue. One thread uses it.
 pub(crate) struct Arena {
     memory: NonNull<Bytes>,
+    frames: usize,
     free: RefCell<VecDeque<Pfn>>,
     pub(crate) flushes: Cell<Flushes>,
 }
 
 impl Arena {
-    fn new() -> Self {
+    fn new(frames: usize) -> Self {
         // Written once, so that no page of it is the system's page of zeros.
-        let memory = vec![Bytes([1; PAGE_SIZE]); FRAMES].leak();
+        let memory = vec![Bytes([1; PAGE_SIZE]); frames].leak();
         Self {
             memory: NonNull::from(memory).cast(),
-            free: RefCell::new((0..FRAMES as u64).map(|n| Pfn::new(FIRST.raw() + n)).collect()),
+            frames,
+            free: RefCell::new((0..frames as u64).map(|n| Pfn::new(FIRST.raw() + n)).collect()),
             flushes: Cell::default(),
         }
     }
@@ -67,7 +75,7 @@ unsafe impl FrameMapping for Arena {
     fn frame(&self, pfn: Pfn) -> Option<NonNull<FrameWords>> {
         let n = usize::try_from(pfn.raw().checked_sub(FIRST.raw())?)
             .ok()
-            .filter(|n| *n < FRAMES)?;
+            .filter(|n| *n < self.frames)?;
         // SAFETY: inside the vector.
         Some(unsafe { self.memory.add(n) }.cast())
     }
@@ -109,24 +117,39 @@ fn leak<T>(n: usize, make: impl FnMut() -> T) -> &'static mut [T] {
     Box::leak((0..n).map(|_| make()).collect())
 }
 
-/// Makes the kernel, and a space in which every page was written to once; returns where they are.
-pub(crate) fn boot() -> (Host, Vec<Site>) {
+/// Makes the kernel, and a space in which each of `pages` pages was written to once, and `spaces` less one that map the same pages since
+/// a fork; returns where the pages are in the first.
+pub(crate) fn boot(pages: usize, spaces: usize) -> (Host, Vec<Site>) {
+    // Two nodes, and the tables: a page of entries for 512 pages of each space, and what leads to it.
+    let frames = 2 * pages + spaces * (pages / 512 + 8) + 512;
+    let links = spaces * (spaces + 1) / 2 + 4;
     let storage = Storage {
-        pages: PageMap::new(FIRST, leak(FRAMES, Page::new)),
-        spaces: leak(1, Space::new),
-        vmas: leak(4, VmaSlot::default),
-        anon_vmas: leak(4, AnonVma::default),
-        links: leak(4, AnonVmaLink::default),
+        pages: PageMap::new(FIRST, leak(frames, Page::new)),
+        spaces: leak(spaces, Space::new),
+        vmas: leak(spaces + 3, VmaSlot::default),
+        anon_vmas: leak(spaces + 3, AnonVma::default),
+        links: leak(links, AnonVmaLink::default),
     };
-    let kernel = Kernel::new(Arena::new(), Paging::Four, &MODERN, storage);
+    let kernel = Kernel::new(Arena::new(frames), Paging::Four, &MODERN, storage);
     let space = kernel.create_space(None).unwrap();
     let flags = VmaFlags::READ | VmaFlags::WRITE | VmaFlags::MAYREAD | VmaFlags::MAYWRITE;
-    kernel.map_area(space, START, PAGES as u64, flags).unwrap();
+    kernel.map_area(space, START, pages as u64, flags).unwrap();
     let addr = |n: u64| VirtAddr::new(START.raw() + n * PAGE_SIZE as u64);
-    for n in 0..PAGES as u64 {
-        kernel.page_fault(space, addr(n), 1 << 1, ActorId::new(1), ()).unwrap();
+    let sites: Vec<Site> = (0..pages as u64).map(|n| Site::new(space, addr(n).vpn())).collect();
+    for site in &sites {
+        let write = 1 << 1;
+        kernel
+            .page_fault(space, addr_of(*site), write, ActorId::new(1), ())
+            .unwrap();
+    }
+    for _ in 1..spaces {
+        kernel.fork(space, ()).unwrap();
     }
     kernel.drain();
-    let sites = (0..PAGES as u64).map(|n| Site::new(space, addr(n).vpn()));
-    (kernel, sites.collect())
+    (kernel, sites)
+}
+
+/// Returns the address of a page.
+pub(crate) const fn addr_of(site: Site) -> VirtAddr {
+    VirtAddr::new(site.page.raw() * PAGE_SIZE as u64)
 }

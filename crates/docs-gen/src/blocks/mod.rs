@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::Error;
 use crate::figures;
+use crate::performance::Against;
 
 mod entry;
 mod exhibits;
@@ -14,6 +15,7 @@ mod ledger;
 mod museum;
 mod numbers;
 mod outcomes;
+mod performance;
 mod profiles;
 mod recorded;
 mod steps;
@@ -80,6 +82,23 @@ const TABLES: &[(&str, Make)] = &[
     ("gaps-2006", || Ok(numbers::gaps_2006())),
     ("swap-files-2006", || Ok(numbers::swap_files_2006())),
     ("swap-files-modern", || Ok(numbers::swap_files_modern())),
+    ("performance-machine", performance::machine),
+    ("performance-table", performance::ratios),
+    ("performance-left-out", performance::left_out),
+    ("performance-goals", performance::goals),
+    ("performance-by-pages", || performance::points(Against::Pages)),
+    ("performance-by-mappings", || performance::points(Against::Mappings)),
+    ("performance-by-threads", || performance::points(Against::Threads)),
+    ("performance-ratios.svg", || {
+        performance::chart("performance-ratios.svg")
+    }),
+    ("performance-pages.svg", || performance::chart("performance-pages.svg")),
+    ("performance-mappings.svg", || {
+        performance::chart("performance-mappings.svg")
+    }),
+    ("performance-threads.svg", || {
+        performance::chart("performance-threads.svg")
+    }),
 ];
 
 /// What has to be recorded: pages of the model move, and where a table is wrong the model may stop the program.

@@ -3,7 +3,10 @@
 //! Each is a file of its own in `docs/figures/`, which the chapters show, and a block like any other: one that has drifted is named.
 
 mod bits;
+mod chart;
 mod lists;
+mod ratios;
+mod scaling;
 mod states;
 mod svg;
 mod timeline;
@@ -11,6 +14,8 @@ mod watched;
 
 use migrate_core::Profile;
 use mm_types::EntryFormat;
+
+use crate::performance::{Results, Scaling};
 
 pub(crate) use bits::{Field, bits as bits_of};
 
@@ -40,4 +45,14 @@ pub(crate) fn states(profile: &'static Profile) -> Result<String, String> {
 /// Draws the words of entry formats.
 pub(crate) fn bits(formats: &[(&str, EntryFormat, Vec<Field>)]) -> String {
     bits::draw(formats)
+}
+
+/// Draws what pages cost beside a plain copy.
+pub(crate) fn ratios(results: &Results) -> String {
+    ratios::draw(results)
+}
+
+/// Draws what pages cost against something.
+pub(crate) fn scaling(scaling: &Scaling) -> String {
+    scaling::draw(scaling)
 }

@@ -25,6 +25,14 @@ const STYLE: &str = "\
 .f-fly{fill:#fff0c7;stroke:#a86a00;stroke-width:1;stroke-dasharray:4 2}
 .f-new{fill:#d6f2dc;stroke:#23803c;stroke-width:1}
 .f-stay{fill:#ffdfdb;stroke:#b3261e;stroke-width:1}
+.f-curve,.f-ring{fill:none;stroke-width:2}
+.f-dot{fill:none;stroke-width:9;stroke-linecap:round}
+.f-one{stroke:#2f6fd0}
+.f-two{stroke:#23803c}
+.f-three{stroke:#a86a00}
+.f-four{stroke:#8b3fb8}
+.f-five{stroke:#b3261e}
+.f-six{stroke:#59636e}
 @media screen and (prefers-color-scheme:dark){
 .f-paper{fill:#12161c}
 .f-ink,.f-mono,.f-head{fill:#e6edf3}
@@ -40,6 +48,12 @@ const STYLE: &str = "\
 .f-fly{fill:#4a3500;stroke:#e3b341}
 .f-new{fill:#0f3d1e;stroke:#56d364}
 .f-stay{fill:#5a1b17;stroke:#ff8f85}
+.f-one{stroke:#6ea8fe}
+.f-two{stroke:#56d364}
+.f-three{stroke:#e3b341}
+.f-four{stroke:#d2a8ff}
+.f-five{stroke:#ff8f85}
+.f-six{stroke:#9aa5b1}
 }
 ";
 

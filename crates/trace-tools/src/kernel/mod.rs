@@ -5,11 +5,13 @@
 
 mod judge;
 mod read;
+mod runs;
 #[cfg(test)]
 mod tests;
 
 pub use judge::{Broken, Judged, Wrong, judge, judge_within};
 pub use read::{Ended, Happened, Record, Records, Task};
+pub use runs::{Run, runs};
 
 /// The kernel's names of the events, in its system `migrate`.
 pub mod names {

@@ -1,5 +1,7 @@
 //! Reading the text that `/sys/kernel/tracing/trace` and `trace-cmd report` print.
 
+use core::time::Duration;
+
 use super::names;
 use crate::source::{Unreadable, text};
 
@@ -74,6 +76,8 @@ pub struct Record<'a> {
     pub line: usize,
     /// Who did it.
     pub task: Task<'a>,
+    /// When, by the kernel's clock; `None` where that counts something else than time.
+    pub time: Option<Duration>,
     /// What.
     pub happened: Happened<'a>,
 }
@@ -207,6 +211,7 @@ impl<'a> Records<'a> {
         Ok(Some(Record {
             line: self.line,
             task,
+            time: seconds(time.text),
             happened,
         }))
     }
@@ -215,6 +220,19 @@ impl<'a> Records<'a> {
 fn is_time(text: &str) -> bool {
     let number = text.strip_suffix(':').unwrap_or_default();
     number.starts_with(|c: char| c.is_ascii_digit()) && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.')
+}
+
+/// `3.000125:`, which has at most nine digits behind its point.
+fn seconds(text: &str) -> Option<Duration> {
+    let (whole, part) = text.strip_suffix(':')?.split_once('.')?;
+    let places = u32::try_from(part.len())
+        .ok()
+        .filter(|places| (1..=9).contains(places))?;
+    let part: u32 = part.parse().ok()?;
+    Some(Duration::new(
+        whole.parse().ok()?,
+        part.checked_mul(10u32.pow(9 - places))?,
+    ))
 }
 
 impl<'a> Iterator for Records<'a> {

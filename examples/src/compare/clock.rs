@@ -1,0 +1,99 @@
+//! The clocks of a thread, which other work on the machine does not show in.
+
+use core::time::Duration;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::time::Instant;
+
+/// Returns how long the calling thread has run so far.
+#[must_use]
+pub fn processor_time() -> Duration {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is live for the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut now) };
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// Knows how long the thread that made it could have run while something else had the processor (`/proc/PID/schedstat`).
+#[derive(Debug)]
+pub struct Queue(Option<File>);
+
+impl Queue {
+    /// Begins to look. Where the kernel does not tell, no time was lost.
+    #[must_use]
+    pub fn of_this_thread() -> Self {
+        Self(File::open("/proc/thread-self/schedstat").ok())
+    }
+
+    /// Returns how long the thread has waited for a processor so far.
+    #[must_use]
+    pub fn waited(&self) -> Duration {
+        let mut text = [0; 128];
+        let read = self.0.as_ref().and_then(|file| file.read_at(&mut text, 0).ok());
+        let text = text.get(..read.unwrap_or(0)).unwrap_or_default();
+        // Time that it ran, time that it waited, and how often it ran.
+        let waited = str::from_utf8(text)
+            .ok()
+            .and_then(|text| text.split(' ').nth(1)?.parse().ok());
+        Duration::from_nanos(waited.unwrap_or(0))
+    }
+}
+
+/// How long something took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Took {
+    /// By the clock on the wall.
+    pub wall: Duration,
+    /// Of that, how long the thread waited for a processor that something else had.
+    pub waited: Duration,
+}
+
+impl Took {
+    /// Does it, and looks how long it took.
+    pub fn by<R>(work: impl FnOnce() -> R) -> (Self, R) {
+        let queue = Queue::of_this_thread();
+        let (before, begun) = (queue.waited(), Instant::now());
+        let done = work();
+        let wall = begun.elapsed();
+        let waited = queue.waited().saturating_sub(before).min(wall);
+        (Self { wall, waited }, done)
+    }
+
+    /// Returns how long it would have taken on a machine that does nothing else.
+    #[must_use]
+    pub fn own(self) -> Duration {
+        self.wall.saturating_sub(self.waited)
+    }
+
+    /// Returns how much of the time the thread had a processor or needed none: 1 on a machine that does nothing else.
+    #[must_use]
+    pub fn share(self) -> f64 {
+        self.own().as_secs_f64() / self.wall.as_secs_f64().max(1e-9)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_sleeps_does_not_wait_for_a_processor_and_does_not_run() {
+        let ran = processor_time();
+        let (took, word) = Took::by(|| {
+            std::thread::sleep(Duration::from_millis(20));
+            7
+        });
+        assert_eq!(word, 7);
+        assert!(
+            took.wall >= Duration::from_millis(20) && took.own() + took.waited == took.wall,
+            "{took:?}"
+        );
+        assert!(processor_time() - ran < took.wall, "it slept");
+        assert!((0.0..=1.0).contains(&took.share()), "{took:?}");
+    }
+
+    #[test]
+    fn a_queue_that_cannot_be_looked_at_has_nobody_in_it() {
+        assert_eq!(Queue(None).waited(), Duration::ZERO);
+    }
+}

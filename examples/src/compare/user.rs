@@ -1,0 +1,105 @@
+//! Engines in user space.
+
+use core::cell::Cell;
+use core::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use backend_user::{Area, Builder, Machine, Migrate, Prot, Sharing, Space};
+use mm_types::NodeId;
+
+use crate::args::MAX_BATCH;
+
+use super::engine::{Engine, Went};
+
+/// The name of the engine that is always there.
+pub const NAME: &str = "user space: memfd, mprotect, mmap";
+
+/// The engines in user space: their names, and machines to be made with them.
+#[must_use]
+pub fn engines() -> Vec<(&'static str, Builder)> {
+    vec![(NAME, Machine::builder())]
+}
+
+/// An area of a machine with two nodes, all of it written to.
+#[derive(Debug)]
+pub struct User {
+    name: &'static str,
+    machine: Machine,
+    area: Area,
+    /// Kept: a space that is gone takes its areas along.
+    _spaces: Vec<Space>,
+    node: Cell<u16>,
+}
+
+impl User {
+    /// Makes a machine, and an area of `pages` pages on its first node.
+    ///
+    /// # Errors
+    /// Why the machine or the memory is not to be had.
+    pub fn new(name: &'static str, builder: Builder, pages: usize) -> Result<Self, String> {
+        Self::shared(name, builder, pages, 1)
+    }
+
+    /// The same, with every page mapped in so many spaces.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn shared(name: &'static str, builder: Builder, pages: usize, mappings: usize) -> Result<Self, String> {
+        let make = || {
+            // A batch's targets are taken before its sources are free.
+            let machine = builder.nodes(2).frames_per_node(pages + 2 * MAX_BATCH).build()?;
+            let space = machine.space(pages)?;
+            let sharing = if mappings > 1 {
+                Sharing::Shared
+            } else {
+                Sharing::Private
+            };
+            let area = space.map_anonymous(pages, Prot::ReadWrite, sharing)?;
+            area.populate()?;
+            let mut spaces = vec![space];
+            for _ in 1..mappings {
+                let other = machine.space(pages)?;
+                let same = area.space().share(&area, &other, Prot::ReadWrite)?;
+                same.populate()?;
+                spaces.push(other);
+            }
+            Ok(Self {
+                name,
+                machine,
+                area,
+                _spaces: spaces,
+                node: Cell::new(1),
+            })
+        };
+        make().map_err(|error: backend_user::MachineError| error.to_string())
+    }
+}
+
+impl Engine for User {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn pages(&self) -> usize {
+        self.area.pages()
+    }
+
+    fn memory(&self) -> Vec<&[AtomicU64]> {
+        (0..self.area.pages()).map(|page| self.area.page(page)).collect()
+    }
+
+    fn go(&self, batch: usize) -> Result<Went, String> {
+        let to = self.node.replace(1 - self.node.get());
+        let begun = Instant::now();
+        let report = self
+            .machine
+            .migrate(Migrate::new(&self.area, NodeId::new(to)).batch(batch));
+        let took = begun.elapsed();
+        let report = report.map_err(|error| error.to_string())?;
+        Ok(Went {
+            took,
+            moved: report.moved,
+            stayed: report.refused(),
+        })
+    }
+}
