@@ -39,6 +39,26 @@
 //!
 //! The algorithm is `migrate-core`'s, the descriptors and lists are `mm-types`'. [`Machine::kernel`] is the backend behind the seam.
 //!
+//! # Two engines
+//!
+//! The table above is the first engine's. Pages of private anonymous areas can be a second one's ([`Builder::engine`]; files, shared
+//! areas and everything that several spaces map stay with the first, in the same machine and the same spaces):
+//!
+//! | a kernel has | on the second engine |
+//! |---|---|
+//! | the frames of a node | slots of anonymous memory, missing while a place shows the frame |
+//! | an address space | for each area one mapping for ever, registered with a `userfaultfd` |
+//! | a TLB flush | `UFFDIO_MOVE` of runs: from the places into the slots, and back from the new frames' slots; whole large pages at once |
+//! | the page fault | a sleep in the kernel, which showing the page ends; a thread of the machine answers first touches |
+//! | a read-only entry | a page that is copied to its place write-protected (`UFFDIO_COPY`), for a move makes it writable |
+//!
+//! It is chosen where the machine is built, with [`Engine::Auto`] only where the system has it (Linux 6.8, and the permission to
+//! open a `userfaultfd`); [`Machine::engine`] says which one serves, and why not the other. No page of it splits a mapping, so there is no
+//! limit of mappings; system calls wait for a page in flight as instructions do; and a page has one place: [`Space::fork`] of a
+//! space with such areas, and [`Space::share`] of one, answer [`MachineError::OnePlace`]. A page that somebody outside has too (an I/O
+//! that has pinned it, a fork that was let have it) is refused with the number of `EBUSY`
+//! ([`Refusal::Backend`](mm_types::Refusal::Backend)), and goes on working where it is.
+//!
 //! # What a program must know
 //!
 //! **Threads** need nothing; one made by another language, or with a small alternate signal stack, should call [`enter_thread`]
@@ -47,19 +67,22 @@
 //! **System calls do not fault.** One that is given a buffer on a page in flight answers `EFAULT` or stops short, instead of
 //! waiting. A page that is missing, write-protected to learn of the first store, or watched for use, is no different. Hold a [`PinGuard`]
 //! ([`Machine::pin`]) over buffers that are handed to the kernel; pinned pages are there, accessible, and stay. As tested
-//! (`tests/system_calls.rs`), with half a page asked for:
+//! (`tests/system_calls.rs`, `tests/private_pages.rs`), with half a page asked for:
 //!
-//! | call | page in flight | in flight, but readable | pinned |
-//! |---|---|---|---|
-//! | `read`, `pread` into it | `EFAULT` | `EFAULT` | 2048 |
-//! | `readv`, second buffer in it | 2048 of 4096 | 2048 of 4096 | 4096 |
-//! | `write`, `pwrite` from it | `EFAULT` | 2048 | 2048 |
-//! | `writev`, second buffer in it | 2048 of 4096 | 4096 | 4096 |
-//! | `send` from it | `EFAULT` | 2048 | 2048 |
-//! | `recv` of a datagram into it | `EFAULT`, *and the datagram is lost* | the same | received |
-//! | `read` of a stream into it | `EFAULT`, nothing is lost | the same | received |
-//! | futex wait on it | `EFAULT` | waits | waits |
-//! | `process_vm_readv` from it | `EFAULT` | 2048 | 2048 |
+//! | call | page in flight | in flight, but readable | pinned | second engine, in flight |
+//! |---|---|---|---|---|
+//! | `read`, `pread` into it | `EFAULT` | `EFAULT` | 2048 | 2048, after a wait |
+//! | `readv`, second buffer in it | 2048 of 4096 | 2048 of 4096 | 4096 | |
+//! | `write`, `pwrite` from it | `EFAULT` | 2048 | 2048 | 2048, after a wait |
+//! | `writev`, second buffer in it | 2048 of 4096 | 4096 | 4096 | |
+//! | `send` from it | `EFAULT` | 2048 | 2048 | 2048, after a wait |
+//! | `recv` of a datagram into it | `EFAULT`, *and the datagram is lost* | the same | received | received, after a wait |
+//! | `read` of a stream into it | `EFAULT`, nothing is lost | the same | received | received, after a wait |
+//! | futex wait on it | `EFAULT` | waits | waits | waits |
+//! | `process_vm_readv` from it | `EFAULT` | 2048 | 2048 | |
+//!
+//! On the second engine without the permission to hear of system calls' faults ([`SystemCalls::Fail`]) the second column holds: they
+//! answer `EFAULT`, and instructions wait.
 //!
 //! **Signals**: our SIGSEGV handler is installed with the first space, and hands on what is not ours. A handler installed later must
 //! go on to it for addresses it does not know.

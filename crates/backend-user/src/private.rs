@@ -17,13 +17,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use migrate_core::CopyError;
-use mm_types::{Outcome, PAGE_SIZE, Pfn, Refusal, SpaceId, errno};
+use mm_types::{Outcome, Pfn, Refusal, SpaceId, errno};
 
 use crate::kernel::{Kernel, lock};
 use crate::sys::arena::Arena;
+use crate::sys::copy;
 use crate::sys::error::MapError;
 use crate::sys::node::HUGE;
-use crate::sys::prefetch;
 use crate::sys::uffd::{SystemCalls, Uffd, UffdError};
 
 /// Which engine moves the pages of private anonymous areas; all other pages are the first's.
@@ -294,10 +294,10 @@ impl Kernel {
         self.claim(to, true).map_err(|_| CopyError)?;
         let source = self.slot_of_frame(from).ok_or(CopyError)?;
         let target = self.slot_of_frame(to).ok_or(CopyError)?;
-        //prefetch::page(source.wrapping_add(PAGE_SIZE), target.wrapping_add(PAGE_SIZE));
         // SAFETY: both slots have memory: the source's page is in flight, not stuck, and the barrier is over, so it has been taken
-        // from its place and nobody else reaches it; the target's frame is a new page's, shown nowhere. A page is not its own target.
-        unsafe { core::ptr::copy_nonoverlapping(source.cast_const(), target, PAGE_SIZE) };
+        // from its place and nobody else reaches it; the target's frame is a new page's, shown nowhere before the next barrier. A
+        // page is not its own target.
+        unsafe { copy::page(source.cast_const(), target) };
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use mm_types::{Page, Pfn, Pte, PteFlags, Refusal, Site, SpaceId, Vma, VmaFlags, 
 use crate::areas::Areas;
 use crate::kernel::{Kernel, Readable};
 use crate::mm::{Mm, State};
+use crate::sys::copy;
 
 /// Spaces that have something on their `todo` because of one batch.
 ///
@@ -219,6 +220,7 @@ impl Rmap for Kernel {
     }
 
     fn flush(&self, gather: Gather) {
+        copy::done();
         if gather.all {
             let spaces: Vec<_> = self.areas().spaces().cloned().collect();
             for space in spaces {

@@ -17,6 +17,7 @@
 pub mod altstack;
 pub mod arena;
 pub mod ballast;
+pub mod copy;
 pub mod error;
 pub mod fault;
 pub mod fork;
@@ -24,7 +25,6 @@ pub mod futex;
 pub mod maps;
 pub mod node;
 pub mod numa;
-pub mod prefetch;
 mod previous;
 pub mod range;
 pub mod server;

@@ -12,10 +12,10 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use mm_types::{NodeId, PAGE_SIZE};
 
+use super::copy;
 use super::error::{Errno, MapError};
 use super::fork::NotInChild;
 use super::numa::{self, Binding};
-use super::prefetch;
 
 /// Frames of a large page.
 pub const HUGE: usize = 512;
@@ -214,10 +214,11 @@ impl NodeMemory {
         Ok(unsafe { self.view.as_mut_ptr().add(frame * PAGE_SIZE) })
     }
 
-    /// Copies `frame` over frame `to_frame` of `to` (which may be this node).
+    /// Copies `frame` over frame `to_frame` of `to` (which may be this node); for other threads, it is there after
+    /// [`copy::done`].
     ///
     /// # Safety
-    /// For the length of the call:
+    /// For the length of the call, and the second until [`copy::done`]:
     /// 1. Nobody writes the source. Readers may race: through a read-only mapping of it, or the direct map. (Every writable
     ///    mapping has been protected, and that `mprotect` has returned: stale translations are gone then.)
     /// 2. Nobody else reads or writes the destination. (It is a new page: mapped nowhere.)
@@ -228,12 +229,10 @@ impl NodeMemory {
     pub unsafe fn copy_frame(&self, frame: usize, to: &Self, to_frame: usize) -> Result<(), NoFrame> {
         let source = self.frame(frame)?;
         let target = to.frame(to_frame)?;
-        // Neighbouring pages move one after the other, to neighbouring frames where there are some.
-        prefetch::page(source.wrapping_add(PAGE_SIZE), target.wrapping_add(PAGE_SIZE));
         // SAFETY: both pointers come from `frame`, so a page's length is valid at each. Frames are page-aligned in their
         // views and views do not overlap, so different frames (3) do not either. The source has readers only (1) and the
-        // destination nobody (2): no byte is written while another thread accesses it, so a plain memcpy does not race.
-        unsafe { ptr::copy_nonoverlapping(source.cast_const(), target, PAGE_SIZE) };
+        // destination nobody (2): no byte is written while another thread accesses it, so a plain copy does not race.
+        unsafe { copy::page(source.cast_const(), target) };
         Ok(())
     }
 
