@@ -20,11 +20,11 @@ use noop::bare::{bare, list, moves};
 use noop::{Noop, prepare, run, shuffled};
 
 const BATCH: usize = 512;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 15;
 const SIZES: &[usize] = &[512, 1 << 12, 1 << 16, 1 << 20, 1 << 24];
 const MAPPINGS: &[usize] = &[1, 2, 4, 8, 16];
 /// A round of few pages moves them more than once, or it would be over before the clock ticks.
-const AT_LEAST: usize = 1 << 17;
+const AT_LEAST: usize = 1 << 14;
 
 /// Nanoseconds for each page or entry, of each round.
 struct Cost(Vec<f64>);
