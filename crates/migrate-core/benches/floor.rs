@@ -5,7 +5,9 @@
 //! cargo bench -p migrate-core --bench floor -- 65536     # no more pages than these
 //! ```
 //!
-//! Rounds are interleaved, the bare loop and the core in turn; what is printed is the median, the smallest and the largest.
+//! Rounds are interleaved, the bare loop and the core in turn; what is printed is the median, the smallest and the largest, the
+//! ratio of the medians, and that of the smallest, which is what is left where other programs are running. Instructions are those
+//! that `ci/instructions` has recorded.
 
 mod noop;
 
@@ -18,11 +20,11 @@ use noop::bare::{bare, list, moves};
 use noop::{Noop, prepare, run, shuffled};
 
 const BATCH: usize = 512;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 15;
 const SIZES: &[usize] = &[512, 1 << 12, 1 << 16, 1 << 20, 1 << 24];
 const MAPPINGS: &[usize] = &[1, 2, 4, 8, 16];
 /// A round of few pages moves them more than once, or it would be over before the clock ticks.
-const AT_LEAST: usize = 1 << 17;
+const AT_LEAST: usize = 1 << 14;
 
 /// Nanoseconds for each page or entry, of each round.
 struct Cost(Vec<f64>);
@@ -34,8 +36,12 @@ impl Cost {
         sorted[sorted.len() / 2]
     }
 
+    fn least(&self) -> f64 {
+        self.0.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
     fn text(&self) -> String {
-        let least = self.0.iter().copied().fold(f64::INFINITY, f64::min);
+        let least = self.least();
         let most = self.0.iter().copied().fold(0.0, f64::max);
         format!("{:6.1} ({least:.1} to {most:.1})", self.median())
     }
@@ -84,11 +90,26 @@ fn measure(noop: &Noop, order: &[usize], rounds: usize) -> (Cost, Cost) {
 
 fn row(what: &str, pages: usize, (floor, core): &(Cost, Cost)) {
     println!(
-        "{pages:>9}  {what:<12}  {:<26}  {:<26}  {:.2}",
+        "{pages:>9}  {what:<10}  {:<26}  {:<26}  {:>5.2}  {:>8.2}",
         floor.text(),
         core.text(),
-        core.median() / floor.median()
+        core.median() / floor.median(),
+        core.least() / floor.least()
     );
+}
+
+/// What `ci/instructions` counted of a case, for each page.
+fn recorded(case: &str) -> &'static str {
+    let counts = include_str!("../../../ci/instructions.counts");
+    let row = |line: &'static str| {
+        line.split_whitespace()
+            .next()
+            .filter(|name| *name == case)
+            .and(Some(line))
+    };
+    let row = counts.lines().find_map(row);
+    row.and_then(|line| line.split_whitespace().nth(1))
+        .unwrap_or("unrecorded")
 }
 
 /// True where memory has room for so many pages: their descriptors twice over, their entries, and what the program keeps of them.
@@ -112,7 +133,7 @@ fn main() {
     };
 
     println!("nanoseconds a page: median of {rounds} interleaved rounds (smallest to largest); batches of {BATCH}\n");
-    println!("    pages  order         bare loop                   core                        ratio");
+    println!("    pages  order       bare loop                   core                        ratio  smallest");
     let mut medians = Vec::new();
     for &pages in SIZES.iter().filter(|pages| **pages <= most) {
         if !fits(pages) {
@@ -129,8 +150,13 @@ fn main() {
         .iter()
         .fold((f64::INFINITY, 0.0_f64), |(a, b), m| (a.min(*m), b.max(*m)));
     println!("\nsequential order, dearest size to cheapest: {:.2}", largest / least);
+    println!(
+        "instructions a page, as recorded: bare loop {}, core {}",
+        recorded("bare"),
+        recorded("moved")
+    );
 
-    println!("\n mappings  of a page     bare loop                   core                        ratio");
+    println!("\n mappings              bare loop                   core                        ratio  smallest");
     let pages = most.min(1 << 14);
     let order: Vec<usize> = (0..pages).collect();
     let mut costs = Vec::new();

@@ -289,8 +289,7 @@ where
                 return Begun::Taken;
             }
         }
-        let pass = self.pass;
-        match slot.lock_and_unmap::<W, O>(cx, &mut self.pending, pass, alone) {
+        match slot.lock_and_unmap::<W, O>(cx, &mut self.pending, &self.pass, alone) {
             Ok(()) => self.held_ns = held_ns,
             Err(refusal) => slot.refuse(refusal),
         }
@@ -355,27 +354,21 @@ impl<B: Backend> Slot<B> {
         &mut self,
         cx: Cx<'_, B, O>,
         pending: &mut Pending<B>,
-        pass: PassNow,
+        pass: &PassNow,
         alone: bool,
     ) -> Result<(), Refusal> {
         let Held::Page(page) = self.old.take() else {
             return Ok(());
         };
-        // A light run does not wait for a page being read (6.x: looked at once the lock turns out to be taken).
-        let may_wait_for = |page: &B::Page| {
-            !pass.uptodate_only || cx.backend.flags(page).contains(PageFlags::UPTODATE) || museum::has(Bug::B56)
-        };
-        // While locks of several pages are held only try-locks exist.
         let locked = match cx.backend.try_lock(page) {
-            Err(page) if alone && pass.may_lock && may_wait_for(&page) => W::lock(cx.backend, page),
-            tried => tried,
-        };
-        let locked = match locked {
             Ok(locked) => locked,
-            Err(page) => {
-                self.old = Held::Page(page);
-                return Err(Refusal::LockBusy);
-            }
+            Err(page) => match lock_busy::<W, B, O>(cx, page, pass, alone) {
+                Ok(locked) => locked,
+                Err(page) => {
+                    self.old = Held::Page(page);
+                    return Err(Refusal::LockBusy);
+                }
+            },
         };
         let pfn = pfn_of(cx.backend, &locked);
         cx.observer.note(|| Event::Lock(pfn));
@@ -417,4 +410,19 @@ impl<B: Backend> Slot<B> {
         }
         self.unmap(cx, pending)
     }
+}
+
+/// Waits for a page lock that somebody else holds, where this pass may.
+#[cold]
+fn lock_busy<W: Waiting<B>, B: Backend, O: Observer>(
+    cx: Cx<'_, B, O>,
+    page: B::Page,
+    pass: &PassNow,
+    alone: bool,
+) -> Result<B::Locked, B::Page> {
+    // While locks of several pages are held only try-locks exist; a light run does not wait for a page being read.
+    let may_wait = alone
+        && pass.may_lock
+        && (!pass.uptodate_only || cx.backend.flags(&page).contains(PageFlags::UPTODATE) || museum::has(Bug::B56));
+    if may_wait { W::lock(cx.backend, page) } else { Err(page) }
 }

@@ -168,6 +168,7 @@ impl<K: UsesPageMap> Frames for K {
         PageRef::get(self.page_map(), pfn)
     }
 
+    #[inline(always)]
     fn put(&self, page: PageRef) {
         if with(self, page.0, false, Page::put) {
             free_unused(self, page.0);

@@ -220,6 +220,7 @@ where
     }
 
     /// The page in hand has moved to `new`.
+    #[inline(always)]
     fn account_moved(&mut self, pfn: Pfn, new: Held<B>, tell: bool) {
         let Some(to) = self.putback_new(new) else { return };
         self.tally.moved = self.tally.moved.saturating_add(1);
@@ -228,6 +229,7 @@ where
     }
 
     /// The new page of a page that has switched goes to the LRU.
+    #[inline(always)]
     fn putback_new(&self, new: Held<B>) -> Option<Pfn> {
         let cx = self.cx;
         let Held::Page(new) = new else { return None };
@@ -242,6 +244,7 @@ where
     }
 
     /// The page in hand was freed, stayed, or moved in error.
+    #[inline(never)]
     fn account_other(&mut self, pfn: Pfn, new: Held<B>, state: SlotState, tell: bool) {
         let cx = self.cx;
         match state.stage {

@@ -2,7 +2,7 @@
 
 #![cfg(feature = "model")]
 
-use std::cell::RefCell;
+use core::cell::RefCell;
 
 use migrate_core::model::{Access, Config, Model, Op};
 use migrate_core::{Frames, LINUX_2_6_17, MODERN, Profile, StallBudget};

@@ -43,6 +43,8 @@ pub enum ListError {
 const END: u32 = u32::MAX;
 
 /// A doubly linked list of pages.
+///
+/// A page is on it once at most, so that `len` is never more than there are frames.
 #[derive(Debug)]
 pub struct PageList {
     id: ListId,
@@ -100,7 +102,7 @@ impl PageList {
             None => self.first = slot,
         }
         self.last = slot;
-        self.len = self.len.saturating_add(1);
+        self.len = self.len.wrapping_add(1);
         Ok(())
     }
 
@@ -118,7 +120,7 @@ impl PageList {
             None => self.last = slot,
         }
         self.first = slot;
-        self.len = self.len.saturating_add(1);
+        self.len = self.len.wrapping_add(1);
         Ok(())
     }
 
@@ -173,7 +175,8 @@ impl PageList {
     /// The page with this link is on no list any more.
     fn release(&mut self, link: &crate::page::Link) {
         link.list.store(0, Ordering::Release);
-        self.len = self.len.saturating_sub(1);
+        // It was on this one.
+        self.len = self.len.wrapping_sub(1);
     }
 
     /// Takes `pfn` off, wherever it stands.

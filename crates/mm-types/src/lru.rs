@@ -271,15 +271,16 @@ impl Lru {
 
     // Newest first, as Linux adds to the head; reclaim takes from the tail.
     fn arrive(&mut self, map: PageMap<'_>, pfn: Pfn, page: &Page, onto: LruList) -> Result<(), ListError> {
-        self.list_mut(onto).push_front(map, pfn)?;
-        let (set, clear) = match onto {
-            LruList::Active => (PageFlags::LRU | PageFlags::ACTIVE, PageFlags::UNEVICTABLE),
-            LruList::Unevictable => (PageFlags::LRU | PageFlags::UNEVICTABLE, PageFlags::ACTIVE),
+        let (list, own) = match onto {
+            LruList::Active => (&mut self.active, PageFlags::ACTIVE),
+            LruList::Unevictable => (&mut self.unevictable, PageFlags::UNEVICTABLE),
             LruList::Inactive | LruList::StagedActive | LruList::StagedInactive => {
-                (PageFlags::LRU, PageFlags::ACTIVE | PageFlags::UNEVICTABLE)
+                (&mut self.inactive, PageFlags::empty())
             }
         };
-        page.flags().edit(set, clear);
+        list.push_front(map, pfn)?;
+        let others = PageFlags::ACTIVE.union(PageFlags::UNEVICTABLE).difference(own);
+        page.flags().edit(PageFlags::LRU.union(own), others);
         Ok(())
     }
 

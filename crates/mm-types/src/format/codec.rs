@@ -1,4 +1,6 @@
 //! Fitting, packing and unpacking: what an entry says, against the room a format has.
+//!
+//! A backend's format is a constant. Packing is inlined wherever it is asked for, so that masks and shifts are constants there too.
 
 use bitflags::bitflags;
 
@@ -157,7 +159,7 @@ impl EntryFormat {
     ///
     /// [`EncodeError`]: a frame or offset too large, a type the layout does not have, marks without
     /// room, or the one entry that would read as an empty slot.
-    #[inline]
+    #[inline(always)]
     pub fn encode(&self, entry: NonPresent) -> Result<u64, EncodeError> {
         let word = match entry {
             NonPresent::Swap { entry, flags } => self.swap_word(entry, flags)?,
@@ -240,6 +242,7 @@ impl EntryFormat {
         Ok(self.place(entry.ty(), entry.offset()) | marks)
     }
 
+    #[inline(always)]
     fn migration_word(&self, entry: MigrationEntry) -> Result<u64, EncodeError> {
         let kind = match entry.kind() {
             MigrationKind::Read => TypeKind::MigrationRead,
@@ -275,6 +278,7 @@ impl EntryFormat {
         flags
     }
 
+    #[inline(always)]
     fn frame(&self, pfn: Pfn) -> Result<u64, EncodeError> {
         if pfn > self.max_pfn() {
             return Err(EncodeError::PfnTooLarge {
@@ -290,6 +294,7 @@ impl EntryFormat {
         Ok(self.place(ty, offset))
     }
 
+    #[inline(always)]
     fn place(&self, ty: SwapType, offset: u64) -> u64 {
         let stored = if self.invert_offset {
             offset ^ ones(self.offset_bits)
@@ -299,6 +304,7 @@ impl EntryFormat {
         shl(u64::from(ty.raw()), self.type_shift) | shl(stored, self.offset_shift)
     }
 
+    #[inline(always)]
     fn room(&self) -> MigrationFlags {
         let mut room = MigrationFlags::empty();
         room.set(MigrationFlags::YOUNG, self.keeps_young_and_dirty());
