@@ -15,7 +15,7 @@ use mm_types::{CacheSlot, Lru, Mapping, NodeId, Page, PageCache, PageFlags, Page
 use crate::areas::Areas;
 use crate::free_frames::FreeFrames;
 use crate::lent::Lent;
-use crate::private::{MaybePrivate, Private};
+use crate::private::Private;
 use crate::refused::LastRefusals;
 use crate::stall::Cost;
 use crate::stats::{FaultCounts, Histogram, Stats};
@@ -73,7 +73,7 @@ pub(crate) struct Options {
 pub struct Kernel {
     pub(crate) nodes: Box<[NodeMemory]>,
     /// The second engine, where the machine has it.
-    pub(crate) private: MaybePrivate,
+    pub(crate) private: Option<Arc<Private>>,
     pub(crate) frames_per_node: usize,
     pages: Box<[Page]>,
     free: Box<[Mutex<FreeFrames>]>,

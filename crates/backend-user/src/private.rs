@@ -12,7 +12,7 @@
 use core::fmt;
 use core::str::FromStr;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -318,6 +318,3 @@ impl Kernel {
         }
     }
 }
-
-/// A machine's second engine, where it has one.
-pub(crate) type MaybePrivate = Option<Arc<Private>>;

@@ -7,22 +7,7 @@ use std::os::fd::AsFd;
 
 use backend_user::{Machine, Migrate, Prot, Sharing};
 use mm_types::NodeId;
-use support::{Demand, child, ended_with, exit_now, is_child};
-
-/// Forks, runs `f` in the child, and returns the child's wait status.
-fn forked(f: impl FnOnce()) -> i32 {
-    // SAFETY: the child only runs `f` and ends at once; the tests' closures touch memory and make system calls.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        f();
-        exit_now(0);
-    }
-    assert!(pid > 0);
-    let mut status = 0;
-    // SAFETY: the status is live.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    status
-}
+use support::{Demand, child, ended_with, exit_now, forked, is_child};
 
 #[test]
 fn a_child_that_touches_a_page_dies_and_the_parent_goes_on() {

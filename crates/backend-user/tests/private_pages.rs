@@ -14,7 +14,7 @@ use std::thread;
 use backend_user::{Area, Engine, EngineInUse, Machine, MachineError, Migrate, Prot, Sharing, Space, SystemCalls};
 use flight::in_flight;
 use mm_types::{NodeId, PAGE_SIZE, Refusal};
-use support::{child, ended_with, exit_now, is_child};
+use support::{child, ended_with, exit_now, forked, is_child};
 
 const TO: NodeId = NodeId::new(1);
 
@@ -37,20 +37,6 @@ fn contents(area: &Area) -> Vec<u64> {
     (0..area.pages())
         .map(|page| area.page(page)[7].load(Ordering::Relaxed))
         .collect()
-}
-
-fn forked(f: impl FnOnce()) -> i32 {
-    // SAFETY: the child runs `f` and ends; what it does is touch memory and end.
-    let pid = unsafe { libc::fork() };
-    if pid == 0 {
-        f();
-        exit_now(0);
-    }
-    assert!(pid > 0);
-    let mut status = 0;
-    // SAFETY: the status is live.
-    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
-    status
 }
 
 /// Makes `call` on a thread of its own while the area's page is in flight, and returns what it answers: the page comes back only once

@@ -4,7 +4,8 @@
 //! the new page first, and push out the descriptors and entries that the run comes back to; non-temporal ones do neither.
 //!
 //! They are not ordered with other stores. What makes copies of a batch visible is the barrier after them: it calls [`done`]
-//! before any place shows a new page, and everybody else who reads a page has its lock, which opens later.
+//! before any place shows a new page. A page that is mapped nowhere has no barrier; whoever reads it has its lock, and a lock opens by
+//! a locked instruction, which waits for such stores too (Intel SDM vol. 3, "Buffering of Write Combining Memory Locations").
 
 use core::ptr;
 

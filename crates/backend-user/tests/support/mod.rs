@@ -59,6 +59,21 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Forks, runs `f` in the child, and returns the child's wait status.
+pub(crate) fn forked(f: impl FnOnce()) -> i32 {
+    // SAFETY: the child only runs `f` and ends at once; the tests' closures touch memory and make system calls.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        f();
+        exit_now(0);
+    }
+    assert!(pid > 0);
+    let mut status = 0;
+    // SAFETY: the status is live.
+    assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+    status
+}
+
 /// A range of one node whose pages appear when they are touched.
 pub(crate) struct Demand {
     pub(crate) node: NodeMemory,
