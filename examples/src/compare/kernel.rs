@@ -83,7 +83,7 @@ impl Engine for Kernel {
             went.stayed += run.ended.failed;
         }
         // Of a handful no cost of a page is to be had: what is told is that of those that stayed.
-        let few = (self.pages() / 10).max(1) as u64;
+        let few = (8 * CLUSTER) as u64;
         if went.moved < few || went.took == Duration::ZERO {
             return Err(format!(
                 "asked to compact its memory, the kernel moved {} pages, of {} that were to be in its way",
