@@ -23,10 +23,10 @@ fn ours(c: &mut Criterion) {
     group.throughput(Throughput::Elements(made.len() as u64));
     group.bench_function("written", |b| b.iter(|| black_box(long::text(black_box(&made)))));
     group.bench_function("read", |b| {
-        b.iter(|| parse(black_box(text.as_bytes())).expect("a sound trace"))
+        b.iter(|| parse(black_box(text.as_bytes())).expect("a sound trace"));
     });
     group.bench_function("checked", |b| {
-        b.iter(|| check_events(black_box(&events)).expect("a sound trace"))
+        b.iter(|| check_events(black_box(&events)).expect("a sound trace"));
     });
     group.finish();
 }
@@ -46,7 +46,7 @@ fn the_kernels(c: &mut Criterion) {
         });
     });
     group.bench_function("judged", |b| {
-        b.iter(|| judge(black_box(text.as_bytes())).expect("a sound trace"))
+        b.iter(|| judge(black_box(text.as_bytes())).expect("a sound trace"));
     });
     group.finish();
 }

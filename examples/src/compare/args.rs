@@ -69,7 +69,7 @@ pub struct Comparison {
 }
 
 /// Pages of a round that are touched before half are given back to be in the running kernel's way.
-const FRAGMENTS: usize = 30_000;
+const FRAGMENTS: usize = 120_000;
 
 /// What all engines at once take, in times of what each moves: user space and the page tables have two nodes each, the plain copy has
 /// two buffers, and the main job has nodes and buffers of its own.

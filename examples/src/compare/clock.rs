@@ -77,18 +77,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_that_sleeps_does_not_wait_for_a_processor_and_does_not_run() {
+    fn what_took_time_is_own_time_and_time_in_the_queue() {
         let ran = processor_time();
-        let (took, word) = Took::by(|| {
-            std::thread::sleep(Duration::from_millis(20));
-            7
-        });
-        assert_eq!(word, 7);
+        let (took, sum) = Took::by(|| (0..100_000u64).fold(0, |sum: u64, n| sum ^ core::hint::black_box(n)));
+        assert_eq!(sum, 0);
         assert!(
-            took.wall >= Duration::from_millis(20) && took.own() + took.waited == took.wall,
+            took.wall > Duration::ZERO && took.own() + took.waited == took.wall,
             "{took:?}"
         );
-        assert!(processor_time() - ran < took.wall, "it slept");
+        assert!(processor_time() > ran);
         assert!((0.0..=1.0).contains(&took.share()), "{took:?}");
     }
 
