@@ -187,7 +187,7 @@ fn main() {
                     let begun = processor_time();
                     let report = subject
                         .machine
-                        .migrate(Migrate::new(&areas[turn], node).batch(batch))
+                        .migrate(Migrate::new(&areas[turn], node).batch(batch).stall_budget(None))
                         .expect("a node");
                     let moving = (processor_time() - begun).as_nanos() as f64;
                     let (visits, busy) = writing.so_far();

@@ -14,7 +14,7 @@ pub struct Went {
     pub stayed: u64,
 }
 
-/// Something that moves pages: a row of the table for each size of a batch. A new one is a line in [`super::engines`].
+/// Something that moves pages: a row of the table for each size of a batch. A new one is a line in `super::engines`.
 pub trait Engine {
     /// Returns its name in the table.
     fn name(&self) -> &str;
