@@ -249,6 +249,8 @@ impl Uffd {
     /// Moves pages from one run of addresses to another: what was there is missing afterwards, what was missing is there, writable. On
     /// return no CPU has a translation of the source left. With `wake`, who waits for the destination is woken.
     ///
+    /// Pages count as moved that the kernel has moved and denies to have ([`has_moved`]).
+    ///
     /// # Errors
     /// At the first page that does not move: `EBUSY` where others have it too (a fork of the process, an I/O that has pinned it),
     /// `ENOENT` where it is missing, `EEXIST` where something is at the destination.
@@ -276,6 +278,13 @@ impl Uffd {
                 Err((_, libc::EAGAIN)) => moved += usize::try_from(transfer.done).unwrap_or(0) / PAGE_SIZE,
                 // Nothing at all: a mapping may end within the run.
                 Err((_, libc::EINVAL)) if n > 1 => most = 1,
+                Err((_, libc::EEXIST | libc::ENOENT)) if has_moved(to.wrapping_add(at), from.wrapping_add(at)) => {
+                    // An error of the call wakes nobody.
+                    if wake {
+                        self.wake(to.wrapping_add(at), 1);
+                    }
+                    moved += 1;
+                }
                 Err((why, _)) => return Err(Cut { moved, why }),
             }
         }
@@ -361,6 +370,29 @@ impl Uffd {
     }
 }
 
+/// True where a page that could not be moved, because something is at its destination or nothing at its source, has been moved.
+///
+/// Linux 6.18 says so of pages that the failing call itself has moved. The race: the destination has no table of pages, and the
+/// source is one large page; while the call is about to move that as one, an access to the destination makes a table there. The
+/// call sees it under the tables' locks, looks again (`move_pages` of `mm/userfaultfd.c`: `err` is `-EAGAIN`), and moves the pages of
+/// the large one one by one, with success; but `err` is what it was, so it looks once more from the same page on, and finds
+/// that page at the destination: `EEXIST`, as if nothing had moved. Who believes that takes the pages for those of the slot, which
+/// is empty, and their contents for nobody's.
+///
+/// Asked page by page, and only of pages that a call has refused with one of the two errors: of pages that are still to be moved
+/// it could not tell whether they are missing or swapped out.
+fn has_moved(to: *mut u8, from: *mut u8) -> bool {
+    is_there(to) == Some(true) && is_there(from) == Some(false)
+}
+
+/// Looks whether anything is at a page of private anonymous memory; `None` where the kernel does not say.
+fn is_there(page: *mut u8) -> Option<bool> {
+    let mut there = 0u8;
+    // SAFETY: the answer for one page is one byte, which is live for the call; no memory is touched.
+    let rc = unsafe { libc::mincore(page.cast(), PAGE_SIZE, &raw mut there) };
+    (rc == 0).then_some(there & 1 != 0)
+}
+
 /// Sleeps until an access waits, or `other` is readable; true for an access.
 ///
 /// # Errors
@@ -401,4 +433,89 @@ fn address(at: *mut u8) -> u64 {
 
 const fn bytes(pages: usize) -> u64 {
     (pages * PAGE_SIZE) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+    use std::thread;
+
+    use super::*;
+    use crate::sys::arena::{BLOCK, advise};
+    use crate::sys::node::HUGE;
+
+    /// Two blocks of private anonymous memory at multiples of [`BLOCK`], the first for a large page; never given back, as a thread may
+    /// be asleep on them. An access to the second makes a table of pages: for a large page the system would make none.
+    fn two_blocks() -> [*mut u8; 2] {
+        let prot = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: the kernel picks a free place; no memory in use is touched.
+        let got = unsafe { libc::mmap(core::ptr::null_mut(), 3 * BLOCK, prot, flags, -1, 0) };
+        assert_ne!(got, libc::MAP_FAILED);
+        let start = got.wrapping_byte_add(got.addr().next_multiple_of(BLOCK) - got.addr());
+        advise(start, BLOCK, libc::MADV_HUGEPAGE).unwrap();
+        advise(start.wrapping_byte_add(BLOCK), BLOCK, libc::MADV_NOHUGEPAGE).unwrap();
+        [start.cast(), start.wrapping_byte_add(BLOCK).cast()]
+    }
+
+    // The access that comes while a large page is about to be moved is made by another thread, some time after it is told to: every
+    // time a little later, from before the move to after it.
+    #[test]
+    fn a_large_page_whose_destination_is_touched_meanwhile_moves_and_is_known_to_have() {
+        const ROUNDS: u32 = 4_000;
+        let Ok(uffd) = Uffd::open(false) else {
+            return println!("not applicable: no userfaultfd that moves pages");
+        };
+        let [source, place] = two_blocks();
+        uffd.register(place, HUGE, false).unwrap();
+        // SAFETY: the first words of pages of the place, which is mapped for good; all accesses to them are atomic.
+        let word = move |page: usize, of: usize| unsafe {
+            &*core::ptr::with_exposed_provenance::<AtomicU64>(of + page * PAGE_SIZE)
+        };
+        let (source_at, place_at) = (source.expose_provenance(), place.expose_provenance());
+        let (told, seen) = (AtomicU32::new(0), AtomicU32::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=ROUNDS {
+                    while told.load(Ordering::Acquire) < round {
+                        core::hint::spin_loop();
+                    }
+                    for _ in 0..round % 512 {
+                        core::hint::spin_loop();
+                    }
+                    // Sleeps in the kernel until the page is there.
+                    let found = word(HUGE - 1, place_at).load(Ordering::Relaxed);
+                    assert_eq!(found, u64::from(round) * 1000 + 511);
+                    seen.store(round, Ordering::Release);
+                }
+            });
+            for round in 1..=ROUNDS {
+                // A new large page, where the system has one, and no tables at the place.
+                advise(source.cast(), BLOCK, libc::MADV_DONTNEED).unwrap();
+                advise(place.cast(), BLOCK, libc::MADV_DONTNEED).unwrap();
+                for page in 0..HUGE {
+                    word(page, source_at).store(u64::from(round) * 1000 + page as u64, Ordering::Relaxed);
+                }
+                told.store(round, Ordering::Release);
+                // SAFETY: both runs are this test's; words of them are atomic, and found missing at any time.
+                let moved = unsafe { uffd.move_run(place, source, HUGE, true) };
+                if moved != Ok(()) {
+                    // A panic would wait for the other thread, which may sleep in the kernel for ever.
+                    eprintln!("round {round}: {moved:?}");
+                    std::process::abort();
+                }
+                while seen.load(Ordering::Acquire) < round {
+                    thread::yield_now();
+                }
+                for page in 0..HUGE {
+                    let found = word(page, place_at).load(Ordering::Relaxed);
+                    assert_eq!(
+                        found,
+                        u64::from(round) * 1000 + page as u64,
+                        "page {page} in round {round}"
+                    );
+                }
+            }
+        });
+    }
 }
