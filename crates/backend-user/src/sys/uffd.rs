@@ -435,7 +435,7 @@ const fn bytes(pages: usize) -> u64 {
     (pages * PAGE_SIZE) as u64
 }
 
-#[cfg(test)]
+#[cfg(all(test, second_engine))]
 mod tests {
     use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     use std::thread;
