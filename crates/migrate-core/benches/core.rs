@@ -4,12 +4,10 @@ mod noop;
 
 use core::hint::black_box;
 use core::time::Duration;
-use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use migrate_core::{MODERN, Slot};
-use mm_types::Mode;
-use noop::{Noop, prepare, run, shuffled};
+use migrate_core::Slot;
+use noop::{Noop, shuffled, timed};
 
 const BATCH: usize = 512;
 
@@ -17,20 +15,8 @@ fn cost(noop: &Noop, order: &[usize], rounds: u64) -> Duration {
     let mut spent = Duration::ZERO;
     let mut slots: Vec<Slot<Noop>> = (0..BATCH).map(|_| Slot::new()).collect();
     for _ in 0..rounds {
-        let (mut from, mut news) = prepare(noop, order);
-        let mut failed = noop.list(14);
-        let start = Instant::now();
-        let tally = run(
-            noop,
-            &mut from,
-            &mut news,
-            &mut failed,
-            &mut slots,
-            &MODERN,
-            Mode::Async,
-            (),
-        );
-        spent += start.elapsed();
+        let (took, tally) = timed(noop, order, &mut slots);
+        spent += took;
         assert_eq!(black_box(tally).moved as usize, order.len());
     }
     spent

@@ -14,10 +14,10 @@ mod noop;
 use core::hint::black_box;
 use std::time::Instant;
 
-use migrate_core::{MODERN, Slot};
-use mm_types::{Mode, Page};
+use migrate_core::Slot;
+use mm_types::Page;
 use noop::bare::{bare, list, moves};
-use noop::{Noop, prepare, run, shuffled};
+use noop::{Noop, prepare, shuffled, timed};
 
 const BATCH: usize = 512;
 const ROUNDS: usize = 15;
@@ -67,20 +67,8 @@ fn measure(noop: &Noop, order: &[usize], rounds: usize) -> (Cost, Cost) {
         floor.push(spent * 1e9 / pages);
         spent = 0.0;
         for _ in 0..repeat {
-            let (mut from, mut news) = prepare(noop, order);
-            let mut failed = noop.list(14);
-            let start = Instant::now();
-            let tally = run(
-                noop,
-                &mut from,
-                &mut news,
-                &mut failed,
-                &mut slots,
-                &MODERN,
-                Mode::Async,
-                (),
-            );
-            spent += start.elapsed().as_secs_f64();
+            let (took, tally) = timed(noop, order, &mut slots);
+            spent += took.as_secs_f64();
             assert_eq!(black_box(tally).moved as usize, order.len());
         }
         core.push(spent * 1e9 / pages);

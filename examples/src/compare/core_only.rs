@@ -1,10 +1,8 @@
 //! The core alone, on a backend that does nothing: no contents, no translations, one entry for each page.
 
 use core::cell::RefCell;
-use std::time::Instant;
 
-use migrate_core::{MODERN, Slot};
-use mm_types::Mode;
+use migrate_core::Slot;
 
 use super::engine::{Engine, Went};
 
@@ -12,7 +10,7 @@ use super::engine::{Engine, Went};
 #[path = "../../../crates/migrate-core/benches/noop/mod.rs"]
 mod noop;
 
-use noop::{Noop, prepare, run};
+use noop::{Noop, timed};
 
 /// The name in the table.
 pub const NAME: &str = "the core alone: nothing to copy or flush";
@@ -49,20 +47,7 @@ impl Engine for Core {
     fn go(&self, batch: usize) -> Result<Went, String> {
         let mut slots = self.slots.borrow_mut();
         slots.resize_with(batch, Slot::new);
-        let (mut from, mut news) = prepare(&self.noop, &self.order);
-        let mut failed = self.noop.list(14);
-        let begun = Instant::now();
-        let tally = run(
-            &self.noop,
-            &mut from,
-            &mut news,
-            &mut failed,
-            &mut slots,
-            &MODERN,
-            Mode::Async,
-            (),
-        );
-        let took = begun.elapsed();
+        let (took, tally) = timed(&self.noop, &self.order, &mut slots);
         let moved = u64::from(tally.moved);
         Ok(Went {
             took,
