@@ -1,10 +1,10 @@
 //! Accesses that wait in the kernel for pages of the second engine: who hears of them, and what is done.
 //!
-//! A thread of the machine reads them from the userfaultfd. One that waits for a page in flight needs nothing: whoever shows the page
-//! again wakes it. It is noted, so that the statistics know of it; by the rules of 2006, where a waiter holds a reference, and in
-//! a traced machine, a stand-in does what the waiting thread would have done. Everything else is what the fault handler leaves
-//! to the fault server: a first touch, a first store, a page that is watched for use. What is not allowed is made to fault again, as
-//! a signal.
+//! A thread of the machine reads them from the userfaultfd, and each that it reads is woken by somebody. One that waits for a page in
+//! flight is noted, and woken by whoever settles the page when it is back ([`Private::stalls_end`]), if showing it has not done so; by
+//! the rules of 2006, where a waiter holds a reference, and in a traced machine, a stand-in does what the waiting thread would have
+//! done, and wakes it. Everything else is what the fault handler leaves to the fault server: a first touch, a first store, a page that
+//! is watched for use. What is not allowed is made to fault again, as a signal.
 
 use core::sync::atomic::Ordering;
 use std::io::{self, Write};
@@ -107,16 +107,19 @@ impl Kernel {
         }
     }
 
-    /// The page is in flight: who shows it wakes the access.
+    /// The page is in flight: the access waits until it is back.
     fn in_flight(self: &Arc<Self>, private: &Arc<Private>, mm: &Arc<Mm>, page: usize, event: Event) {
         self.faults.count(Kind::Migration);
-        if self.trace.is_none() && self.runs_2006.load(Ordering::Relaxed) == 0 {
+        let plain = self.trace.is_none() && self.runs_2006.load(Ordering::Relaxed) == 0;
+        if plain || !self.stands_in(private, mm, page, event) {
             private.stalls(mm.id, page);
-            if !mm.read(page).is_migration() {
-                private.stalls_end(self, mm.id, page, 1);
-            }
-            return;
+            // It may have come back before the wait was noted.
+            private.stalls_end(self, mm, &[page]);
         }
+    }
+
+    /// Has a thread do what the access would do; false where there is none.
+    fn stands_in(self: &Arc<Self>, private: &Arc<Private>, mm: &Arc<Mm>, page: usize, event: Event) -> bool {
         let handler = Handler {
             kernel: self.clone(),
             space: mm.clone(),
@@ -126,7 +129,7 @@ impl Kernel {
         private.stand_in(move || {
             handler.wait_in_flight(page, event.write, who);
             handler.space.wake(&private_too, page..page + 1);
-        });
+        })
     }
 
     /// The page is locked, and not in flight: on its way back it is shown at once; before it leaves, or while somebody else works
@@ -153,14 +156,18 @@ impl Kernel {
 
     /// Lets an access look again when a page's lock is open.
     fn wake_unlocked(self: &Arc<Self>, private: &Arc<Private>, mm: Arc<Mm>, page: usize, pfn: mm_types::Pfn) {
-        let (kernel, private_too) = (self.clone(), private.clone());
-        private.stand_in(move || {
+        let (kernel, private_too, space) = (self.clone(), private.clone(), mm.clone());
+        let begun = private.stand_in(move || {
             let begun = std::time::Instant::now();
             kernel.wait_unlocked(pfn);
             kernel.stalled(begun);
             kernel.faults.count(Kind::Again);
-            mm.wake(&private_too, page..page + 1);
+            space.wake(&private_too, page..page + 1);
         });
+        if !begun {
+            // It faults again, and is heard of again, until the lock is open.
+            mm.wake(private, page..page + 1);
+        }
     }
 }
 
@@ -170,5 +177,90 @@ fn bar(private: &Private, mm: &Mm, page: usize) {
         // The thread would sleep for ever.
         say(format!("backend-user: an access that is not allowed could not be refused: {error}\n").as_bytes());
         std::process::abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::ops::ControlFlow;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use migrate_core::{Entry, Frames as _, LockedPage, Lru as _, PageRef, Rmap as _};
+    use mm_types::{MigrationEntry, Pfn, PteFlags};
+
+    use super::*;
+    use crate::{Area, Engine, EngineInUse, Machine, Prot, Sharing, Space};
+
+    /// A machine on the second engine, with one page whose first word is 5; `None` where the system does not have it.
+    fn one_page() -> Option<(Machine, Space, Area)> {
+        let machine = Machine::builder().frames_per_node(64).engine(Engine::Auto);
+        let machine = machine.build().unwrap();
+        let EngineInUse::Private(_) = machine.engine() else {
+            println!("not applicable: {}", machine.engine());
+            return None;
+        };
+        let space = machine.space(8).unwrap();
+        let area = space.map_anonymous(1, Prot::ReadWrite, Sharing::Private).unwrap();
+        area.page(0)[0].store(5, Ordering::Relaxed);
+        Some((machine, space, area))
+    }
+
+    /// Replaces the page's entry, and makes the range agree.
+    fn replace(kernel: &Kernel, locked: &LockedPage, edit: &dyn Fn(Pte) -> Option<Pte>) {
+        let mut gather = kernel.gather();
+        kernel.walk(locked, &mut gather, &mut |entry: &mut dyn Entry| {
+            assert!(entry.update(edit).is_some());
+            ControlFlow::Continue(())
+        });
+        kernel.flush(gather);
+    }
+
+    /// Puts the page into flight, waits until an access to it has been heard of, and brings it back as `back` says; returns what the
+    /// access found.
+    fn touched_in_flight(kernel: &Kernel, area: Area, pfn: Pfn, back: &dyn Fn(Pte) -> Option<Pte>) -> Option<u64> {
+        let isolated = kernel.isolate(&PageRef::counted(pfn)).unwrap();
+        let locked = kernel.try_lock(isolated).unwrap();
+        let out = |pte: Pte| pte.maps(pfn).then_some(Pte::Migration(MigrationEntry::writable(pfn)));
+        replace(kernel, &locked, &out);
+        let (tell, told) = mpsc::channel();
+        let waiter = thread::spawn(move || tell.send(area.page(0)[0].load(Ordering::Relaxed)));
+        while kernel.faults.read().migration == 0 {
+            thread::yield_now();
+        }
+        replace(kernel, &locked, back);
+        kernel.putback(kernel.unlock(locked));
+        let found = told.recv_timeout(Duration::from_secs(20)).ok();
+        if found.is_some() {
+            waiter.join().unwrap().unwrap();
+        }
+        found
+    }
+
+    #[test]
+    fn who_waits_for_a_page_in_flight_goes_on_where_it_comes_back_hidden_because_it_is_watched() {
+        let Some((machine, space, area)) = one_page() else {
+            return;
+        };
+        let kernel = machine.kernel();
+        kernel.drain();
+        let pfn = space.entry(area.first).pfn().unwrap();
+        assert!(space.touched().is_empty(), "the page is hidden until it is used");
+        let back = |pte: Pte| pte.is_migration().then_some(Pte::present(pfn, PteFlags::WRITE));
+        let first = area.first;
+        assert_eq!(touched_in_flight(kernel, area, pfn, &back), Some(5));
+        assert!(space.entry(first).young(), "the use was noted");
+    }
+
+    #[test]
+    fn who_waits_for_a_page_in_flight_goes_on_with_a_new_page_where_it_was_zapped_meanwhile() {
+        let Some((machine, space, area)) = one_page() else {
+            return;
+        };
+        let kernel = machine.kernel();
+        kernel.drain();
+        let pfn = space.entry(area.first).pfn().unwrap();
+        let zap = |pte: Pte| pte.is_migration().then_some(Pte::None);
+        assert_eq!(touched_in_flight(kernel, area, pfn, &zap), Some(0));
     }
 }

@@ -119,8 +119,12 @@ impl Mm {
         let mut hides = Runs::default();
         let mut shows = core::mem::take(&mut state.shows);
         for page in pages {
-            if !state.barred.is_empty() {
-                self.unbar(state, *page)?;
+            if !state.barred.is_empty()
+                && let Err(error) = self.unbar(state, *page)
+            {
+                result = Err(error);
+                state.unsettled(*page, true);
+                continue;
             }
             let (hide, rest) = self.steps(private, state, *page);
             if let Some(run) = hide.and_then(|step| hides.add(kernel, *page, step)) {
@@ -140,6 +144,7 @@ impl Mm {
             result = self.take(kernel, private, state, run).and(result);
         }
         state.shows = shows;
+        private.stalls_end(kernel, self, pages);
         result
     }
 
@@ -229,16 +234,22 @@ impl Mm {
         };
         static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
         // SAFETY: the slot is missing, for its memory was at the place; nobody writes the source.
-        let filled = unsafe { run.private.uffd.copy_run(arena.slot(frame), ZEROES.as_ptr(), 1, false) };
+        let filled = unsafe {
+            run.private
+                .uffd
+                .copy_run(arena.slot(frame), ZEROES.as_ptr(), 1, false, false)
+        };
         filled.map_err(|errno| os("UFFDIO_COPY", errno))
     }
 
-    /// Shows a run of frames, and wakes who waits for them.
+    /// Shows a run of frames, and wakes who waits for them; in a traced machine their stand-ins do.
     fn show_run(&self, state: &mut State, run: Run<'_>, prot: Prot) -> Result<(), MapError> {
         let Some((arena, frame)) = run.slots() else {
             return Ok(());
         };
         run.kernel.before_change(self.id, true);
+        // An access that went on before its stand-in has noted the end of the wait could begin the next one meanwhile.
+        let wake = run.kernel.trace.is_none();
         let writable = prot == Prot::ReadWrite;
         self.note_blocks(state, arena, run, frame, |_, block, slots| {
             // Nothing is here; what goes are tables that are in the way of a large page (Linux 6.14, `PT_RECLAIM`): of single
@@ -250,10 +261,10 @@ impl Mm {
         let shown = if writable {
             // SAFETY: the slots hold the frames' memory and the places are missing: that is what the state says, and the table is
             // locked. Nobody has references into slots.
-            unsafe { run.private.uffd.move_run(to, from, run.n, true) }
+            unsafe { run.private.uffd.move_run(to, from, run.n, wake) }
         } else {
             // SAFETY: as above; nobody writes a frame that is about to be shown.
-            let copied = unsafe { run.private.uffd.copy_run(to, from, run.n, true) };
+            let copied = unsafe { run.private.uffd.copy_run(to, from, run.n, true, wake) };
             // The frames' memory is at their places now; the slots must be missing, as for every page that is shown.
             let freed = copied.map(|()| advise(from.cast(), run.n * PAGE_SIZE, libc::MADV_DONTNEED));
             debug_assert!(!matches!(freed, Ok(Err(_))), "{freed:?}");
@@ -267,7 +278,6 @@ impl Mm {
         for offset in n..run.n {
             state.unsettled(run.page + offset, true);
         }
-        run.private.stalls_end(run.kernel, self.id, run.page, n);
         shown.map_err(|cut| os("UFFDIO_MOVE", cut.why))
     }
 

@@ -11,7 +11,7 @@
 
 use core::fmt;
 use core::str::FromStr;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
 use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
@@ -20,6 +20,7 @@ use migrate_core::CopyError;
 use mm_types::{Outcome, Pfn, Refusal, SpaceId, errno};
 
 use crate::kernel::{Kernel, lock};
+use crate::mm::Mm;
 use crate::sys::arena::Arena;
 use crate::sys::copy;
 use crate::sys::error::MapError;
@@ -204,34 +205,43 @@ impl Private {
     pub(crate) fn stalls(&self, space: SpaceId, page: usize) {
         let mut since = lock(&self.stalled.since);
         since.push((space, page, Instant::now()));
-        self.stalled.any.store(since.len(), Ordering::SeqCst);
+        self.stalled.any.store(since.len(), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
-    /// Notes that the waits for `n` pages are over.
-    pub(crate) fn stalls_end(&self, kernel: &Kernel, space: SpaceId, page: usize, n: usize) {
-        // Whoever notes a wait looks at the entry again afterwards, and whoever ends it has changed the entry before: one of the
-        // two sees the other.
-        if self.stalled.any.load(Ordering::SeqCst) == 0 {
+    /// Ends the waits for those of `pages`, which are sorted and of `mm`, that are in flight no longer: the accesses look again.
+    ///
+    /// Nobody else may: a page that was in flight need not be shown when it is back. It may be one that is watched for use, which
+    /// the access is to be told of, or may have been zapped; and one whose permission was waited for was never taken away if its
+    /// migration was given up before the first barrier.
+    pub(crate) fn stalls_end(&self, kernel: &Kernel, mm: &Mm, pages: &[usize]) {
+        // Whoever notes a wait looks at the entry afterwards, and whoever is here has changed the entry before: one of the two sees
+        // the other, with a fence on both sides.
+        fence(Ordering::SeqCst);
+        if self.stalled.any.load(Ordering::Relaxed) == 0 {
             return;
         }
         let mut since = lock(&self.stalled.since);
         since.retain(|(of, at, begun)| {
-            let over = *of == space && (page..page + n).contains(at);
+            let over = *of == mm.id && pages.binary_search(at).is_ok() && !mm.read(*at).is_migration();
             if over {
                 kernel.stalled(*begun);
+                mm.wake(self, *at..*at + 1);
             }
             !over
         });
-        self.stalled.any.store(since.len(), Ordering::SeqCst);
+        self.stalled.any.store(since.len(), Ordering::Relaxed);
     }
 
-    /// Runs `wait` on a thread of its own: who sleeps in the kernel cannot do what it has to do.
-    pub(crate) fn stand_in(&self, wait: impl FnOnce() + Send + 'static) {
+    /// Runs `wait` on a thread of its own: who sleeps in the kernel cannot do what it has to do. False where there is no thread.
+    #[must_use]
+    pub(crate) fn stand_in(&self, wait: impl FnOnce() + Send + 'static) -> bool {
         let spawned = thread::Builder::new().name("stand-in".into()).spawn(wait);
+        let begun = spawned.is_ok();
         let mut stand_ins = lock(&self.stand_ins);
         stand_ins.retain(|thread| !thread.is_finished());
-        // Without a thread nobody notes the wait; the access goes on all the same when its page is shown.
         stand_ins.extend(spawned);
+        begun
     }
 
     /// Waits for all of them.

@@ -291,15 +291,22 @@ impl Uffd {
         Ok(())
     }
 
-    /// Fills missing pages with copies of others, write-protected from the first moment where `protect` says so, and wakes who
-    /// waits for them.
+    /// Fills missing pages with copies of others, write-protected from the first moment where `protect` says so; with `wake`, who
+    /// waits for them is woken.
     ///
     /// # Errors
     /// What the kernel answers; the pages before the first that could not be filled are there.
     ///
     /// # Safety
     /// 1. The destination is the caller's own and registered; the source is readable and nobody writes it.
-    pub unsafe fn copy_run(&self, to: *mut u8, from: *const u8, pages: usize, protect: bool) -> Result<(), Errno> {
+    pub unsafe fn copy_run(
+        &self,
+        to: *mut u8,
+        from: *const u8,
+        pages: usize,
+        protect: bool,
+        wake: bool,
+    ) -> Result<(), Errno> {
         let mut copied = 0;
         while copied < pages {
             let at = copied * PAGE_SIZE;
@@ -307,7 +314,7 @@ impl Uffd {
                 dst: address(to.wrapping_add(at)),
                 src: address(from.wrapping_add(at).cast_mut()),
                 len: bytes(pages - copied),
-                mode: if protect { COPY_MODE_WP } else { 0 },
+                mode: if protect { COPY_MODE_WP } else { 0 } | if wake { 0 } else { MODE_DONTWAKE },
                 done: 0,
             };
             // SAFETY: the request's structure; the runs are as they must be (1).
