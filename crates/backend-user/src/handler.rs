@@ -5,6 +5,7 @@
 
 use core::cell::Cell;
 use core::sync::atomic::Ordering;
+use core::time::Duration;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,8 +24,12 @@ use crate::waiter::Waiter;
 /// Times that one access may find itself permitted and fault again, before the server looks at the mapping.
 const AGAIN: u32 = 2;
 
-/// Looks at a page before a thread sleeps for it.
-const SPINS: u32 = 128;
+/// How long a thread looks before it sleeps: somewhat longer than a batch that keeps the stall budget holds its pages. A processor that
+/// has nothing to do takes longer than that to wake up, where it is a virtual one.
+const SPIN: Duration = Duration::from_micros(200);
+
+/// Looks between two looks at the clock.
+const LOOKS: u32 = 128;
 
 /// Answers the faults of one space.
 #[derive(Debug)]
@@ -100,28 +105,24 @@ impl Handler {
             &LINUX_2_6_17
         };
         // In a traced machine every wait is seen: whether a spin would have sufficed is a matter of luck.
-        let spun = kernel.trace.is_none() && self.spin(page);
+        let spun = kernel.trace.is_none() && spin(begun, || !self.space.read(page).is_migration());
         while !spun && self.space.read(page).is_migration() {
             migration_entry_wait(&waiter, profile, site, who, tracer);
         }
         // Mapped in the table; real when the page lock opens, a moment later.
         if let Some(pfn) = self.space.read(page).pfn() {
-            while self.kernel.is_locked(pfn) {
-                kernel.wait_unlocked(pfn);
+            while kernel.is_locked(pfn) {
+                self.sleep_locked(pfn, begun);
             }
         }
         kernel.stalled(begun);
     }
 
-    /// Looks a few times whether the entry has come back; true where it has.
-    fn spin(&self, page: usize) -> bool {
-        for _ in 0..SPINS {
-            if !self.space.read(page).is_migration() {
-                return true;
-            }
-            core::hint::spin_loop();
+    /// Sleeps for a page lock if it does not open soon.
+    fn sleep_locked(&self, pfn: Pfn, begun: Instant) {
+        if !spin(begun, || !self.kernel.is_locked(pfn)) {
+            self.kernel.wait_unlocked(pfn);
         }
-        false
     }
 
     /// The entry permits the access: it changed since, or the mapping is not there yet, or was not when the access began.
@@ -147,7 +148,7 @@ impl Handler {
     /// Waits for a page lock, and lets the access run again.
     fn wait(&self, pfn: Pfn) -> Verdict {
         let begun = Instant::now();
-        self.kernel.wait_unlocked(pfn);
+        self.sleep_locked(pfn, begun);
         self.kernel.stalled(begun);
         self.kernel.faults.count(Kind::Again);
         Verdict::Retry
@@ -165,4 +166,17 @@ impl Handler {
             _ => self.foreign(),
         }
     }
+}
+
+/// Looks whether what a thread waits for is over, until [`SPIN`] after it began to wait; true where it is.
+fn spin(begun: Instant, over: impl Fn() -> bool) -> bool {
+    while begun.elapsed() < SPIN {
+        for _ in 0..LOOKS {
+            if over() {
+                return true;
+            }
+            core::hint::spin_loop();
+        }
+    }
+    false
 }

@@ -183,8 +183,8 @@ fn bar(private: &Private, mm: &Mm, page: usize) {
 #[cfg(test)]
 mod tests {
     use core::ops::ControlFlow;
+    use core::time::Duration;
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use migrate_core::{Entry, Frames as _, LockedPage, Lru as _, PageRef, Rmap as _};
     use mm_types::{MigrationEntry, Pfn, PteFlags};
