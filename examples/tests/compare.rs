@@ -54,7 +54,14 @@ fn everything_that_moves_pages_has_a_row_or_a_reason_and_every_chart_is_written(
         .map(|row| row.engine.as_str())
         .chain(results.left_out.iter().map(|left| left.what.as_str()))
         .collect();
-    for engine in [rounds::COPY, user::NAME, core_only::NAME, host::NAME, main_job::NAME] {
+    for engine in [
+        rounds::COPY,
+        user::NAME,
+        user::PRIVATE,
+        core_only::NAME,
+        host::NAME,
+        main_job::NAME,
+    ] {
         assert!(named.contains(engine) && text.contains(engine), "{engine} in {text}");
     }
     for word in ["Linux migrate_pages()", "Linux move_pages(2)"] {

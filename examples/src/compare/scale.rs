@@ -48,7 +48,7 @@ struct Maker {
 const TWO_FRAMES: usize = 2 * (PAGE_SIZE + size_of::<Page>()) + 64;
 
 fn makers() -> Vec<Maker> {
-    let user = user::engines().into_iter().map(|(name, builder)| Maker {
+    let user = user::available().into_iter().map(|(name, builder)| Maker {
         name,
         bytes: TWO_FRAMES,
         make: Box::new(move |pages| Ok(Box::new(User::new(name, builder.clone(), pages)?))),
@@ -134,8 +134,9 @@ fn by_pages(asked: &Comparison, stop: &AtomicBool, left_out: &mut Vec<LeftOut>) 
 }
 
 fn by_mappings(asked: &Comparison, stop: &AtomicBool) -> Result<Scaling, String> {
-    let users = user::engines();
-    let users: Vec<_> = users.into_iter().filter(|(name, _)| asked.wants(name)).collect();
+    // Private pages have one mapping each.
+    let wanted = |name: &str| name == user::NAME && asked.wants(name);
+    let users: Vec<_> = user::engines().into_iter().filter(|(name, _)| wanted(name)).collect();
     let host = asked.wants(host::NAME);
     let names = users.iter().map(|(name, _)| *name).chain(host.then_some(host::NAME));
     let mut curves = curves(names);
@@ -219,7 +220,7 @@ fn movers(
 
 fn by_threads(asked: &Comparison, stop: &AtomicBool) -> Result<Scaling, String> {
     let mut curves = Vec::new();
-    for (name, builder) in user::engines() {
+    for (name, builder) in user::available() {
         if !asked.wants(name) {
             continue;
         }

@@ -4,20 +4,32 @@ use core::cell::Cell;
 use core::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use backend_user::{Area, Builder, Machine, Migrate, Prot, Sharing, Space};
+use backend_user::{Area, Builder, Engine, Machine, Migrate, Prot, Sharing, Space};
 use mm_types::NodeId;
 
 use crate::args::MAX_BATCH;
 
-use super::engine::{Engine, Went};
+use super::engine::{self, Went};
 
 /// The name of the engine that is always there.
 pub const NAME: &str = "user space: memfd, mprotect, mmap";
 
-/// The engines in user space: their names, and machines to be made with them.
+/// The name of the engine for private pages.
+pub const PRIVATE: &str = "user space: private pages, userfaultfd";
+
+/// The engines in user space: their names, and machines to be made with them. One that the system does not have says so when a
+/// machine is made.
 #[must_use]
-pub fn engines() -> Vec<(&'static str, Builder)> {
-    vec![(NAME, Machine::builder())]
+pub fn engines() -> [(&'static str, Builder); 2] {
+    let machine = |engine| Machine::builder().engine(engine);
+    [(NAME, machine(Engine::Shared)), (PRIVATE, machine(Engine::Private))]
+}
+
+/// Those that the system has.
+#[must_use]
+pub fn available() -> Vec<(&'static str, Builder)> {
+    let has = |(_, builder): &(_, Builder)| builder.clone().frames_per_node(1).build().is_ok();
+    engines().into_iter().filter(has).collect()
 }
 
 /// An area of a machine with two nodes, all of it written to.
@@ -75,7 +87,7 @@ impl User {
     }
 }
 
-impl Engine for User {
+impl engine::Engine for User {
     fn name(&self) -> &str {
         self.name
     }
