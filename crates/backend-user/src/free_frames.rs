@@ -103,11 +103,16 @@ impl FreeFrames {
 
     /// Takes exactly this frame; false where it is not free, or another node's.
     pub(crate) fn take_at(&mut self, pfn: Pfn) -> bool {
-        let Some(slot) = self.slot(pfn).filter(|slot| self.is_free(*slot)) else {
+        self.take_all_at(pfn, 1)
+    }
+
+    /// Takes exactly the `n` frames from `pfn` on; false, and nothing taken, where one is not free, or another node's.
+    pub(crate) fn take_all_at(&mut self, pfn: Pfn, n: usize) -> bool {
+        let Some(slot) = self.slot(pfn).filter(|slot| self.run(*slot, n) == n) else {
             return false;
         };
-        self.set(slot, 1, false);
-        self.free -= 1;
+        self.set(slot, n, false);
+        self.free -= n;
         true
     }
 

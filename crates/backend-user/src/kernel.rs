@@ -241,14 +241,22 @@ impl Kernel {
         self.preferred.store(usize::from(node.raw()), Ordering::Relaxed);
     }
 
-    /// Takes up to `want` neighbouring frames of one node; they lie in their large pages as those from `like` on, if possible.
-    pub(crate) fn take_on(&self, node: NodeId, want: usize, like: Option<Pfn>) -> Option<(Pfn, usize)> {
-        let at = like.and_then(|pfn| pfn.index()?.checked_rem(self.frames_per_node));
-        let taken = lock(self.free.get(usize::from(node.raw()))?).take_run(want, at);
+    /// Takes up to `want` neighbouring frames of one node for pages of which the first is in `old`: from `beside` on, where these are
+    /// free; else at the place of `old` in its own node; else where they lie in their large pages as those from `old` on, if possible.
+    pub(crate) fn take_on(&self, node: NodeId, want: usize, old: Pfn, beside: Option<Pfn>) -> Option<(Pfn, usize)> {
+        let (_, at) = self.place_of(old.index()?);
+        let same = Pfn::new((usize::from(node.raw()) * self.frames_per_node + at) as u64);
+        let mut free = lock(self.free.get(usize::from(node.raw()))?);
+        let mut exactly = beside.into_iter().chain([same]);
+        let taken = exactly
+            .find(|pfn| free.take_all_at(*pfn, want))
+            .map(|pfn| (pfn, want))
+            .or_else(|| free.take_run(want, Some(at)));
+        drop(free);
         taken.inspect(|(first, n)| {
             self.taken(*first, *n);
-            if let (Some(private), Some(like)) = (self.private.as_deref(), like) {
-                self.prepare_private(private, like, *first, *n);
+            if let Some(private) = self.private.as_deref() {
+                self.prepare_private(private, old, *first, *n);
             }
         })
     }
@@ -319,7 +327,8 @@ impl Kernel {
     ///
     /// For who drives the core without [`Machine::migrate`](crate::Machine::migrate); `put` frees it.
     pub fn allocate_on(&self, node: NodeId) -> Option<PageRef> {
-        let (pfn, _) = self.take_on(node, 1, None)?;
+        let (pfn, n) = lock(self.free.get(usize::from(node.raw()))?).take_run(1, None)?;
+        self.taken(pfn, n);
         self.new_page(pfn)
     }
 

@@ -128,6 +128,7 @@ mod stall;
 mod stats;
 #[doc(hidden)]
 pub mod sys;
+mod targets;
 mod touched;
 mod trace;
 mod waiter;

@@ -19,6 +19,7 @@ use crate::machine::Machine;
 use crate::mm::Mm;
 use crate::report::Report;
 use crate::request::{Migrate, Pages};
+use crate::targets::{Plan, Targets};
 
 /// Room for pages in flight, kept from one call to the next.
 #[derive(Debug, Default)]
@@ -76,36 +77,11 @@ impl Place<'_> {
             Self::Nowhere => Pte::None,
         }
     }
-}
 
-/// Frames for one batch: neighbours where there are some.
-struct Targets<'k> {
-    kernel: &'k Kernel,
-    node: NodeId,
-    want: usize,
-    next: u64,
-    left: usize,
-}
-
-impl Targets<'_> {
-    fn take(&mut self, old: Pfn) -> Result<PageRef, Refusal> {
-        if self.left == 0 {
-            let taken = self.kernel.take_on(self.node, self.want, Some(old));
-            let (first, n) = taken.ok_or(Refusal::NoTarget)?;
-            (self.next, self.left) = (first.raw(), n);
-        }
-        let pfn = Pfn::new(self.next);
-        self.next += 1;
-        self.left -= 1;
-        self.want = self.want.saturating_sub(1).max(1);
-        self.kernel.new_page(pfn).ok_or(Refusal::NoTarget)
-    }
-}
-
-impl Drop for Targets<'_> {
-    fn drop(&mut self) {
-        for pfn in self.next..self.next + self.left as u64 {
-            self.kernel.untake(Pfn::new(pfn));
+    fn site(&self) -> Option<(&Arc<Mm>, usize)> {
+        match self {
+            Self::Site(mm, page) => Some((mm, *page)),
+            Self::Frame(_) | Self::Nowhere => None,
         }
     }
 }
@@ -195,6 +171,7 @@ fn run<O: Observer>(kernel: &Kernel, request: Migrate<'_>, slots: &mut [Slot<Ker
     };
     let mut from = MapList::new(kernel.page_map(), new_list());
     let mut failed = MapList::new(kernel.page_map(), new_list());
+    let mut plan = Plan::default();
     let mut ended = false;
     while !ended {
         if request.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
@@ -206,23 +183,17 @@ fn run<O: Observer>(kernel: &Kernel, request: Migrate<'_>, slots: &mut [Slot<Ker
             kernel,
             &mut source,
             &mut from,
+            &mut plan,
             slots.len(),
             request.to,
             &mut report,
             tell,
             observer,
         );
-        let isolated = List::<PageRef>::len(&from);
-        if isolated == 0 {
+        if List::<PageRef>::len(&from) == 0 {
             continue;
         }
-        let mut targets = Targets {
-            kernel,
-            node: request.to,
-            want: isolated,
-            next: 0,
-            left: 0,
-        };
+        let mut targets = Targets::new(kernel, request.to, &plan);
         let budget = request.stall_budget.map(|hold| kernel.cost.within(hold));
         let profile = Profile {
             stall: request.profile.stall.or(budget),
@@ -290,12 +261,13 @@ fn run<O: Observer>(kernel: &Kernel, request: Migrate<'_>, slots: &mut [Slot<Ker
     report
 }
 
-/// Fills `from` with up to `room` isolated pages; true at the end of the request.
+/// Fills `from` with up to `room` isolated pages, and `plan` with where they are; true at the end of the request.
 #[expect(clippy::too_many_arguments, reason = "the parts of one loop")]
 fn isolate<O: Observer>(
     kernel: &Kernel,
     source: &mut Source<'_>,
     from: &mut MapList<'_>,
+    plan: &mut Plan,
     room: usize,
     to: NodeId,
     report: &mut Report,
@@ -314,6 +286,7 @@ fn isolate<O: Observer>(
     let mut busy = Vec::new();
     // Looked up before the lists are locked: spaces are behind a lock that comes first.
     let places: Vec<_> = (0..room).map_while(|_| source.next(kernel)).collect();
+    plan.clear();
     kernel.with_lru(|lru| {
         for place in &places {
             let pfn = match place.look() {
@@ -338,6 +311,7 @@ fn isolate<O: Observer>(
                 observer.note(|| Event::Isolate(pfn));
                 let isolated = Isolated::from_isolated(PageRef::counted(pfn));
                 List::<Isolated<PageRef>>::push_back(from, isolated);
+                plan.add(pfn, place.site());
             } else {
                 // The frame became another page's between the look and the isolation.
                 wrong.push(pfn);

@@ -1,0 +1,167 @@
+//! Where pages go: beside their neighbours, so that neighbouring pages stay in neighbouring frames however often they move.
+//!
+//! Neighbours in neighbouring frames are one mapping, and move by one system call. So pages that are neighbours in their space and
+//! leave together arrive together, in neighbouring frames; and a page that leaves alone goes beside a neighbour that is there
+//! already, or, as the first of its neighbourhood, to the place in its node that it had in the one it comes from.
+
+use std::sync::Arc;
+
+use migrate_core::PageRef;
+use mm_types::{NodeId, Pfn, Pte, Refusal};
+
+use crate::kernel::Kernel;
+use crate::mm::Mm;
+
+/// The pages of a batch, in the order in which they were isolated.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    pages: Vec<Planned>,
+    runs: Vec<Run>,
+}
+
+/// One page.
+#[derive(Clone, Copy, Debug)]
+struct Planned {
+    old: Pfn,
+    /// The run that it is of.
+    run: usize,
+}
+
+/// Pages that are neighbours in a space, or, where no space was named, in their node.
+#[derive(Debug)]
+struct Run {
+    /// The first of them, in [`Plan::pages`].
+    first: usize,
+    n: usize,
+    /// Where the first of them is in its space.
+    site: Option<(Arc<Mm>, usize)>,
+}
+
+impl Run {
+    /// True where a page is the next of this run; `last` is the frame of its last one.
+    fn goes_on_with(&self, last: Pfn, old: Pfn, site: Option<(&Arc<Mm>, usize)>) -> bool {
+        match (&self.site, site) {
+            (Some((mm, first)), Some((same, page))) => Arc::ptr_eq(mm, same) && first + self.n == page,
+            (None, None) => last.raw() + 1 == old.raw(),
+            _ => false,
+        }
+    }
+}
+
+impl Plan {
+    pub(crate) fn clear(&mut self) {
+        self.pages.clear();
+        self.runs.clear();
+    }
+
+    /// Adds the page in frame `old`, which was found at `site`.
+    pub(crate) fn add(&mut self, old: Pfn, site: Option<(&Arc<Mm>, usize)>) {
+        let last = self.pages.last().map(|page| page.old);
+        let run = self.runs.last_mut().zip(last);
+        match run.filter(|(run, last)| run.goes_on_with(*last, old, site)) {
+            Some((run, _)) => run.n += 1,
+            None => self.runs.push(Run {
+                first: self.pages.len(),
+                n: 1,
+                site: site.map(|(mm, page)| (mm.clone(), page)),
+            }),
+        }
+        self.pages.push(Planned {
+            old,
+            run: self.runs.len() - 1,
+        });
+    }
+}
+
+/// Frames for one batch.
+pub(crate) struct Targets<'k> {
+    kernel: &'k Kernel,
+    node: NodeId,
+    plan: &'k Plan,
+    /// The planned page after the one that a frame was taken for last.
+    at: usize,
+    /// Frames that are taken, for the planned pages from here on.
+    taken_for: usize,
+    next: u64,
+    left: usize,
+}
+
+impl<'k> Targets<'k> {
+    pub(crate) const fn new(kernel: &'k Kernel, node: NodeId, plan: &'k Plan) -> Self {
+        Self {
+            kernel,
+            node,
+            plan,
+            at: 0,
+            taken_for: 0,
+            next: 0,
+            left: 0,
+        }
+    }
+
+    /// Takes a frame for the page in `old`, and makes it a page.
+    ///
+    /// # Errors
+    /// [`Refusal::NoTarget`]: the node is full.
+    pub(crate) fn take(&mut self, old: Pfn) -> Result<PageRef, Refusal> {
+        let at = self.find(old);
+        let skipped = at.checked_sub(self.taken_for).filter(|skipped| *skipped < self.left);
+        match skipped {
+            Some(skipped) => self.give_back(skipped),
+            None => {
+                self.give_back(self.left);
+                self.take_from(at, old)?;
+            }
+        }
+        let pfn = Pfn::new(self.next);
+        (self.next, self.left, self.taken_for) = (self.next + 1, self.left - 1, at + 1);
+        self.at = at + 1;
+        self.kernel.new_page(pfn).ok_or(Refusal::NoTarget)
+    }
+
+    /// Returns which of the planned pages `old` is. They come in their order, some of them again in later passes.
+    fn find(&self, old: Pfn) -> usize {
+        let is = |at: &usize| self.plan.pages.get(*at).is_some_and(|page| page.old == old);
+        let mut all = (self.at..self.plan.pages.len()).chain(0..self.at);
+        all.find(is).unwrap_or(self.plan.pages.len())
+    }
+
+    /// Takes frames for the pages of a run from `at` on, of which the first is in `old`.
+    fn take_from(&mut self, at: usize, old: Pfn) -> Result<(), Refusal> {
+        let run = self.plan.pages.get(at).and_then(|page| self.plan.runs.get(page.run));
+        let want = run.map_or(1, |run| run.first + run.n - at);
+        let beside = run.and_then(|run| {
+            let (mm, first) = run.site.as_ref()?;
+            self.beside(mm, first + at - run.first, want)
+        });
+        let taken = self.kernel.take_on(self.node, want, old, beside);
+        let (first, n) = taken.ok_or(Refusal::NoTarget)?;
+        (self.next, self.left, self.taken_for) = (first.raw(), n, at);
+        Ok(())
+    }
+
+    /// Returns where `n` pages from `page` on would lie beside the page before them, or the one after them, if it is on the node.
+    fn beside(&self, mm: &Mm, page: usize, n: usize) -> Option<Pfn> {
+        let frame = |page| match mm.read(page) {
+            Pte::Present { pfn, .. } => Some(pfn).filter(|pfn| self.kernel.node_of(*pfn) == self.node),
+            _ => None,
+        };
+        let before = page.checked_sub(1).and_then(frame);
+        let after = || frame(page + n)?.raw().checked_sub(n as u64);
+        before.map(|pfn| pfn.raw() + 1).or_else(after).map(Pfn::new)
+    }
+
+    /// Gives the next `n` of the frames back that were taken.
+    fn give_back(&mut self, n: usize) {
+        for pfn in self.next..self.next + n as u64 {
+            self.kernel.untake(Pfn::new(pfn));
+        }
+        (self.next, self.left) = (self.next + n as u64, self.left - n);
+    }
+}
+
+impl Drop for Targets<'_> {
+    fn drop(&mut self) {
+        self.give_back(self.left);
+    }
+}
