@@ -139,7 +139,7 @@ impl FailurePlan {
         match self.what {
             What::Nothing => None,
             What::One { pair, nth, and_later } => {
-                let due = now == nth || (and_later && now > nth);
+                let due = if and_later { now >= nth } else { now == nth };
                 (pair.edge == kind && due).then_some(pair.failure)
             }
             What::Random { one_in, of } => {
@@ -312,6 +312,12 @@ mod tests {
             Verdict::Go
         );
         assert_ne!(none.before(Edge::Take(Pfn::new(1))), Verdict::Go, "one in one does");
+        // The draws are those of a run without such steps: the same copies fail.
+        let (alone, among) = (FailurePlan::random(1, 8), FailurePlan::random(1, 8));
+        for _ in 0..60 {
+            among.before(Edge::Unlock(Pfn::new(1)));
+            assert_eq!(copies(&among, 1), copies(&alone, 1));
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What the scenario runner says of scenarios that are wrong.
 
-use migrate_core::fixture::{FixtureError, Replay, ScenarioError, run_scenario};
+use migrate_core::fixture::{Fixture, FixtureError, Replay, ScenarioError, run_scenario};
 use migrate_core::model::ModelFixture;
-use migrate_core::{LINUX_2_6_17, MODERN, Profile};
+use migrate_core::{Frames, LINUX_2_6_17, MODERN, Profile};
+use mm_types::PageFlags;
+use mm_types::trace::Event;
 
 fn error(profile: &'static Profile, steps: &str) -> ScenarioError {
     let text = format!("scenario v1\nspace m0\nmap p0 m0+0x3 anon rw\n{steps}\n");
@@ -61,6 +63,25 @@ fn an_access_in_the_middle_that_would_sleep_is_told() {
 #[test]
 fn what_a_scenario_leaves_locked_and_held_is_given_back() {
     let text = "scenario v1\nspace m0\nmap p0..p3 m0+0x3 anon rw\nlock p0\nget p1\npin p2\nisolate p3\n";
-    let done = run_scenario(&mut ModelFixture::default(), text, None);
-    assert!(matches!(done, Ok(Replay::Ran(_))), "{done:?}");
+    let mut fixture = ModelFixture::default();
+    let report = match run_scenario(&mut fixture, text, None) {
+        Ok(Replay::Ran(report)) => report,
+        other => panic!("{other:?}"),
+    };
+    let mapped = report.events.iter().filter_map(|event| match event {
+        Event::Map { after, .. } => after.pfn(),
+        _ => None,
+    });
+    let backend = fixture.backend();
+    let left: Vec<_> = mapped
+        .map(|pfn| {
+            let page = backend.get(pfn).expect("it is mapped");
+            // Not counting the one reference that this takes.
+            let held = (backend.count(&page) - 1, backend.pins(&page));
+            let flags = backend.flags(&page) & (PageFlags::LOCKED | PageFlags::LRU);
+            backend.put(page);
+            (held, flags)
+        })
+        .collect();
+    assert_eq!(left, [((1, 0), PageFlags::LRU); 4]);
 }

@@ -268,4 +268,12 @@ mod tests {
             "the type"
         );
     }
+
+    #[test]
+    fn a_field_beyond_the_end_of_the_word_is_not_sound() {
+        let format = EntryFormat::I386_2_6_17;
+        for (offset_bits, sound) in [(format.offset_bits, true), (format.offset_bits + 1, false)] {
+            assert_eq!(EntryFormat { offset_bits, ..format }.is_sound(), sound, "{offset_bits}");
+        }
+    }
 }

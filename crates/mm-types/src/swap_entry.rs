@@ -332,6 +332,30 @@ mod tests {
     }
 
     #[test]
+    fn a_layout_numbers_each_special_kind_once_and_no_other_kind() {
+        let layout = SwapLayout::new(&[
+            TypeKind::HwPoison,
+            TypeKind::Unused,
+            TypeKind::HwPoison,
+            TypeKind::SwapFile,
+            TypeKind::MigrationWrite,
+        ]);
+        assert_eq!(layout.swap_files(), 27);
+        assert_eq!(layout.type_of(TypeKind::HwPoison), Some(ty(27)));
+        assert_eq!(layout.type_of(TypeKind::MigrationWrite), Some(ty(31)));
+        for kind in [TypeKind::SwapFile, TypeKind::Unused, TypeKind::MigrationRead] {
+            assert_eq!(layout.type_of(kind), None, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_is_shown_by_its_type_and_offset() {
+        let entry = SwapEntry::new(ty(3), 42).unwrap();
+        assert_eq!(std::format!("{entry:?}"), "SwapEntry { ty: SwapType(3), offset: 42 }");
+        assert_eq!(entry.to_string(), "3:0x2a");
+    }
+
+    #[test]
     fn types_and_offsets_out_of_range_are_refused() {
         assert_eq!(SwapType::new(32), None);
         assert_eq!(SwapEntry::new(ty(0), SwapEntry::MAX_OFFSET + 1), None);

@@ -313,6 +313,13 @@ mod tests {
     }
 
     #[test]
+    fn an_area_has_the_flags_that_it_is_made_with() {
+        let flags = VmaFlags::READ | VmaFlags::MAYWRITE;
+        assert_eq!(Vma::anon(SPACE, Vpn::new(10), Vpn::new(14), flags).flags, flags);
+        assert_eq!(vma(10, 14, 100).flags, flags);
+    }
+
+    #[test]
     fn a_moved_anonymous_area_still_finds_its_pages() {
         let area = Vma::anon(SPACE, Vpn::new(10), Vpn::new(14), VmaFlags::WRITE);
         let index = area.index(Vpn::new(12)).unwrap();

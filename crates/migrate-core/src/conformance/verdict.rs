@@ -239,6 +239,7 @@ mod tests {
         let table = counts.to_string();
         assert!(table.ends_with("not applicable for want of fork: 2\n"), "{table}");
         assert_eq!(table.lines().count(), 4, "{table}");
+        assert!(table.contains("\nseam "), "{table}");
     }
 
     #[test]

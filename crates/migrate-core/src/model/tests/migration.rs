@@ -2,9 +2,11 @@
 
 use std::vec::Vec;
 
+use mm_types::trace::Event;
 use mm_types::{Mode, Outcome, PageFlags, Pfn, Pte, Refusal, SpaceId};
 
 use super::{NODE1, at, frame, good, model, outcome, read, write};
+use crate::fixture::Recording;
 use crate::model::{Access, Model, ModelFixture, WritePage};
 use crate::{Frames, LINUX_2_6_17, MODERN, Mover, Profile};
 
@@ -340,6 +342,43 @@ fn a_dirty_page_without_a_mover_is_written_and_moves_in_a_later_pass() {
         (WritePage::FailsUnlocked, Refusal::WriteFailed),
     ] {
         assert_eq!(moved(fails), (Outcome::Refused(refusal), false), "{fails:?}");
+    }
+}
+
+#[test]
+fn a_clean_page_without_a_mover_gives_up_its_buffers_and_moves_at_the_first_try() {
+    for profile in [&MODERN, &LINUX_2_6_17] {
+        let (model, space) = model(profile);
+        let file = model.create_file(1, Mover::Fallback, WritePage::Unlocks);
+        model.map_file(at(space, 0), 1, file, 0, true);
+        read(&model, at(space, 0));
+        let pfn = frame(&model, at(space, 0));
+        model.attach_buffers(pfn);
+        let recording = Recording::with_capacity(64);
+        let (_, outcomes) = model.migrate(&[pfn], NODE1, profile, Mode::Sync, 1, &recording);
+        let [(_, Outcome::Moved { to })] = *outcomes else {
+            panic!("{outcomes:?}")
+        };
+        assert!(!model.page(to).flags().load().contains(PageFlags::PRIVATE));
+        let tries = recording.events().filter(|event| *event == Event::Lock(pfn)).count();
+        assert_eq!(tries, 1, "{}", profile.rules);
+        good(&model);
+    }
+}
+
+#[test]
+fn a_page_cut_off_its_file_that_somebody_holds_is_refused_for_that_alone() {
+    for profile in [&MODERN, &LINUX_2_6_17] {
+        play(
+            profile,
+            "file b0 pages=4 mover=plain
+             map p0 m0+0x3 file=b0+0x1 rw shared
+             isolate p0
+             truncate p0
+             get p0
+             migrate p0
+             expect refused p0 extra_reference",
+        );
     }
 }
 

@@ -429,6 +429,12 @@ fn i30_passes_and_new_pages_are_bounded() {
         replaced(MODERN, "new_page p1 f1 new=f3", "new_page p1 f1 new=f2"),
         Bounded
     );
+    // One that was given back leaves room for another.
+    let another = "new_page p1 f1 new=f4\nunlock f4\ngive_back f4";
+    assert_eq!(
+        check(&with(MODERN, another, "unlock p1 f1")).map(|checked| checked.succeeded),
+        Ok(1)
+    );
     let retries = std::vec!["retry p1 f1 reason=lock_busy"; 20].join("\n");
     assert_eq!(broken(&with(MODERN, &retries, "unlock f3")).rule, Bounded);
 }
