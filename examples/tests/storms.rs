@@ -40,8 +40,6 @@ fn nothing_is_lost_when_everything_happens_while_everything_moves() {
     storm(Engine::Shared);
 }
 
-/// As `ci/second-engine` says: it may hang (CAVEATS.md).
-#[cfg(second_engine)]
 #[test]
 fn nothing_is_lost_either_where_private_pages_move_by_userfaultfd() {
     let report = storm(Engine::Auto);

@@ -33,7 +33,7 @@ pub enum Engine {
     /// Frames are mapped and protected (`mmap`, `mprotect`): a page may have several places, in any spaces.
     #[default]
     Shared,
-    /// Memory moves by userfaultfd: a page has one place. A machine that cannot have that is not built. Not finished: see CAVEATS.md.
+    /// Memory moves by userfaultfd: a page has one place. A machine that cannot have that is not built.
     Private,
     /// The second where the system has it, else the first; [`Machine::engine`](crate::Machine::engine) says which, and why.
     Auto,

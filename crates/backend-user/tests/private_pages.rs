@@ -1,7 +1,5 @@
 //! Private pages by userfaultfd: what the second engine does that the first cannot, and what it refuses.
 
-#![cfg(second_engine)]
-
 mod engines;
 mod flight;
 mod support;

@@ -442,7 +442,7 @@ const fn bytes(pages: usize) -> u64 {
     (pages * PAGE_SIZE) as u64
 }
 
-#[cfg(all(test, second_engine))]
+#[cfg(test)]
 mod tests {
     use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
     use std::thread;

@@ -4,9 +4,8 @@
 
 use backend_user::Engine;
 
-/// Makes each function of an [`Engine`] a test for each engine; for the second one only with `--cfg second_engine`, as
-/// `ci/second-engine` says: a test of it may hang (CAVEATS.md). Where the system has no second one, its tests are the first's again,
-/// and say so.
+/// Makes each function of an [`Engine`] a test for each engine. Where the system has no second one, its tests are the first's again, and
+/// say so.
 macro_rules! on_both_engines {
     ($($test:ident,)*) => {
         mod shared_pages {
@@ -15,7 +14,6 @@ macro_rules! on_both_engines {
                 super::$test(backend_user::Engine::Shared);
             })*
         }
-        #[cfg(second_engine)]
         mod private_pages {
             $(#[test]
             fn $test() {
