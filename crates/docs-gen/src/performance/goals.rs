@@ -18,6 +18,7 @@ pub struct Goal {
 }
 
 const USER: &str = "user space: memfd, mprotect, mmap";
+const PRIVATE: &str = "user space: private pages, userfaultfd";
 const X86_64: &str = "page tables of x86-64, no processor";
 
 const fn goal(engine: &'static str, batch: u32, must: f64, aim: f64) -> Goal {
@@ -34,6 +35,8 @@ pub const GOALS: &[Goal] = &[
     goal(USER, 1, 22.0, 16.0),
     goal(USER, 64, 3.0, 2.2),
     goal(USER, 512, 2.0, 1.4),
+    goal(PRIVATE, 1, 7.0, 5.0),
+    goal(PRIVATE, 512, 1.5, 1.2),
     goal(X86_64, 512, 1.3, 1.2),
 ];
 

@@ -5,13 +5,17 @@
 //! Processor time, so that other work on the machine does not show; the engines and the copy take turns, so that its clock does not
 //! either. A ratio is the median of the rounds', with the least and the greatest. The second one counts with the move what
 //! processor time the writers spent on faults: theirs beyond what their visits cost while nothing moves. Stalls are as the
-//! engine saw them, and the longest visit as a writer did.
+//! engine saw them, and the longest visit as a writer did. `bare` is the least that shared pages take ([`Bare`]), while the writers
+//! write to other memory of the process: what it costs to take translations away from a processor that runs.
+
+mod bare;
 
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::time::Instant;
 
 use backend_user::{Area, Engine, Machine, Migrate, Prot, Sharing};
+use bare::Bare;
 use mm_types::{NodeId, PAGE_SIZE};
 
 fn processor_time() -> Duration {
@@ -145,6 +149,7 @@ fn main() {
         areas.push(area);
         subjects.push((name, machine));
     }
+    let mut bare = Bare::new(pages).expect("memory");
     let (mut from, mut to) = (vec![1u8; pages * PAGE_SIZE], vec![2u8; pages * PAGE_SIZE]);
     let writing = Writing::default();
     std::thread::scope(|s| {
@@ -166,7 +171,7 @@ fn main() {
                     stayed: 0,
                 })
                 .collect();
-            let mut copies = Vec::new();
+            let (mut copies, mut bare_ratios) = (Vec::new(), Vec::new());
             // The first two rounds take the memory, and show what a visit costs when nothing moves.
             for round in 0..rounds + 2 {
                 let begun = processor_time();
@@ -203,13 +208,20 @@ fn main() {
                     subject.longest = subject.longest.max(writing.longest.load(Ordering::Relaxed));
                     subject.stayed += report.refused();
                 }
+                bare.touch();
+                let begun = processor_time();
+                bare.go(batch).expect("what the engine does too");
+                let bare_ns = (processor_time() - begun).as_nanos() as f64 / pages as f64;
                 if round >= 2 {
                     copies.push(copy_ns);
+                    bare_ratios.push(bare_ns / copy_ns);
                 }
             }
             let (copy_ns, least, _) = spread(copies);
             println!("{pages} pages, batches of {batch}, {writers} writers, {rounds} rounds");
             println!("  copy     {copy_ns:6.0} ns a page, at least {least:.0}");
+            let (ratio, least, greatest) = spread(bare_ratios);
+            println!("  bare     ratio {ratio:.2} ({least:.2} to {greatest:.2})");
             for subject in of_batch {
                 print_one(subject);
             }
