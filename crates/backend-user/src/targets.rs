@@ -165,3 +165,81 @@ impl Drop for Targets<'_> {
         self.give_back(self.left);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::{Area, Machine, Migrate, Pages, Prot, Sharing};
+
+    const PAGES: usize = 96;
+
+    /// An area of which every page was written to.
+    fn area(machine: &Machine) -> Area {
+        let space = machine.space(PAGES).unwrap();
+        let area = space.map_anonymous(PAGES, Prot::ReadWrite, Sharing::Private).unwrap();
+        for page in 0..PAGES {
+            area.page(page)[0].store(page as u64, Ordering::Relaxed);
+        }
+        area
+    }
+
+    fn frames(area: &Area) -> Vec<u64> {
+        let entries = (0..PAGES).map(|page| area.space().entry(area.first + page));
+        entries.map(|pte| pte.pfn().unwrap().raw()).collect()
+    }
+
+    fn is_one_run(frames: &[u64]) -> bool {
+        frames.array_windows().all(|[a, b]| a + 1 == *b)
+    }
+
+    #[test]
+    fn pages_that_move_in_random_order_stay_in_neighbouring_frames() {
+        let machine = Machine::builder().frames_per_node(256).build().unwrap();
+        let area = area(&machine);
+        assert!(is_one_run(&frames(&area)));
+        let mut sites: Vec<_> = area.sites().collect();
+        // A step that has no divisor in common with the number of pages: another order in each round.
+        for (round, step) in [(1u16, 5), (2, 7), (3, 11), (4, 13), (5, 17), (6, 19)] {
+            sites = (0..PAGES).map(|n| sites[n * step % PAGES]).collect();
+            let request = Migrate::new(Pages::Sites(&sites), NodeId::new(round % 2)).batch(10);
+            assert_eq!(machine.migrate(request).unwrap().moved, PAGES as u64);
+            assert!(is_one_run(&frames(&area)), "round {round}: {:?}", frames(&area));
+        }
+        for page in 0..PAGES {
+            assert_eq!(area.page(page)[0].load(Ordering::Relaxed), page as u64);
+        }
+    }
+
+    #[test]
+    fn neighbours_that_leave_together_arrive_together_where_their_places_are_taken() {
+        let machine = Machine::builder().frames_per_node(256).build().unwrap();
+        let area = area(&machine);
+        let kernel = machine.kernel();
+        // Somebody else has a frame in the middle of where they would go.
+        let middle = Pfn::new(256 + frames(&area)[PAGES / 2]);
+        assert!(kernel.take_at(middle));
+        let report = machine.migrate(Migrate::new(&area, NodeId::new(1))).unwrap();
+        assert_eq!(report.moved, PAGES as u64);
+        assert!(is_one_run(&frames(&area)), "{:?}", frames(&area));
+        kernel.untake(middle);
+    }
+
+    #[test]
+    fn a_page_that_leaves_alone_goes_beside_the_neighbour_that_left_before() {
+        let machine = Machine::builder().frames_per_node(256).build().unwrap();
+        let area = area(&machine);
+        let kernel = machine.kernel();
+        let sites: Vec<_> = area.sites().collect();
+        let first = Pfn::new(256 + frames(&area)[40]);
+        assert!(kernel.take_at(first));
+        for page in [40, 41, 42] {
+            let request = Migrate::new(Pages::Sites(&sites[page..=page]), NodeId::new(1));
+            assert_eq!(machine.migrate(request).unwrap().moved, 1);
+        }
+        let now = frames(&area);
+        assert!(now[40] != first.raw() && is_one_run(&now[40..43]), "{:?}", &now[40..43]);
+        kernel.untake(first);
+    }
+}
