@@ -18,11 +18,11 @@ fn runs(area: &Area) -> Vec<usize> {
         .sites()
         .map(|site| space.entry(site.page.raw() as usize).pfn())
         .collect();
-    let follows = |pair: [Option<Pfn>; 2]| matches!(pair, [Some(a), Some(b)] if a.raw() + 1 == b.raw());
+    let follows = |pair: &[Option<Pfn>]| matches!(pair, [Some(a), Some(b)] if a.raw() + 1 == b.raw());
     let mut runs = vec![1];
-    for pair in frames.array_windows() {
+    for pair in frames.windows(2) {
         match runs.last_mut() {
-            Some(run) if follows(*pair) => *run += 1,
+            Some(run) if follows(pair) => *run += 1,
             _ => runs.push(1),
         }
     }

@@ -191,7 +191,7 @@ mod tests {
     }
 
     fn is_one_run(frames: &[u64]) -> bool {
-        frames.array_windows().all(|[a, b]| a + 1 == *b)
+        frames.windows(2).all(|pair| matches!(pair, [a, b] if a + 1 == *b))
     }
 
     #[test]

@@ -13,7 +13,7 @@ use mm_types::PAGE_SIZE;
 /// # Invariants
 /// 1. `view` is a mapping of `pages` pages, and `all` one of twice as many, of this object's own; nobody has references into them.
 #[derive(Debug)]
-pub struct Bare {
+pub(crate) struct Bare {
     fd: OwnedFd,
     view: *mut u8,
     all: *mut u8,
@@ -37,7 +37,7 @@ const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
 impl Bare {
     /// Makes `pages` pages that can move.
-    pub fn new(pages: usize) -> io::Result<Self> {
+    pub(crate) fn new(pages: usize) -> io::Result<Self> {
         // SAFETY: the name ends with a zero and lives for the call.
         let fd = unsafe { libc::memfd_create(c"bare".as_ptr(), libc::MFD_CLOEXEC) };
         if fd < 0 {
@@ -63,30 +63,27 @@ impl Bare {
     }
 
     /// Makes translations of all pages, as of pages that are in use.
-    pub fn touch(&mut self) {
+    pub(crate) fn touch(&mut self) {
         for page in 0..self.pages {
             // SAFETY: the page is in the view (invariant 1), which may be written between two moves.
             let word = unsafe { self.view.add(page * PAGE_SIZE) };
             // SAFETY: as above; no reference to it exists.
-            unsafe { word.write_volatile(word.read_volatile().wrapping_add(1)) };
+            unsafe { word.write_volatile(1) };
         }
     }
 
     /// Moves all pages to the other half, `batch` at a time, in order.
-    pub fn go(&mut self, batch: usize) -> io::Result<()> {
+    pub(crate) fn go(&mut self, batch: usize) -> io::Result<()> {
         let (from, to) = (self.half * self.pages, (1 - self.half) * self.pages);
         for page in (0..self.pages).step_by(batch) {
             let n = batch.min(self.pages - page);
             // SAFETY: the page is in the view (invariant 1).
             let at = unsafe { self.view.add(page * PAGE_SIZE) };
             mapped(at, n, libc::PROT_NONE, libc::MAP_FIXED, &self.fd, to + page)?;
-            // SAFETY: both runs are in `all` (invariant 1).
-            let (source, target) = unsafe {
-                (
-                    self.all.add((from + page) * PAGE_SIZE),
-                    self.all.add((to + page) * PAGE_SIZE),
-                )
-            };
+            // SAFETY: the run is in `all` (invariant 1).
+            let source = unsafe { self.all.add((from + page) * PAGE_SIZE) };
+            // SAFETY: as above.
+            let target = unsafe { self.all.add((to + page) * PAGE_SIZE) };
             // SAFETY: the runs lie in different halves, and nobody reaches either through the view now.
             unsafe { ptr::copy_nonoverlapping(source.cast_const(), target, n * PAGE_SIZE) };
             // SAFETY: a part of the view (invariant 1), into which nobody has references.
