@@ -91,6 +91,8 @@ impl Kernel {
             _ => Err(MachineError::Denied),
         };
         let settled = space.settle(self, &mut state);
+        // What could not be done for other pages of the space is not this access's affair.
+        let settled = settled.or_else(|error| if state.is_settled(page) { Ok(()) } else { Err(error) });
         drop(state);
         drop(areas);
         settled?;

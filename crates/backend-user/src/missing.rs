@@ -6,10 +6,12 @@
 //! done, and wakes it. Everything else is what the fault handler leaves to the fault server: a first touch, a first store, a page that
 //! is watched for use. What is not allowed is made to fault again, as a signal.
 
+use core::panic::AssertUnwindSafe;
 use core::sync::atomic::Ordering;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::panic;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -49,12 +51,23 @@ impl Listener {
             loop {
                 match uffd::wait(&of_thread.uffd, stopped.as_fd()) {
                     Ok(true) => {}
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Ok(false) | Err(_) => return,
+                    Ok(false) => return,
+                    // A signal, or no memory for the call.
+                    Err(_) => {
+                        thread::yield_now();
+                        continue;
+                    }
                 }
                 of_thread.uffd.read(&mut events);
-                for event in events.drain(..) {
-                    kernel.missing(&of_thread, event);
+                let answered = panic::catch_unwind(AssertUnwindSafe(|| {
+                    for event in events.drain(..) {
+                        kernel.missing(&of_thread, event);
+                    }
+                }));
+                if answered.is_err() {
+                    // Those that wait would sleep for ever, and without a word.
+                    say(b"backend-user: accesses that wait are not answered any more\n");
+                    std::process::abort();
                 }
             }
         })?;
@@ -79,6 +92,15 @@ impl Drop for Listener {
         let _ = self.stop.write_all(&[0]);
         let _ = thread.join();
         self.private.join_stand_ins();
+    }
+}
+
+/// Wakes who waits for a page when a stand-in ends, however it does.
+struct Waking<'s>(&'s Private, &'s Mm, usize);
+
+impl Drop for Waking<'_> {
+    fn drop(&mut self) {
+        self.1.wake(self.0, self.2..self.2 + 1);
     }
 }
 
@@ -127,8 +149,8 @@ impl Kernel {
         let who: ActorId = actor_of(event.thread);
         let private_too = private.clone();
         private.stand_in(move || {
+            let _woken = Waking(&private_too, &handler.space, page);
             handler.wait_in_flight(page, event.write, who);
-            handler.space.wake(&private_too, page..page + 1);
         })
     }
 
@@ -158,11 +180,11 @@ impl Kernel {
     fn wake_unlocked(self: &Arc<Self>, private: &Arc<Private>, mm: Arc<Mm>, page: usize, pfn: mm_types::Pfn) {
         let (kernel, private_too, space) = (self.clone(), private.clone(), mm.clone());
         let begun = private.stand_in(move || {
+            let _woken = Waking(&private_too, &space, page);
             let begun = std::time::Instant::now();
             kernel.wait_unlocked(pfn);
             kernel.stalled(begun);
             kernel.faults.count(Kind::Again);
-            space.wake(&private_too, page..page + 1);
         });
         if !begun {
             // It faults again, and is heard of again, until the lock is open.
@@ -173,6 +195,11 @@ impl Kernel {
 
 fn bar(private: &Private, mm: &Mm, page: usize) {
     let mut state = mm.lock();
+    if !state.is_private(page) {
+        // The area is another one since the access was heard of.
+        mm.wake(private, page..page + 1);
+        return;
+    }
     if let Err(error) = mm.bar(private, &mut state, page) {
         // The thread would sleep for ever.
         say(format!("backend-user: an access that is not allowed could not be refused: {error}\n").as_bytes());

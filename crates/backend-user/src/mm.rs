@@ -345,6 +345,11 @@ impl State {
         self.todo.iter().filter_map(real).any(shown)
     }
 
+    /// True where the range agrees with the entry of `page`.
+    pub(crate) fn is_settled(&self, page: usize) -> bool {
+        !self.todo.iter().any(|todo| todo.page == page)
+    }
+
     /// Notes that `page` no longer agrees; `hide`: where its page is in flight it may not even be read.
     pub(crate) fn unsettled(&mut self, page: usize, hide: bool) {
         self.in_flight(page, hide, None);
@@ -451,7 +456,7 @@ impl State {
     /// Checks that the range agrees with every entry; for tests. `space` is the space whose state this is.
     pub(crate) fn check(&self, space: &Mm) -> Result<(), String> {
         for page in 0..space.pages() {
-            if self.todo.iter().any(|todo| todo.page == page) {
+            if !self.is_settled(page) {
                 continue;
             }
             let pte = space.read(page);

@@ -226,20 +226,22 @@ impl Mm {
             let errno = crate::sys::error::Errno::new(why);
             return Err(os("UFFDIO_MOVE", errno));
         }
-        // Nobody here wants what it holds: the others keep that memory, and the frame gets new one.
-        advise(self.place(run.page).cast(), PAGE_SIZE, libc::MADV_DONTNEED)?;
-        state.set_real(run.page, Real::NOTHING);
         let Some((arena, frame)) = run.slots() else {
             return Ok(());
         };
-        static ZEROES: [u8; PAGE_SIZE] = [0; PAGE_SIZE];
-        // SAFETY: the slot is missing, for its memory was at the place; nobody writes the source.
-        let filled = unsafe {
-            run.private
-                .uffd
-                .copy_run(arena.slot(frame), ZEROES.as_ptr(), 1, false, false)
-        };
-        filled.map_err(|errno| os("UFFDIO_COPY", errno))
+        // Its page may have an entry elsewhere by now (mremap): the others keep that memory, and the frame gets new one that holds the
+        // same.
+        let place = self.place(run.page);
+        // SAFETY: the slot is missing, for its memory is at the place, which is readable: what bars a page is taken away before.
+        let copied = unsafe { run.private.uffd.copy_run(arena.slot(frame), place, 1, false, false) };
+        if let Err(Cut { why, .. }) = copied {
+            // Still there, and still reached: its reference is kept until this has worked.
+            state.unsettled(run.page, true);
+            return Err(os("UFFDIO_COPY", why));
+        }
+        state.set_real(run.page, Real::NOTHING);
+        run.private.set_stuck(run.pfn, false);
+        advise(place.cast(), PAGE_SIZE, libc::MADV_DONTNEED)
     }
 
     /// Shows a run of frames, and wakes who waits for them; in a traced machine their stand-ins do.
@@ -263,12 +265,15 @@ impl Mm {
             // locked. Nobody has references into slots.
             unsafe { run.private.uffd.move_run(to, from, run.n, wake) }
         } else {
-            // SAFETY: as above; nobody writes a frame that is about to be shown.
+            // SAFETY: as above.
             let copied = unsafe { run.private.uffd.copy_run(to, from, run.n, true, wake) };
-            // The frames' memory is at their places now; the slots must be missing, as for every page that is shown.
-            let freed = copied.map(|()| advise(from.cast(), run.n * PAGE_SIZE, libc::MADV_DONTNEED));
-            debug_assert!(!matches!(freed, Ok(Err(_))), "{freed:?}");
-            copied.map_err(|why| Cut { moved: 0, why })
+            let n = copied.map_or_else(|cut| cut.moved, |()| run.n);
+            if n > 0 {
+                // The frames' memory is at their places now; the slots must be missing, as for every page that is shown.
+                let freed = advise(from.cast(), n * PAGE_SIZE, libc::MADV_DONTNEED);
+                debug_assert_eq!(freed, Ok(()));
+            }
+            copied
         };
         let n = shown.map_or_else(|cut| cut.moved, |()| run.n);
         for offset in 0..n {

@@ -2,8 +2,8 @@
 //!
 //! A private anonymous area is one mapping for ever, and a page of it is shown by moving the frame's memory from the frame's slot
 //! ([`Arena`]) to the page's place, and hidden by moving it back (`UFFDIO_MOVE`). The table of entries is the same, and so is the
-//! protocol; a migration entry's page is missing, and an access to it sleeps in the kernel until the page is shown again, without
-//! our doing anything: [`missing`](crate::missing) hears of it and notes it. Nothing splits a mapping, so no limit of mappings is
+//! protocol; a migration entry's page is missing, and an access to it sleeps in the kernel until the page is back:
+//! [`missing`](crate::missing) hears of it and notes it. Nothing splits a mapping, so no limit of mappings is
 //! met, and system calls wait as instructions do, where the process may ask for that.
 //!
 //! A page has one place: what two spaces map is the business of the first engine, side by side with this one. A frame serves
@@ -211,7 +211,7 @@ impl Private {
 
     /// Ends the waits for those of `pages`, which are sorted and of `mm`, that are in flight no longer: the accesses look again.
     ///
-    /// Nobody else may: a page that was in flight need not be shown when it is back. It may be one that is watched for use, which
+    /// Showing a page wakes them, and does not suffice: a page that was in flight need not be shown when it is back. It may be one that is watched for use, which
     /// the access is to be told of, or may have been zapped; and one whose permission was waited for was never taken away if its
     /// migration was given up before the first barrier.
     pub(crate) fn stalls_end(&self, kernel: &Kernel, mm: &Mm, pages: &[usize]) {

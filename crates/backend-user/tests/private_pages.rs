@@ -254,11 +254,8 @@ fn pages_that_a_fork_has_shared_stay_and_say_so_until_they_are_stored_to() {
     let Some((machine, space, area)) = machine(4) else {
         return;
     };
-    let (at, len) = (area.as_ptr(), area.pages() * PAGE_SIZE);
     // Against our own advice: children get the mapping.
-    // SAFETY: the advice is about forks.
-    assert_eq!(unsafe { libc::madvise(at.cast(), len, libc::MADV_DOFORK) }, 0);
-    assert_eq!(forked(|| {}), 0);
+    shared_with_a_child(&area);
     let report = machine.migrate(Migrate::new(&area, TO)).unwrap();
     let busy = Refusal::Backend {
         code: mm_types::errno::EBUSY,
@@ -279,6 +276,48 @@ fn pages_that_a_fork_has_shared_stay_and_say_so_until_they_are_stored_to() {
     machine.check().unwrap();
     let area = space.map_anonymous(4, Prot::ReadWrite, Sharing::Private).unwrap();
     assert_eq!(contents(&area), [0; 4]);
+}
+
+/// An area whose pages a child of the process has too.
+fn shared_with_a_child(area: &Area) {
+    let (at, len) = (area.as_ptr(), area.pages() * PAGE_SIZE);
+    // SAFETY: the advice is about forks.
+    assert_eq!(unsafe { libc::madvise(at.cast(), len, libc::MADV_DOFORK) }, 0);
+    assert_eq!(forked(|| {}), 0);
+}
+
+#[test]
+fn pages_that_a_fork_has_shared_keep_their_contents_when_their_area_moves_elsewhere() {
+    let Some((machine, space, area)) = machine(4) else {
+        return;
+    };
+    shared_with_a_child(&area);
+    let area = space.remap(area, 4).unwrap();
+    assert_eq!(contents(&area), [1, 2, 3, 4]);
+    space.check().unwrap();
+    // They are copies now, which nobody else has.
+    let report = machine.migrate(Migrate::new(&area, TO)).unwrap();
+    assert_eq!((report.moved, report.refused()), (4, 0), "{report:?}");
+    assert_eq!(contents(&area), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_page_that_cannot_be_hidden_does_not_keep_others_from_being_used() {
+    let Some((machine, space, area)) = machine(4) else {
+        return;
+    };
+    let other = space.map_anonymous(2, Prot::ReadWrite, Sharing::Private).unwrap();
+    shared_with_a_child(&area);
+    // Watched pages are hidden, which these cannot be.
+    assert!(space.touched().is_empty());
+    for value in [8, 9] {
+        other.page(1)[7].store(value, Ordering::Relaxed);
+    }
+    assert_eq!(contents(&other), [0, 9]);
+    assert_eq!(contents(&area), [1, 2, 3, 4]);
+    assert_eq!(machine.stats().faults.foreign, 0, "no access was refused");
+    space.stop_watching();
+    space.check().unwrap();
 }
 
 #[test]

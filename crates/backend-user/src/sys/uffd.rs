@@ -295,10 +295,10 @@ impl Uffd {
     /// waits for them is woken.
     ///
     /// # Errors
-    /// What the kernel answers; the pages before the first that could not be filled are there.
+    /// At the first page that could not be filled; those before it are there.
     ///
     /// # Safety
-    /// 1. The destination is the caller's own and registered; the source is readable and nobody writes it.
+    /// 1. The destination is the caller's own and registered; the source is readable. The kernel copies it, at some moment.
     pub unsafe fn copy_run(
         &self,
         to: *mut u8,
@@ -306,7 +306,7 @@ impl Uffd {
         pages: usize,
         protect: bool,
         wake: bool,
-    ) -> Result<(), Errno> {
+    ) -> Result<(), Cut> {
         let mut copied = 0;
         while copied < pages {
             let at = copied * PAGE_SIZE;
@@ -323,7 +323,7 @@ impl Uffd {
                 Err(errno) if errno.raw() == libc::EAGAIN => {
                     copied += usize::try_from(transfer.done).unwrap_or(0) / PAGE_SIZE;
                 }
-                Err(errno) => return Err(errno),
+                Err(why) => return Err(Cut { moved: copied, why }),
             }
         }
         Ok(())
