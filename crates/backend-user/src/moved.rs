@@ -119,9 +119,7 @@ impl Mm {
         let mut hides = Runs::default();
         let mut shows = core::mem::take(&mut state.shows);
         for page in pages {
-            if !state.barred.is_empty()
-                && let Err(error) = self.unbar(state, *page)
-            {
+            if let Err(error) = self.unbar(state, *page) {
                 result = Err(error);
                 state.unsettled(*page, true);
                 continue;
