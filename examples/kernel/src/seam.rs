@@ -189,7 +189,11 @@ impl Sleep for Machine {
     fn wait(&self, word: &AtomicU32, seen: u32) {
         let me = &CPUS[cpu::current()];
         me.set_asleep(true);
-        cpu::halt_unless(|| word.load(Ordering::SeqCst) != seen);
+        // An interrupt that was another CPU's business wakes nobody: a waiter of 2006 would give up its reference, and take one
+        // anew, while somebody counts them.
+        while word.load(Ordering::SeqCst) == seen {
+            cpu::halt_unless(|| word.load(Ordering::SeqCst) != seen);
+        }
         me.set_asleep(false);
     }
 
