@@ -5,7 +5,7 @@
 
 use core::sync::atomic::AtomicBool;
 
-use backend_user::Engine;
+use backend_user::{Engine, EngineInUse};
 use examples::storm::{self, Storm};
 
 fn number(variable: &str, unset: u64) -> u64 {
@@ -44,6 +44,6 @@ fn nothing_is_lost_when_everything_happens_while_everything_moves() {
 fn nothing_is_lost_either_where_private_pages_move_by_userfaultfd() {
     let report = storm(Engine::Auto);
     let not_applicable = report.times.iter().filter(|(what, _)| what.ends_with("not applicable"));
-    let private = matches!(report.engine, backend_user::EngineInUse::Private(_));
+    let private = matches!(report.engine, EngineInUse::Private(_));
     assert_eq!(not_applicable.map(|(_, n)| n).sum::<u64>() > 0, private, "{report}");
 }

@@ -1,6 +1,7 @@
 //! The kernel that the process plays: frames, descriptors, lists, areas and caches, and what the core asks of them.
 //!
-//! Locks, in the order they are taken: page lock, [`Areas`], table locks (by rising space number), page cache, LRU, free frames.
+//! Locks, in the order they are taken: page lock, [`Areas`], table locks (by rising space number), page cache, LRU, free frames;
+//! under a table lock also the second engine's own, which take no other: a block's memory, the waits that are noted.
 //! The fault handler takes none of them. No thread touches emulated memory while it holds one, and nor do the fault server and
 //! the migrator at any time: so whoever faults holds none.
 
@@ -253,12 +254,7 @@ impl Kernel {
             .map(|pfn| (pfn, want))
             .or_else(|| free.take_run(want, Some(at)));
         drop(free);
-        taken.inspect(|(first, n)| {
-            self.taken(*first, *n);
-            if let Some(private) = self.private.as_deref() {
-                self.prepare_private(private, old, *first, *n);
-            }
-        })
+        taken.inspect(|(first, n)| self.taken(*first, *n))
     }
 
     /// Makes the memory of taken frames large.

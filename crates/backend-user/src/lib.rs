@@ -49,7 +49,7 @@
 //! | the frames of a node | slots of anonymous memory, missing while a place shows the frame |
 //! | an address space | for each area one mapping for ever, registered with a `userfaultfd` |
 //! | a TLB flush | `UFFDIO_MOVE` of runs: from the places into the slots, and back from the new frames' slots; whole large pages at once |
-//! | the page fault | a sleep in the kernel, which showing the page ends; a thread of the machine answers first touches |
+//! | the page fault | a sleep in the kernel, until the page is back; a thread of the machine answers first touches |
 //! | a read-only entry | a page that is copied to its place write-protected (`UFFDIO_COPY`), for a move makes it writable |
 //!
 //! It is chosen where the machine is built, with [`Engine::Auto`] only where the system has it (Linux 6.8, and the permission to

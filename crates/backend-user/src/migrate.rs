@@ -193,12 +193,12 @@ fn run<O: Observer>(kernel: &Kernel, request: Migrate<'_>, slots: &mut [Slot<Ker
         if List::<PageRef>::len(&from) == 0 {
             continue;
         }
-        let mut targets = Targets::new(kernel, request.to, &plan);
         let budget = request.stall_budget.map(|hold| kernel.cost.within(hold));
         let profile = Profile {
             stall: request.profile.stall.or(budget),
             ..*request.profile
         };
+        let mut targets = Targets::new(kernel, request.to, &plan, profile.stall.is_none());
         let references = from.iter().fold(0u32, |sum, pfn| {
             let others = kernel.page(pfn).map_or(0, |page| page.count().saturating_sub(1));
             sum.saturating_add(others)

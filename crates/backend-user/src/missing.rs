@@ -219,8 +219,8 @@ mod tests {
     use super::*;
     use crate::{Area, Engine, EngineInUse, Machine, Prot, Sharing, Space};
 
-    /// A machine on the second engine, with one page whose first word is 5; `None` where the system does not have it.
-    fn one_page() -> Option<(Machine, Space, Area)> {
+    /// A machine on the second engine, with one page whose first word is 5, and its frame; `None` where the system does not have it.
+    fn one_page() -> Option<(Machine, Space, Area, Pfn)> {
         let machine = Machine::builder().frames_per_node(64).engine(Engine::Auto);
         let machine = machine.build().unwrap();
         let EngineInUse::Private(_) = machine.engine() else {
@@ -230,7 +230,10 @@ mod tests {
         let space = machine.space(8).unwrap();
         let area = space.map_anonymous(1, Prot::ReadWrite, Sharing::Private).unwrap();
         area.page(0)[0].store(5, Ordering::Relaxed);
-        Some((machine, space, area))
+        // Off the way to its list, so that it can be isolated.
+        machine.kernel().drain();
+        let pfn = space.entry(area.first).pfn().unwrap();
+        Some((machine, space, area, pfn))
     }
 
     /// Replaces the page's entry, and makes the range agree.
@@ -266,28 +269,22 @@ mod tests {
 
     #[test]
     fn who_waits_for_a_page_in_flight_goes_on_where_it_comes_back_hidden_because_it_is_watched() {
-        let Some((machine, space, area)) = one_page() else {
+        let Some((machine, space, area, pfn)) = one_page() else {
             return;
         };
-        let kernel = machine.kernel();
-        kernel.drain();
-        let pfn = space.entry(area.first).pfn().unwrap();
         assert!(space.touched().is_empty(), "the page is hidden until it is used");
         let back = |pte: Pte| pte.is_migration().then_some(Pte::present(pfn, PteFlags::WRITE));
         let first = area.first;
-        assert_eq!(touched_in_flight(kernel, area, pfn, &back), Some(5));
+        assert_eq!(touched_in_flight(machine.kernel(), area, pfn, &back), Some(5));
         assert!(space.entry(first).young(), "the use was noted");
     }
 
     #[test]
     fn who_waits_for_a_page_in_flight_goes_on_with_a_new_page_where_it_was_zapped_meanwhile() {
-        let Some((machine, space, area)) = one_page() else {
+        let Some((machine, _space, area, pfn)) = one_page() else {
             return;
         };
-        let kernel = machine.kernel();
-        kernel.drain();
-        let pfn = space.entry(area.first).pfn().unwrap();
         let zap = |pte: Pte| pte.is_migration().then_some(Pte::None);
-        assert_eq!(touched_in_flight(kernel, area, pfn, &zap), Some(0));
+        assert_eq!(touched_in_flight(machine.kernel(), area, pfn, &zap), Some(0));
     }
 }

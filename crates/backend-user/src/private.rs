@@ -311,16 +311,17 @@ impl Kernel {
         Ok(())
     }
 
-    /// Makes sure that frames taken for pages such as that of `like` have memory, before anybody waits for it, and large pages
-    /// again where they lie in whole blocks. Best effort: [`claim`](Self::claim) decides.
-    pub(crate) fn prepare_private(&self, private: &Private, like: Pfn, first: Pfn, n: usize) {
+    /// Makes sure that frames taken for pages such as that of `like` have memory, before anybody waits for it, and, with
+    /// `whole`, large pages again where they lie in whole blocks: not where the batch moves in parts, which would split each of them, and
+    /// that costs more than it saves. Best effort: [`claim`](Self::claim) decides.
+    pub(crate) fn prepare_private(&self, private: &Private, like: Pfn, (first, n): (Pfn, usize), whole: bool) {
         let (node, frame) = self.place_of(first.index().unwrap_or(usize::MAX));
         let Some(arena) = private.arena(node).filter(|_| private.has(like)) else {
             return;
         };
         for block in frame / HUGE..(frame + n).div_ceil(HUGE) {
-            let whole = block * HUGE >= frame && (block + 1) * HUGE <= frame + n;
-            let _ = if whole {
+            let all_of_it = block * HUGE >= frame && (block + 1) * HUGE <= frame + n;
+            let _ = if whole && all_of_it {
                 arena.renew(&private.uffd, block)
             } else {
                 arena.ready(&private.uffd, block * HUGE)

@@ -78,22 +78,25 @@ pub(crate) struct Targets<'k> {
     kernel: &'k Kernel,
     node: NodeId,
     plan: &'k Plan,
-    /// The planned page after the one that a frame was taken for last.
+    /// No stall budget cuts the batch: blocks of it move as large pages, if they are some.
+    whole: bool,
+    /// The planned page after the one that a frame was taken for last: what is taken and left is for those from here on.
     at: usize,
-    /// Frames that are taken, for the planned pages from here on.
-    taken_for: usize,
+    /// The planned pages up to here have been asked for: who asks again does so alone.
+    asked: usize,
     next: u64,
     left: usize,
 }
 
 impl<'k> Targets<'k> {
-    pub(crate) const fn new(kernel: &'k Kernel, node: NodeId, plan: &'k Plan) -> Self {
+    pub(crate) const fn new(kernel: &'k Kernel, node: NodeId, plan: &'k Plan, whole: bool) -> Self {
         Self {
             kernel,
             node,
             plan,
+            whole,
             at: 0,
-            taken_for: 0,
+            asked: 0,
             next: 0,
             left: 0,
         }
@@ -105,7 +108,7 @@ impl<'k> Targets<'k> {
     /// [`Refusal::NoTarget`]: the node is full.
     pub(crate) fn take(&mut self, old: Pfn) -> Result<PageRef, Refusal> {
         let at = self.find(old);
-        let skipped = at.checked_sub(self.taken_for).filter(|skipped| *skipped < self.left);
+        let skipped = at.checked_sub(self.at).filter(|skipped| *skipped < self.left);
         match skipped {
             Some(skipped) => self.give_back(skipped),
             None => {
@@ -114,8 +117,8 @@ impl<'k> Targets<'k> {
             }
         }
         let pfn = Pfn::new(self.next);
-        (self.next, self.left, self.taken_for) = (self.next + 1, self.left - 1, at + 1);
-        self.at = at + 1;
+        (self.next, self.left, self.at) = (self.next + 1, self.left - 1, at + 1);
+        self.asked = self.asked.max(self.at);
         self.kernel.new_page(pfn).ok_or(Refusal::NoTarget)
     }
 
@@ -126,17 +129,22 @@ impl<'k> Targets<'k> {
         all.find(is).unwrap_or(self.plan.pages.len())
     }
 
-    /// Takes frames for the pages of a run from `at` on, of which the first is in `old`.
+    /// Takes frames for the pages of a run from `at` on, of which the first is in `old`; for that alone where it was asked for before, as
+    /// the others need not be tried again.
     fn take_from(&mut self, at: usize, old: Pfn) -> Result<(), Refusal> {
         let run = self.plan.pages.get(at).and_then(|page| self.plan.runs.get(page.run));
-        let want = run.map_or(1, |run| run.first + run.n - at);
+        let rest = run.filter(|_| at >= self.asked).map(|run| run.first + run.n - at);
+        let want = rest.unwrap_or(1);
         let beside = run.and_then(|run| {
             let (mm, first) = run.site.as_ref()?;
             self.beside(mm, first + at - run.first, want)
         });
         let taken = self.kernel.take_on(self.node, want, old, beside);
         let (first, n) = taken.ok_or(Refusal::NoTarget)?;
-        (self.next, self.left, self.taken_for) = (first.raw(), n, at);
+        if let Some(private) = self.kernel.private.as_deref() {
+            self.kernel.prepare_private(private, old, (first, n), self.whole);
+        }
+        (self.next, self.left) = (first.raw(), n);
         Ok(())
     }
 
@@ -169,9 +177,13 @@ impl Drop for Targets<'_> {
 #[cfg(test)]
 mod tests {
     use core::sync::atomic::Ordering;
+    use core::time::Duration;
+
+    use migrate_core::{Frames as _, Lru as _};
 
     use super::*;
-    use crate::{Area, Machine, Migrate, Pages, Prot, Sharing};
+    use crate::sys::node::HUGE;
+    use crate::{Area, Engine, Machine, Migrate, Pages, Prot, Sharing};
 
     const PAGES: usize = 96;
 
@@ -224,6 +236,60 @@ mod tests {
         assert_eq!(report.moved, PAGES as u64);
         assert!(is_one_run(&frames(&area)), "{:?}", frames(&area));
         kernel.untake(middle);
+    }
+
+    #[test]
+    fn a_page_that_is_tried_again_takes_one_frame() {
+        let machine = Machine::builder().frames_per_node(256).build().unwrap();
+        let area = area(&machine);
+        let (kernel, to) = (machine.kernel(), NodeId::new(1));
+        let mut plan = Plan::default();
+        for (page, pfn) in frames(&area).into_iter().enumerate() {
+            plan.add(Pfn::new(pfn), Some((area.space().mm(), area.first + page)));
+        }
+        let mut targets = Targets::new(kernel, to, &plan, true);
+        let mut taken = Vec::new();
+        for page in [0, 1, 3, 1, 4] {
+            taken.push(targets.take(plan.pages[page].old).unwrap());
+            // In order, all that is left of the run, but for what was passed over; tried again, one.
+            let expected = [PAGES, PAGES, PAGES - 1, 4, PAGES][taken.len() - 1];
+            assert_eq!(256 - kernel.free_on(to), expected, "after page {page}");
+        }
+        drop(targets);
+        assert_eq!(256 - kernel.free_on(to), taken.len());
+        taken.into_iter().for_each(|page| kernel.put(page));
+        kernel.drain();
+        assert_eq!(kernel.free_on(to), 256);
+    }
+
+    #[test]
+    fn a_batch_that_moves_in_parts_gets_no_new_large_pages() {
+        let machine = Machine::builder().frames_per_node(2 * HUGE).engine(Engine::Auto);
+        let machine = machine.build().unwrap();
+        let Some(private) = machine.kernel().private.as_deref() else {
+            return println!("not applicable: {}", machine.engine());
+        };
+        let space = machine.space(HUGE).unwrap();
+        let area = space.map_anonymous(HUGE, Prot::ReadWrite, Sharing::Private).unwrap();
+        area.populate().unwrap();
+        // True where all of it lies in a large page after the move.
+        let large_after = |to: u16, batch, budget: Option<Duration>| {
+            let request = Migrate::new(&area, NodeId::new(to)).batch(batch);
+            let report = machine.migrate(request.stall_budget(budget)).unwrap();
+            assert_eq!(report.moved, HUGE as u64);
+            let (node, frame) = machine.kernel().place_of(space.entry(0).pfn().unwrap().raw() as usize);
+            frame % HUGE == 0 && private.arena(node).unwrap().is_large(frame / HUGE)
+        };
+        if !large_after(1, HUGE, None) {
+            return println!("not applicable: the system gives no large page");
+        }
+        assert!(
+            !large_after(0, 64, None) && !large_after(1, 64, None),
+            "in parts it is split"
+        );
+        let long = Some(Duration::from_secs(3600));
+        assert!(!large_after(0, HUGE, long) && !large_after(1, HUGE, long));
+        assert!(large_after(0, HUGE, None));
     }
 
     #[test]

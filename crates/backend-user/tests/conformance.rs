@@ -1,5 +1,4 @@
-//! The conformance kit in user space: real memory, real faults, real threads, and byte for byte the traces of the model.
-//! On both engines.
+//! The conformance kit in user space: real memory, real faults, real threads, and byte for byte the traces of the model; on both engines.
 
 use backend_user::fixture::UserFixture;
 

@@ -171,7 +171,7 @@ fn main() {
                     stayed: 0,
                 })
                 .collect();
-            let (mut copies, mut bare_ratios) = (Vec::new(), Vec::new());
+            let (mut copies, mut bare_each, mut bare_ratios) = (Vec::new(), Vec::new(), Vec::new());
             // The first two rounds take the memory, and show what a visit costs when nothing moves.
             for round in 0..rounds + 2 {
                 let begun = processor_time();
@@ -214,6 +214,7 @@ fn main() {
                 let bare_ns = (processor_time() - begun).as_nanos() as f64 / pages as f64;
                 if round >= 2 {
                     copies.push(copy_ns);
+                    bare_each.push(bare_ns);
                     bare_ratios.push(bare_ns / copy_ns);
                 }
             }
@@ -221,7 +222,8 @@ fn main() {
             println!("{pages} pages, batches of {batch}, {writers} writers, {rounds} rounds");
             println!("  copy     {copy_ns:6.0} ns a page, at least {least:.0}");
             let (ratio, least, greatest) = spread(bare_ratios);
-            println!("  bare     ratio {ratio:.2} ({least:.2} to {greatest:.2})");
+            let (bare_ns, ..) = spread(bare_each);
+            println!("  bare     {bare_ns:6.0} ns a page: ratio {ratio:.2} ({least:.2} to {greatest:.2})");
             for subject in of_batch {
                 print_one(subject);
             }

@@ -4,8 +4,8 @@
 
 use backend_user::Engine;
 
-/// Makes each function of an [`Engine`] a test for each engine. Where the system has no second one, its tests are the first's again, and
-/// say so.
+/// Makes each function of an [`Engine`] a test for each engine. Where the system has no second one, its tests are the first's again,
+/// and say so.
 macro_rules! on_both_engines {
     ($($test:ident,)*) => {
         mod shared_pages {
