@@ -71,9 +71,12 @@ pub struct Comparison {
 /// Pages of a round that are touched before half are given back to be in the running kernel's way.
 const FRAGMENTS: usize = 120_000;
 
-/// What all engines at once take, in times of what each moves: user space and the page tables have two nodes each, the plain copy has
-/// two buffers, and the main job has nodes and buffers of its own.
-const TIMES: u64 = 10;
+/// What the page tables, the plain copy and the main job take, in times of what each moves: two nodes, two buffers, and nodes and
+/// buffers of its own.
+const TIMES: u64 = 8;
+
+/// What a size of a batch takes besides: two nodes of each engine in user space.
+const TIMES_A_BATCH: u64 = 4;
 
 impl Comparison {
     /// True where a row of this name is asked for.
@@ -115,7 +118,9 @@ impl Cli {
         if writers > MAX_THREADS {
             return Err(format!("--writers {writers}: at most {MAX_THREADS}").into());
         }
-        let need = self.size.checked_mul(TIMES);
+        let batches = u64::try_from(self.batches.len()).unwrap_or(u64::MAX);
+        let times = batches.checked_mul(TIMES_A_BATCH).and_then(|n| n.checked_add(TIMES));
+        let need = times.and_then(|times| self.size.checked_mul(times));
         match (need, memory::available()) {
             (Some(need), Some(available)) if need <= available => {}
             (Some(_), None) => {}

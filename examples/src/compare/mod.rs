@@ -57,11 +57,17 @@ fn engines(asked: &Comparison) -> Vec<Made> {
             why,
         })
     };
-    let user = user::engines().into_iter().map(|(name, builder)| {
-        let user = user::User::new(name, builder, pages);
-        made(name, user.map(|user| Box::new(user) as Box<dyn Engine>))
-    });
-    let mut all: Vec<Made> = user.collect();
+    let mut all: Vec<Made> = Vec::new();
+    for (name, builder) in user::engines() {
+        for batch in &asked.batches {
+            let user = user::User::new(name, builder.clone(), pages).map(|user| user.only(*batch));
+            let failed = user.is_err();
+            all.push(made(name, user.map(|user| Box::new(user) as Box<dyn Engine>)));
+            if failed {
+                break;
+            }
+        }
+    }
     all.push(Ok(Box::new(core_only::Core::new(pages))));
     all.push(Ok(Box::new(host::Host::new(pages, 1))));
     let kernel = kernel::Kernel::new(asked.fragments());

@@ -167,7 +167,9 @@ fn together(machine: &Machine, areas: &[Area], to: NodeId) -> Result<f64, String
                 let start = &start;
                 scope.spawn(move || {
                     start.wait();
-                    Took::by(|| machine.migrate(Migrate::new(area, to)))
+                    // As in the other rows: no batch is cut.
+                    let request = Migrate::new(area, to).batch(MAX_BATCH).stall_budget(None);
+                    Took::by(|| machine.migrate(request))
                 })
             })
             .collect();

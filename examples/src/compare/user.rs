@@ -36,6 +36,7 @@ pub fn available() -> Vec<(&'static str, Builder)> {
 #[derive(Debug)]
 pub struct User {
     name: &'static str,
+    only: Option<usize>,
     machine: Machine,
     area: Area,
     /// Kept: a space that is gone takes its areas along.
@@ -77,6 +78,7 @@ impl User {
             }
             Ok(Self {
                 name,
+                only: None,
                 machine,
                 area,
                 _spaces: spaces,
@@ -84,6 +86,16 @@ impl User {
             })
         };
         make().map_err(|error: backend_user::MachineError| error.to_string())
+    }
+
+    /// Moves `batch` pages at a time and no other number: batches of few pages break up what moves as one piece in larger ones, and that
+    /// is not to be in the figure of those.
+    #[must_use]
+    pub fn only(self, batch: usize) -> Self {
+        Self {
+            only: Some(batch),
+            ..self
+        }
     }
 }
 
@@ -94,6 +106,10 @@ impl engine::Engine for User {
 
     fn pages(&self) -> usize {
         self.area.pages()
+    }
+
+    fn batches(&self, asked: &[usize]) -> Vec<usize> {
+        self.only.map_or_else(|| asked.to_vec(), |batch| vec![batch])
     }
 
     fn memory(&self) -> Vec<&[AtomicU64]> {

@@ -5,8 +5,8 @@
 //! Processor time, so that other work on the machine does not show; the engines and the copy take turns, so that its clock does not
 //! either. A ratio is the median of the rounds', with the least and the greatest. The second one counts with the move what
 //! processor time the writers spent on faults: theirs beyond what their visits cost while nothing moves. Stalls are as the
-//! engine saw them, and the longest visit as a writer did. `bare` is the least that shared pages take ([`Bare`]), while the writers
-//! write to other memory of the process: what it costs to take translations away from a processor that runs.
+//! engine saw them, and the longest visit as a writer did. `bare` is the least that each engine's pages take ([`bare`]), while the
+//! writers write to other memory of the process: what it costs to take translations away from a processor that runs.
 
 mod bare;
 
@@ -15,7 +15,6 @@ use core::time::Duration;
 use std::time::Instant;
 
 use backend_user::{Area, Engine, Machine, Migrate, Prot, Sharing};
-use bare::Bare;
 use mm_types::{NodeId, PAGE_SIZE};
 
 fn processor_time() -> Duration {
@@ -99,6 +98,8 @@ const VISITS: u64 = 64;
 struct Subject {
     name: &'static str,
     machine: Machine,
+    bare_ns: Vec<f64>,
+    bare_ratios: Vec<f64>,
     ratios: Vec<f64>,
     with_faults: Vec<f64>,
     move_ns: Vec<f64>,
@@ -125,7 +126,7 @@ fn main() {
     let given = |n: usize, default| given.get(n).copied().unwrap_or(default);
     let (pages, batch, writers, rounds) = (given(0, 32_768), given(1, 0), given(2, 1), given(3, 7));
     let batches = if batch == 0 { vec![512, 64, 1] } else { vec![batch] };
-    let (mut subjects, mut areas) = (Vec::new(), Vec::new());
+    let (mut subjects, mut areas, mut bares) = (Vec::new(), Vec::new(), Vec::new());
     let only: Option<Engine> = std::env::args().skip(1).find_map(|arg| arg.parse().ok());
     for engine in [Engine::Shared, Engine::Private] {
         if only.is_some_and(|only| only != engine) {
@@ -148,8 +149,8 @@ fn main() {
         area.populate().expect("memory");
         areas.push(area);
         subjects.push((name, machine));
+        bares.push(bare::of(engine, pages).expect("what the engine has too"));
     }
-    let mut bare = Bare::new(pages).expect("memory");
     let (mut from, mut to) = (vec![1u8; pages * PAGE_SIZE], vec![2u8; pages * PAGE_SIZE]);
     let writing = Writing::default();
     std::thread::scope(|s| {
@@ -163,6 +164,8 @@ fn main() {
                 .map(|(name, machine)| Subject {
                     name,
                     machine: machine.clone(),
+                    bare_ns: Vec::new(),
+                    bare_ratios: Vec::new(),
                     ratios: Vec::new(),
                     with_faults: Vec::new(),
                     move_ns: Vec::new(),
@@ -171,7 +174,7 @@ fn main() {
                     stayed: 0,
                 })
                 .collect();
-            let (mut copies, mut bare_each, mut bare_ratios) = (Vec::new(), Vec::new(), Vec::new());
+            let mut copies = Vec::new();
             // The first two rounds take the memory, and show what a visit costs when nothing moves.
             for round in 0..rounds + 2 {
                 let begun = processor_time();
@@ -208,22 +211,23 @@ fn main() {
                     subject.longest = subject.longest.max(writing.longest.load(Ordering::Relaxed));
                     subject.stayed += report.refused();
                 }
-                bare.touch();
-                let begun = processor_time();
-                bare.go(batch).expect("what the engine does too");
-                let bare_ns = (processor_time() - begun).as_nanos() as f64 / pages as f64;
                 if round >= 2 {
                     copies.push(copy_ns);
-                    bare_each.push(bare_ns);
-                    bare_ratios.push(bare_ns / copy_ns);
+                }
+                for (subject, bare) in of_batch.iter_mut().zip(&mut bares) {
+                    bare.touch();
+                    let begun = processor_time();
+                    bare.go(batch).expect("what the engine does too");
+                    let bare_ns = (processor_time() - begun).as_nanos() as f64 / pages as f64;
+                    if round >= 2 {
+                        subject.bare_ns.push(bare_ns);
+                        subject.bare_ratios.push(bare_ns / copy_ns);
+                    }
                 }
             }
             let (copy_ns, least, _) = spread(copies);
             println!("{pages} pages, batches of {batch}, {writers} writers, {rounds} rounds");
             println!("  copy     {copy_ns:6.0} ns a page, at least {least:.0}");
-            let (ratio, least, greatest) = spread(bare_ratios);
-            let (bare_ns, ..) = spread(bare_each);
-            println!("  bare     {bare_ns:6.0} ns a page: ratio {ratio:.2} ({least:.2} to {greatest:.2})");
             for subject in of_batch {
                 print_one(subject);
             }
@@ -245,6 +249,9 @@ fn print_one(subject: Subject) {
          faults: {with_faults:.2}; {} stayed",
         subject.name, subject.stayed
     );
+    let (ratio, least, greatest) = spread(subject.bare_ratios);
+    let (bare_ns, ..) = spread(subject.bare_ns);
+    println!("    bare   {bare_ns:6.0} ns a page: ratio {ratio:.2} ({least:.2} to {greatest:.2})");
     println!(
         "           {} stalls: half {:?}, 99 of 100 {:?}, worst {:?}; a writer's longest visit {:?}",
         stalls.count,

@@ -7,9 +7,11 @@
 use core::ffi::c_void;
 use core::ptr;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use core::time::Duration;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use mm_types::PAGE_SIZE;
 
@@ -32,6 +34,37 @@ const LARGE: u8 = 2;
 /// Blocks in a row that could not be made large before it is not tried any more.
 const GIVE_UP: u32 = 8;
 
+/// How long to do without new large pages after one that was dear.
+///
+/// Where the system's memory is in pieces it carries pages about to make one large page, for milliseconds; pages that move one by one cost
+/// less than that. So there is not to be spent more on large pages than would have been lost without them: each block that does without
+/// pays back what a large page would have saved it.
+#[derive(Debug, Default)]
+struct Patience(AtomicU32);
+
+impl Patience {
+    /// What a block saves by being one large page, once, in microseconds: about two fifths of a plain copy of it.
+    const SAVES_US: u128 = 100;
+    /// To clear the memory takes a part of this: a large page that took no longer was not dear.
+    const CHEAP: Duration = Duration::from_millis(1);
+
+    /// True where the next block may have a large page. Where not, it does without, and has paid its part.
+    fn is_over(&self) -> bool {
+        let one_less = |blocks: u32| blocks.checked_sub(1);
+        self.0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_err()
+    }
+
+    /// A large page was taken, in so long.
+    fn begin(&self, took: Duration) {
+        if took > Self::CHEAP {
+            let blocks = u32::try_from(took.as_micros() / Self::SAVES_US).unwrap_or(u32::MAX);
+            self.0.store(blocks, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Slots for the frames of one node.
 ///
 /// # Invariants
@@ -48,6 +81,7 @@ pub struct Arena {
     taking: Mutex<()>,
     large: bool,
     failures: AtomicU32,
+    patience: Patience,
 }
 
 // SAFETY: the region is a set of addresses; what is done to a slot is up to whoever owns the frame.
@@ -91,6 +125,7 @@ impl Arena {
             taking: Mutex::new(()),
             large,
             failures: AtomicU32::new(0),
+            patience: Patience::default(),
         };
         arena.not_in_child = Some(NotInChild::enter(
             arena.start.expose_provenance()..arena.start.addr() + len,
@@ -170,11 +205,16 @@ impl Arena {
                 self.set(block, LARGE);
                 return Ok(());
             }
+            if !self.patience.is_over() {
+                return Ok(());
+            }
+            let begun = Instant::now();
             uffd.unregister(at, HUGE)?;
             let gone = advise(at.cast(), BLOCK, libc::MADV_DONTNEED);
             self.set(block, UNTAKEN);
             gone?;
             self.ready(uffd, block * HUGE)?;
+            self.patience.begin(begun.elapsed());
             if self.is_large(block) {
                 self.failures.store(0, Ordering::Relaxed);
             } else {
@@ -259,5 +299,22 @@ impl Drop for Arena {
         self.not_in_child = None;
         // SAFETY: the region is ours (invariant 1) and nobody uses it after the object.
         let _ = unsafe { libc::munmap(self.start.cast(), self.frames * PAGE_SIZE) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_do_without_a_large_page_until_they_have_lost_what_the_last_one_cost() {
+        let patience = Patience::default();
+        assert!(patience.is_over(), "before the first");
+        patience.begin(Duration::from_micros(900));
+        assert!(patience.is_over(), "one that was cheap");
+        patience.begin(Duration::from_millis(5));
+        let without = (0..1000).take_while(|_| !patience.is_over()).count();
+        assert_eq!(without, 50);
+        assert!(patience.is_over());
     }
 }

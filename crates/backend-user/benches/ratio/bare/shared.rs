@@ -1,5 +1,4 @@
-//! The least that moving shared pages takes here: one call that takes them away and puts the new frames there, a copy, and one call
-//! that opens them. No table, no counts, no page that stays, and nobody who waits.
+//! Shared pages: a call that takes them away and puts the new frames there, a copy, and a call that opens them.
 
 use core::ffi::c_void;
 use core::ptr;
@@ -12,8 +11,7 @@ use mm_types::PAGE_SIZE;
 ///
 /// # Invariants
 /// 1. `view` is a mapping of `pages` pages, and `all` one of twice as many, of this object's own; nobody has references into them.
-#[derive(Debug)]
-pub(crate) struct Bare {
+pub(crate) struct Shared {
     fd: OwnedFd,
     view: *mut u8,
     all: *mut u8,
@@ -35,8 +33,7 @@ fn mapped(at: *mut u8, pages: usize, prot: i32, flags: i32, fd: &OwnedFd, page: 
 
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
-impl Bare {
-    /// Makes `pages` pages that can move.
+impl Shared {
     pub(crate) fn new(pages: usize) -> io::Result<Self> {
         // SAFETY: the name ends with a zero and lives for the call.
         let fd = unsafe { libc::memfd_create(c"bare".as_ptr(), libc::MFD_CLOEXEC) };
@@ -61,9 +58,10 @@ impl Bare {
             half: 0,
         })
     }
+}
 
-    /// Makes translations of all pages, as of pages that are in use.
-    pub(crate) fn touch(&mut self) {
+impl super::Bare for Shared {
+    fn touch(&mut self) {
         for page in 0..self.pages {
             // SAFETY: the page is in the view (invariant 1), which may be written between two moves.
             let word = unsafe { self.view.add(page * PAGE_SIZE) };
@@ -72,8 +70,7 @@ impl Bare {
         }
     }
 
-    /// Moves all pages to the other half, `batch` at a time, in order.
-    pub(crate) fn go(&mut self, batch: usize) -> io::Result<()> {
+    fn go(&mut self, batch: usize) -> io::Result<()> {
         let (from, to) = (self.half * self.pages, (1 - self.half) * self.pages);
         for page in (0..self.pages).step_by(batch) {
             let n = batch.min(self.pages - page);
@@ -96,7 +93,7 @@ impl Bare {
     }
 }
 
-impl Drop for Bare {
+impl Drop for Shared {
     fn drop(&mut self) {
         for (at, pages) in [(self.view, self.pages), (self.all, 2 * self.pages)] {
             // SAFETY: a mapping of ours (invariant 1), not used again.
