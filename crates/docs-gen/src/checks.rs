@@ -111,7 +111,7 @@ const ALWAYS: Place = state("check_always");
 const BETWEEN: Place = state("check_between_calls");
 const AT_REST: Place = state("check_at_rest");
 const MEMORY: &str = "crates/migrate-core/src/model/memory.rs";
-const CACHE: &str = "crates/migrate-core/src/model/cache.rs";
+const WRITEBACK: &str = "crates/migrate-core/src/model/writeback.rs";
 
 macro_rules! checks {
     ($($invariant:ident: [$($checked:expr),*], [$($broken:expr),*];)*) => {
@@ -191,7 +191,7 @@ checks! {
         [bite_steps("i32_a_run_that_sleeps_with_another_page_locked"), replayed_page("i32_nobody_waits_for_writeback_with_another_page_locked")];
     NoStaleTranslation: [ALWAYS, AT_REST, PAGES, ENTRIES, RUNS],
         [bite_state("i33_a_translation_that_is_stale_an_edit_that_is_not_flushed_and_a_free_page_that_is_written"), replayed_entry("i33_no_stale_translation_is_left")];
-    NoEntriesAtCallback: [WATCH, model(CACHE, "writeout"), PAGES],
+    NoEntriesAtCallback: [WATCH, model(WRITEBACK, "write_page"), PAGES],
         [bite_steps("i34_a_page_that_is_written_out_while_entries_name_it"), replayed_page("i34_no_entry_exists_when_the_file_system_is_called")];
     MustStay: [said("check_must_stay")],
         [bite_said("i35_a_pinned_page_that_moves_and_a_wrong_reason")];

@@ -24,7 +24,8 @@
 //! | `memory.rs` | nodes, allocation, contents |
 //! | `table.rs` | page tables and held entries |
 //! | `rmap.rs` | walks, flushes, waiting on an entry |
-//! | `cache.rs` | page cache, buffers, writing |
+//! | `cache.rs`, `buffers.rs` | the page cache; the buffers of its pages |
+//! | `writeback.rs` | dirty pages, and writing them |
 //! | `swap.rs` | swap slots and the swap cache |
 //! | `access.rs` | what a CPU does: TLB, table, fault |
 //! | `vmas.rs`, `ops.rs` | what programs ask for: map, fork, mprotect, munmap, mremap, truncate |
@@ -53,6 +54,7 @@ use crate::{
 };
 
 mod access;
+mod buffers;
 mod cache;
 mod check;
 mod fixture;
@@ -67,12 +69,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod vmas;
+mod writeback;
 
 pub use access::{Access, Op};
-pub use cache::WritePage;
 pub use fixture::ModelFixture;
 pub use memory::POISON;
 pub use table::Gather;
+pub use writeback::WritePage;
 
 use cache::Caches;
 use lock::Lock;
@@ -196,6 +199,40 @@ impl Model {
     pub fn isolate(&self, pfn: Pfn, observer: impl Observer) -> Result<Isolated<PageRef>, Refusal> {
         migrate_prep(self);
         isolate_lru_page(self, &PageRef::counted(pfn), observer)
+    }
+
+    /// Takes the page lock as somebody else would, without a reference (the reader of a page has the cache's); false where it is taken.
+    #[must_use]
+    pub fn lock_page(&self, pfn: Pfn) -> bool {
+        self.page(pfn).flags().try_lock()
+    }
+
+    /// Opens the page lock that [`Model::lock_page`] took.
+    pub fn unlock_page(&self, pfn: Pfn) {
+        if self.page(pfn).flags().unlock() {
+            mm_types::Sleep::wake_all(self, self.page(pfn).flags().word());
+        }
+    }
+
+    /// Pins a page for direct access: one reference and one pin; false where it is free or frozen.
+    pub fn pin(&self, pfn: Pfn) -> bool {
+        let alive = self.page(pfn).get_unless_zero();
+        if alive {
+            self.page(pfn).add_pin();
+        }
+        alive
+    }
+
+    /// Ends one pin.
+    pub fn unpin(&self, pfn: Pfn) {
+        self.page(pfn).remove_pin();
+        crate::Frames::put(self, PageRef::counted(pfn));
+    }
+
+    /// Stages a new page for the LRU.
+    pub(super) fn add_to_lru(&self, pfn: Pfn) {
+        let added = self.with_lru(|lru| lru.add_new(self.page_map(), pfn, |pfn| self.free(pfn)));
+        added.expect("a new page is on no list");
     }
 
     /// Returns a target that allocates on `node`, and nowhere else.
