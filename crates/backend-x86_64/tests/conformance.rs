@@ -3,6 +3,6 @@
 #![cfg(not(miri))]
 
 mod support;
-use support::machine::HostFixture;
+use support::fixture::HostFixture;
 
 migrate_core::conformance!(HostFixture::default);
