@@ -5,12 +5,15 @@
 //! The fault handler takes none of them. No thread touches emulated memory while it holds one, and nor do the fault server and
 //! the migrator at any time: so whoever faults holds none.
 
+mod frames;
+mod mappings;
+
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
-use migrate_core::{CopyError, PageRef, UsesPageMap};
+use migrate_core::{CopyError, UsesPageMap};
 use mm_types::{CacheSlot, Lru, Mapping, NodeId, Page, PageCache, PageFlags, PageMap, Pfn, Sleep, SpaceId};
 
 use crate::areas::Areas;
@@ -24,17 +27,17 @@ use crate::sys::ballast::Ballast;
 use crate::sys::error::MapError;
 use crate::sys::futex;
 use crate::sys::maps;
-use crate::sys::node::{HUGE, NodeMemory};
+use crate::sys::node::NodeMemory;
 use crate::sys::server::Desk;
 use crate::trace::Recording;
+
+use frames::GROUP;
+use mappings::Mappings;
 
 /// Takes a lock. A thread that panicked left data that are still whole: every change under these locks is made whole first.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-
-/// Frames that are made large pages together: the call takes a while, however many they are.
-const GROUP: usize = 32 * HUGE;
 
 /// Which pages may be read while they are copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,19 +105,6 @@ pub struct Kernel {
     pub(crate) sleepers: AtomicUsize,
 }
 
-/// What is known of the process's mappings.
-#[derive(Debug, Default)]
-struct Mappings {
-    limit: usize,
-    /// Those that are not in any space, when last looked at.
-    others: AtomicUsize,
-    /// Those in spaces: one for each, and one for each edge.
-    ours: AtomicUsize,
-    peak: AtomicUsize,
-    /// When they were last looked at.
-    looked: Mutex<Option<Instant>>,
-}
-
 /// A pause between the remapping of one space and the next, for tests.
 #[derive(Debug, Default)]
 struct Hook {
@@ -172,10 +162,7 @@ impl Kernel {
                 .collect(),
             preferred: AtomicUsize::new(0),
             ballast: Ballast::reserve(options.ballast.min(limit / 8))?,
-            mappings: Mappings {
-                limit,
-                ..Mappings::default()
-            },
+            mappings: Mappings::new(limit),
             stalls: Histogram::new(),
             cost: Cost::new(),
             faults: FaultCounts::default(),
@@ -200,132 +187,6 @@ impl Kernel {
     /// Returns a frame's descriptor.
     pub(crate) fn page(&self, pfn: Pfn) -> Option<&Page> {
         self.pages.get(pfn.index()?)
-    }
-
-    /// Returns the node that holds a frame, and the frame's place in it.
-    pub(crate) fn frame(&self, pfn: Pfn) -> Option<(&NodeMemory, usize)> {
-        let (node, frame) = self.place_of(pfn.index()?);
-        Some((self.nodes.get(node)?, frame))
-    }
-
-    /// Returns the node and the frame within it. There are few nodes and many calls: counting is quicker than dividing.
-    pub(crate) fn place_of(&self, index: usize) -> (usize, usize) {
-        let (mut node, mut frame) = (0, index);
-        while frame >= self.frames_per_node && node < self.nodes.len() {
-            frame -= self.frames_per_node;
-            node += 1;
-        }
-        (node, frame)
-    }
-
-    /// Returns how many frames of a node are free.
-    pub(crate) fn free_on(&self, node: NodeId) -> usize {
-        self.free
-            .get(usize::from(node.raw()))
-            .map_or(0, |free| lock(free).len())
-    }
-
-    /// Visits every free frame, with its node's free frames locked.
-    pub(crate) fn each_free(&self, see: &mut dyn FnMut(Pfn)) {
-        for free in &self.free {
-            lock(free).iter().for_each(&mut *see);
-        }
-    }
-
-    /// True where the frame is on the node that demand faults prefer.
-    pub(crate) fn prefers(&self, pfn: Pfn) -> bool {
-        usize::from(self.node_of(pfn).raw()) == self.preferred.load(Ordering::Relaxed)
-    }
-
-    /// Says on which node demand faults take their frames.
-    pub(crate) fn prefer(&self, node: NodeId) {
-        self.preferred.store(usize::from(node.raw()), Ordering::Relaxed);
-    }
-
-    /// Takes up to `want` neighbouring frames of one node for pages of which the first is in `old`: from `beside` on, where these are
-    /// free; else at the place of `old` in its own node; else where they lie in their large pages as those from `old` on, if possible.
-    pub(crate) fn take_on(&self, node: NodeId, want: usize, old: Pfn, beside: Option<Pfn>) -> Option<(Pfn, usize)> {
-        let (_, at) = self.place_of(old.index()?);
-        let same = Pfn::new((usize::from(node.raw()) * self.frames_per_node + at) as u64);
-        let mut free = lock(self.free.get(usize::from(node.raw()))?);
-        let mut exactly = beside.into_iter().chain([same]);
-        let taken = exactly
-            .find(|pfn| free.take_all_at(*pfn, want))
-            .map(|pfn| (pfn, want))
-            .or_else(|| free.take_run(want, Some(at)));
-        drop(free);
-        taken.inspect(|(first, n)| self.taken(*first, *n))
-    }
-
-    /// Makes the memory of taken frames large.
-    fn taken(&self, first: Pfn, n: usize) {
-        // With two engines, what the frames are for is not known yet.
-        if self.private.is_none() {
-            self.enlarge_shared(first, n);
-        }
-    }
-
-    /// Makes the memory of shared pages in taken frames large, the first time that any frame of a group is taken.
-    pub(crate) fn enlarge_shared(&self, first: Pfn, n: usize) {
-        let Some((node, frame)) = self.frame(first).filter(|_| self.options.large) else {
-            return;
-        };
-        let groups = self.frames_per_node.div_ceil(GROUP);
-        let base = usize::from(node.id().raw()) * groups;
-        for group in frame / GROUP..(frame + n).div_ceil(GROUP) {
-            let known = self.large.get(base + group);
-            if known.is_some_and(|known| !known.load(Ordering::Relaxed) && !known.swap(true, Ordering::Relaxed)) {
-                node.make_large(group * GROUP, GROUP);
-            }
-        }
-    }
-
-    /// Takes up to `want` neighbouring frames, on the preferred node where it has any.
-    pub(crate) fn take_frames(&self, want: usize) -> Option<(Pfn, usize)> {
-        let first = self.preferred.load(Ordering::Relaxed);
-        let taken =
-            (0..self.free.len()).find_map(|n| lock(self.free.get((first + n) % self.free.len())?).take_run(want, None));
-        taken.inspect(|(first, n)| self.taken(*first, *n))
-    }
-
-    /// Takes exactly this frame, if it is free.
-    pub(crate) fn take_at(&self, pfn: Pfn) -> bool {
-        let node = usize::from(self.node_of(pfn).raw());
-        let taken = self.free.get(node).is_some_and(|free| lock(free).take_at(pfn));
-        if taken {
-            self.taken(pfn, 1);
-        }
-        taken
-    }
-
-    /// Returns where on the preferred node `pages` neighbouring pages would fit, the first of which is page `at` of its range.
-    pub(crate) fn place(&self, at: usize, pages: usize) -> Option<Pfn> {
-        let first = self.preferred.load(Ordering::Relaxed);
-        let (pfn, n) = lock(self.free.get(first)?).find(pages, Some(at))?;
-        (n >= pages.min(64)).then_some(pfn)
-    }
-
-    /// Puts frames back that were taken and not made pages.
-    pub(crate) fn untake(&self, pfn: Pfn) {
-        if let Some(free) = self.free.get(usize::from(self.node_of(pfn).raw())) {
-            lock(free).give_back(pfn);
-        }
-    }
-
-    /// Makes a taken frame a page with one reference.
-    pub(crate) fn new_page(&self, pfn: Pfn) -> Option<PageRef> {
-        let page = PageRef::allocate(self.page_map(), pfn);
-        debug_assert!(page.is_some(), "a free frame {pfn:?} is in use");
-        page
-    }
-
-    /// Returns a new page on `node`: one reference, on no list, mapped nowhere. `None` where no frame is free there.
-    ///
-    /// For who drives the core without [`Machine::migrate`](crate::Machine::migrate); `put` frees it.
-    pub fn allocate_on(&self, node: NodeId) -> Option<PageRef> {
-        let (pfn, n) = lock(self.free.get(usize::from(node.raw()))?).take_run(1, None)?;
-        self.taken(pfn, n);
-        self.new_page(pfn)
     }
 
     /// Sleeps while the page may be locked. Async-signal-safe.
@@ -363,55 +224,9 @@ impl Kernel {
         }
     }
 
-    /// Tries a change of mappings, giving ballast up as long as the limit is in the way.
-    pub(crate) fn rescue(&self, op: impl FnMut() -> Result<(), MapError>) -> Result<(), MapError> {
-        let done = self.ballast.rescue(op);
-        if done.as_ref().is_err_and(MapError::is_mapping_limit) {
-            self.mappings.peak.fetch_max(self.mappings.limit, Ordering::Relaxed);
-        }
-        done
-    }
-
     /// True where translations of `n` restored pages are made at once.
     pub(crate) const fn populates(&self, n: usize) -> bool {
         self.options.populate && n > 1
-    }
-
-    /// Accounts for mappings of a space that came or went.
-    pub(crate) fn mappings_changed(&self, before: usize, after: usize) {
-        let ours = &self.mappings.ours;
-        let now = if after >= before {
-            ours.fetch_add(after - before, Ordering::Relaxed) + (after - before)
-        } else {
-            ours.fetch_sub(before - after, Ordering::Relaxed) - (before - after)
-        };
-        let all = now + self.mappings.others.load(Ordering::Relaxed);
-        self.mappings.peak.fetch_max(all, Ordering::Relaxed);
-    }
-
-    /// Counts the process's mappings anew, now and then: others come and go without telling, and looking takes a while.
-    pub(crate) fn look_at_mappings(&self) {
-        let mut looked = lock(&self.mappings.looked);
-        if looked.is_some_and(|looked| looked.elapsed() < Duration::from_millis(200)) {
-            return;
-        }
-        *looked = Some(Instant::now());
-        if let Ok(all) = maps::in_use() {
-            let ours = self.mappings.ours.load(Ordering::Relaxed);
-            self.mappings.others.store(all.saturating_sub(ours), Ordering::Relaxed);
-            self.mappings.peak.fetch_max(all, Ordering::Relaxed);
-        }
-        // Best effort: what is missing now is asked for again at the next look.
-        let _ = self.ballast.refill();
-    }
-
-    /// True where `sites` entries may be in flight, with two mappings more each, without coming near the limit.
-    ///
-    /// What other runs have in flight at the same time is what the ballast is for.
-    pub(crate) fn has_room(&self, sites: usize) -> bool {
-        const MARGIN: usize = 128;
-        let used = self.mappings.others.load(Ordering::Relaxed) + self.mappings.ours.load(Ordering::Relaxed);
-        used + 2 * sites + MARGIN <= self.mappings.limit
     }
 
     /// Returns what is known so far.
