@@ -1,18 +1,29 @@
 //! `userfaultfd(2)`: faults that block in the kernel until somebody answers them, and pages that move from one address to another.
 //!
-//! The structures and numbers are those of `include/uapi/linux/userfaultfd.h` (Linux 6.8, which has `UFFDIO_MOVE`). A
-//! thread that touches a missing page of a registered range sleeps in the kernel; system calls that do so sleep too, where
+//! A thread that touches a missing page of a registered range sleeps in the kernel; system calls that do so sleep too, where
 //! [`SystemCalls::Wait`] says so. Whoever brings the page in wakes it.
+//!
+//! The structures and numbers of the calls are in `uffd/abi.rs`, the accesses that wait in `uffd/events.rs`.
 
-use core::ffi::{c_int, c_ulong, c_void};
-use core::mem::size_of;
+mod abi;
+mod events;
+
+use core::ffi::{c_int, c_ulong};
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use mm_types::PAGE_SIZE;
 
 use super::error::{Errno, MapError};
+
+pub use events::{Event, wait};
+
+use abi::{
+    Api, COPY_MODE_WP, FEATURE_MOVE, FEATURE_PAGEFAULT_FLAG_WP, FEATURE_THREAD_ID, MODE_DONTWAKE,
+    REGISTER_MODE_MISSING, REGISTER_MODE_WP, Range, Register, Transfer, UFFD_API, UFFD_USER_MODE_ONLY, UFFDIO_API,
+    UFFDIO_COPY, UFFDIO_MOVE, UFFDIO_REGISTER, UFFDIO_UNREGISTER, UFFDIO_WAKE, UFFDIO_WRITEPROTECT,
+    USERFAULTFD_IOC_NEW, WRITEPROTECT_MODE_WP, WriteProtect,
+};
 
 /// Why pages cannot be moved by userfaultfd here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,95 +45,6 @@ pub enum SystemCalls {
     /// (`UFFD_USER_MODE_ONLY`).
     Fail,
 }
-
-/// What of a page an access found missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// The address, rounded down to its page.
-    pub addr: usize,
-    /// The access wanted to write.
-    pub write: bool,
-    /// The thread, as the kernel numbers it.
-    pub thread: u32,
-}
-
-#[repr(C)]
-struct Api {
-    api: u64,
-    features: u64,
-    ioctls: u64,
-}
-
-#[repr(C)]
-struct Range {
-    start: u64,
-    len: u64,
-}
-
-#[repr(C)]
-struct Register {
-    range: Range,
-    mode: u64,
-    ioctls: u64,
-}
-
-/// `struct uffdio_copy`, and `struct uffdio_move`, which has the same fields.
-#[repr(C)]
-struct Transfer {
-    dst: u64,
-    src: u64,
-    len: u64,
-    mode: u64,
-    done: i64,
-}
-
-#[repr(C)]
-struct WriteProtect {
-    range: Range,
-    mode: u64,
-}
-
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Message {
-    event: u8,
-    reserved: [u8; 7],
-    flags: u64,
-    address: u64,
-    thread: u32,
-    unused: u32,
-}
-
-const IN: c_ulong = 2;
-const IN_OUT: c_ulong = 3;
-
-const fn request(direction: c_ulong, number: c_ulong, size: usize) -> c_ulong {
-    direction << 30 | (size as c_ulong) << 16 | 0xAA << 8 | number
-}
-
-const UFFDIO_REGISTER: c_ulong = request(IN_OUT, 0x00, size_of::<Register>());
-const UFFDIO_UNREGISTER: c_ulong = request(IN, 0x01, size_of::<Range>());
-const UFFDIO_WAKE: c_ulong = request(IN, 0x02, size_of::<Range>());
-const UFFDIO_COPY: c_ulong = request(IN_OUT, 0x03, size_of::<Transfer>());
-const UFFDIO_MOVE: c_ulong = request(IN_OUT, 0x05, size_of::<Transfer>());
-const UFFDIO_WRITEPROTECT: c_ulong = request(IN_OUT, 0x06, size_of::<WriteProtect>());
-const UFFDIO_API: c_ulong = request(IN_OUT, 0x3F, size_of::<Api>());
-/// Of `/dev/userfaultfd`.
-const USERFAULTFD_IOC_NEW: c_ulong = 0xAA << 8;
-
-const UFFD_API: u64 = 0xAA;
-const UFFD_USER_MODE_ONLY: c_int = 1;
-const FEATURE_PAGEFAULT_FLAG_WP: u64 = 1 << 0;
-const FEATURE_THREAD_ID: u64 = 1 << 8;
-const FEATURE_MOVE: u64 = 1 << 16;
-const REGISTER_MODE_MISSING: u64 = 1 << 0;
-const REGISTER_MODE_WP: u64 = 1 << 1;
-const COPY_MODE_WP: u64 = 1 << 1;
-const MODE_DONTWAKE: u64 = 1 << 0;
-const WRITEPROTECT_MODE_WP: u64 = 1 << 0;
-const EVENT_PAGEFAULT: u8 = 0x12;
-const PAGEFAULT_FLAG_WRITE: u64 = 1 << 0;
-const PAGEFAULT_FLAG_WP: u64 = 1 << 1;
 
 const FLAGS: c_int = libc::O_CLOEXEC | libc::O_NONBLOCK;
 
@@ -348,33 +270,6 @@ impl Uffd {
             }
         }
     }
-
-    /// Reads which accesses wait, as many as `events` has room for; never sleeps.
-    pub fn read(&self, events: &mut Vec<Event>) {
-        const AT_ONCE: usize = 32;
-        let empty = Message {
-            event: 0,
-            reserved: [0; 7],
-            flags: 0,
-            address: 0,
-            thread: 0,
-            unused: 0,
-        };
-        let mut messages = [empty; AT_ONCE];
-        let len = size_of::<[Message; AT_ONCE]>();
-        // SAFETY: the buffer is live and has room for as much; any bytes are messages.
-        let got = unsafe { libc::read(self.fd.as_raw_fd(), messages.as_mut_ptr().cast::<c_void>(), len) };
-        let n = usize::try_from(got).unwrap_or(0) / size_of::<Message>();
-        let faults = messages
-            .iter()
-            .take(n)
-            .filter(|message| message.event == EVENT_PAGEFAULT);
-        events.extend(faults.map(|message| Event {
-            addr: usize::try_from(message.address).unwrap_or(usize::MAX),
-            write: message.flags & (PAGEFAULT_FLAG_WRITE | PAGEFAULT_FLAG_WP) != 0,
-            thread: message.thread,
-        }));
-    }
 }
 
 /// True where a page that could not be moved, because something is at its destination or nothing at its source, has been moved.
@@ -398,25 +293,6 @@ fn is_there(page: *mut u8) -> Option<bool> {
     // SAFETY: the answer for one page is one byte, which is live for the call; no memory is touched.
     let rc = unsafe { libc::mincore(page.cast(), PAGE_SIZE, &raw mut there) };
     (rc == 0).then_some(there & 1 != 0)
-}
-
-/// Sleeps until an access waits, or `other` is readable; true for an access.
-///
-/// # Errors
-/// What `poll` answers.
-pub fn wait(uffd: &Uffd, other: BorrowedFd<'_>) -> io::Result<bool> {
-    let of = |fd| libc::pollfd {
-        fd,
-        events: libc::POLLIN,
-        revents: 0,
-    };
-    let mut both = [of(uffd.fd.as_raw_fd()), of(other.as_raw_fd())];
-    // SAFETY: the array is live for the call.
-    let rc = unsafe { libc::poll(both.as_mut_ptr(), 2, -1) };
-    if rc < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(both[1].revents == 0)
 }
 
 pub(crate) const fn os(call: &'static str, errno: Errno) -> MapError {
@@ -443,86 +319,4 @@ const fn bytes(pages: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-    use std::thread;
-
-    use super::*;
-    use crate::sys::arena::{BLOCK, advise};
-    use crate::sys::node::HUGE;
-
-    /// Two blocks of private anonymous memory at multiples of [`BLOCK`], the first for a large page; never given back, as a thread may
-    /// be asleep on them. An access to the second makes a table of pages: for a large page the system would make none.
-    fn two_blocks() -> [*mut u8; 2] {
-        let prot = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: the kernel picks a free place; no memory in use is touched.
-        let got = unsafe { libc::mmap(core::ptr::null_mut(), 3 * BLOCK, prot, flags, -1, 0) };
-        assert_ne!(got, libc::MAP_FAILED);
-        let start = got.wrapping_byte_add(got.addr().next_multiple_of(BLOCK) - got.addr());
-        advise(start, BLOCK, libc::MADV_HUGEPAGE).unwrap();
-        advise(start.wrapping_byte_add(BLOCK), BLOCK, libc::MADV_NOHUGEPAGE).unwrap();
-        [start.cast(), start.wrapping_byte_add(BLOCK).cast()]
-    }
-
-    // The access that comes while a large page is about to be moved is made by another thread, some time after it is told to: every
-    // time a little later, from before the move to after it.
-    #[test]
-    fn a_large_page_whose_destination_is_touched_meanwhile_moves_and_is_known_to_have() {
-        const ROUNDS: u32 = 4_000;
-        let Ok(uffd) = Uffd::open(false) else {
-            return println!("not applicable: no userfaultfd that moves pages");
-        };
-        let [source, place] = two_blocks();
-        uffd.register(place, HUGE, false).unwrap();
-        // SAFETY: the first words of pages of the place, which is mapped for good; all accesses to them are atomic.
-        let word = move |page: usize, of: usize| unsafe {
-            &*core::ptr::with_exposed_provenance::<AtomicU64>(of + page * PAGE_SIZE)
-        };
-        let (source_at, place_at) = (source.expose_provenance(), place.expose_provenance());
-        let (told, seen) = (AtomicU32::new(0), AtomicU32::new(0));
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                for round in 1..=ROUNDS {
-                    while told.load(Ordering::Acquire) < round {
-                        core::hint::spin_loop();
-                    }
-                    for _ in 0..round % 512 {
-                        core::hint::spin_loop();
-                    }
-                    // Sleeps in the kernel until the page is there.
-                    let found = word(HUGE - 1, place_at).load(Ordering::Relaxed);
-                    assert_eq!(found, u64::from(round) * 1000 + 511);
-                    seen.store(round, Ordering::Release);
-                }
-            });
-            for round in 1..=ROUNDS {
-                // A new large page, where the system has one, and no tables at the place.
-                advise(source.cast(), BLOCK, libc::MADV_DONTNEED).unwrap();
-                advise(place.cast(), BLOCK, libc::MADV_DONTNEED).unwrap();
-                for page in 0..HUGE {
-                    word(page, source_at).store(u64::from(round) * 1000 + page as u64, Ordering::Relaxed);
-                }
-                told.store(round, Ordering::Release);
-                // SAFETY: both runs are this test's; words of them are atomic, and found missing at any time.
-                let moved = unsafe { uffd.move_run(place, source, HUGE, true) };
-                if moved != Ok(()) {
-                    // A panic would wait for the other thread, which may sleep in the kernel for ever.
-                    eprintln!("round {round}: {moved:?}");
-                    std::process::abort();
-                }
-                while seen.load(Ordering::Acquire) < round {
-                    thread::yield_now();
-                }
-                for page in 0..HUGE {
-                    let found = word(page, place_at).load(Ordering::Relaxed);
-                    assert_eq!(
-                        found,
-                        u64::from(round) * 1000 + page as u64,
-                        "page {page} in round {round}"
-                    );
-                }
-            }
-        });
-    }
-}
+mod tests;
