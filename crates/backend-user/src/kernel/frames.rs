@@ -28,6 +28,22 @@ impl Kernel {
         (node, frame)
     }
 
+    /// Returns the node that a frame is of.
+    pub(crate) fn node_of(&self, pfn: Pfn) -> NodeId {
+        let (node, _) = self.place_of(pfn.raw() as usize);
+        NodeId::new(u16::try_from(node).unwrap_or(u16::MAX))
+    }
+
+    /// True where frame `b` is `n` after `a`, in the same node.
+    pub(crate) fn neighbours(&self, a: Pfn, b: Pfn, n: usize) -> bool {
+        b.raw() == a.raw() + n as u64 && self.node_of(a) == self.node_of(b)
+    }
+
+    /// True for the first frame of a node.
+    pub(crate) fn begins_node(&self, pfn: Pfn) -> bool {
+        self.place_of(pfn.raw() as usize).1 == 0
+    }
+
     /// Returns how many frames of a node are free.
     pub(crate) fn free_on(&self, node: NodeId) -> usize {
         self.free
