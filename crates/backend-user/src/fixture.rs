@@ -3,31 +3,28 @@
 //! Loads and stores are the processor's own, through the mappings, and fault. So that its traces are those of every backend, the
 //! machine learns of every first store (there is no dirty bit), brings in one page at a time, and says exclusive only in the
 //! profile that knows it.
+//!
+//! What it does at sites is in `fixture/sites.rs`, with loads and stores in `fixture/accesses.rs`, with files in `fixture/files.rs`.
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, OnceLock};
-use std::thread::{self, JoinHandle};
+mod accesses;
+mod files;
+mod sites;
+
+use core::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use migrate_core::fixture::{Access, Capabilities, Fixture, FixtureError, Recording};
-use migrate_core::{Entry, Frames, Lru as _, MODERN, PageRef, Profile, UsesPageMap, end_page_writeback};
+use migrate_core::{Frames, Lru as _, MODERN, PageRef, Profile, UsesPageMap, end_page_writeback};
 use mm_types::scenario::{Mover, Sharing};
-use mm_types::{
-    ActorId, Backing, Mapping, MappingId, NodeId, PAGE_SIZE, PageFlags, Pfn, Pte, PteFlags, Rules, Site, SpaceId, Vma,
-    VmaFlags, Vpn,
-};
+use mm_types::{ActorId, Backing, MappingId, NodeId, PageFlags, Pfn, Pte, Rules, Site, SpaceId, VmaFlags, Vpn};
 
-use crate::file::Cached;
-use crate::fill::Filled;
 use crate::kernel::{Kernel, lock};
 use crate::machine::Machine;
-use crate::mm::Mm;
 use crate::private::{Engine, EngineInUse};
-use crate::rmap::Slot;
 use crate::spaces::Space;
-use crate::trace::{Tracer, set_actor};
+
+use sites::{page_of, vma_of};
 
 /// Pages of each space.
 const PAGES: usize = 1 << 10;
@@ -100,137 +97,9 @@ fn other(error: impl core::fmt::Display) -> FixtureError {
     FixtureError::Other(error.to_string())
 }
 
-fn page_of(site: Site) -> Result<usize, FixtureError> {
-    let page = usize::try_from(site.page.raw()).ok().filter(|page| *page < PAGES);
-    page.ok_or(FixtureError::BadSite(site))
-}
-
-fn vma_of(site: Site, flags: VmaFlags) -> Result<Vma, FixtureError> {
-    let end = site.page.checked_add(1).ok_or(FixtureError::BadSite(site))?;
-    Ok(Vma::anon(site.space, site.page, end, flags))
-}
-
 impl UserFixture {
     fn kernel(&self) -> &Kernel {
         self.machine.kernel()
-    }
-
-    fn handle(&self, id: SpaceId) -> Result<Space, FixtureError> {
-        let spaces = lock(&self.spaces);
-        let space = spaces.get(id.raw() as usize).cloned().flatten();
-        space.ok_or(FixtureError::BadSite(Site::new(id, Vpn::new(0))))
-    }
-
-    fn mm(&self, site: Site) -> Result<(Arc<Mm>, usize), FixtureError> {
-        Ok((self.handle(site.space)?.mm().clone(), page_of(site)?))
-    }
-
-    fn keep(&self, space: Space) -> SpaceId {
-        let id = space.id();
-        lock(&self.spaces).push(Some(space));
-        id
-    }
-
-    fn vma(&self, site: Site) -> Result<Vma, FixtureError> {
-        self.kernel()
-            .areas()
-            .vmas
-            .find(site)
-            .copied()
-            .ok_or(FixtureError::BadSite(site))
-    }
-
-    /// Enters an area of one page, and brings the page in; the runner notes that.
-    fn map(&self, site: Site, vma: Vma) -> Result<Pfn, FixtureError> {
-        let (mm, page) = self.mm(site)?;
-        let kernel = self.kernel();
-        kernel.areas_mut().add(vma).map_err(|_| FixtureError::BadSite(site))?;
-        match kernel.fill_noting(&mm, page, false, 1, Tracer(None)) {
-            Ok(Filled::Accessible) => {}
-            Ok(Filled::Busy(pfn)) => return Err(FixtureError::BadFrame(pfn)),
-            Err(_) => return Err(FixtureError::NoFrame),
-        }
-        kernel.drain();
-        self.page_at(site).ok_or(FixtureError::BadSite(site))
-    }
-
-    /// Replaces an entry, and makes that real.
-    fn edit(&self, site: Site, edit: impl Fn(Pte) -> Option<Pte>) -> Result<(), FixtureError> {
-        let (mm, page) = self.mm(site)?;
-        let mut state = mm.lock();
-        let _ = Slot::new(self.kernel(), &mm, &mut state, page, &Vma::default()).update(&edit);
-        let settled = mm.settle(self.kernel(), &mut state);
-        drop(state);
-        settled.map_err(other)
-    }
-
-    /// The sites of a page's mappings, and of the migration entries that name it.
-    fn sites(&self, pfn: Pfn) -> Vec<Site> {
-        let mut sites = Vec::new();
-        self.kernel()
-            .areas()
-            .sites(self.kernel().page_map(), pfn, |mm, _, page| {
-                if mm.read(page).pfn() == Some(pfn) {
-                    sites.push(mm.site(page));
-                }
-                true
-            });
-        sites
-    }
-
-    /// A word of a page, as a program reaches it; refused where the access would sleep, or end the process.
-    fn word(&self, site: Site, word: usize, write: bool) -> Result<(Space, *const AtomicU64), FixtureError> {
-        let space = self.handle(site.space)?;
-        let needs = if write { VmaFlags::WRITE } else { VmaFlags::READ };
-        if !self.vma(site)?.flags.contains(needs) {
-            return Err(FixtureError::Killed(site));
-        }
-        let offset = word.checked_mul(size_of::<u64>()).filter(|offset| *offset < PAGE_SIZE);
-        let offset = page_of(site)? * PAGE_SIZE + offset.ok_or(FixtureError::BadSite(site))?;
-        let at = space.mm().range.as_ptr().wrapping_add(offset);
-        Ok((space, at.cast_const().cast()))
-    }
-
-    fn access(&self, site: Site, word: usize, store: Option<u64>) -> Result<u64, FixtureError> {
-        let (_space, at) = self.word(site, word, store.is_some())?;
-        if self.entry(site).is_migration() {
-            return Err(other("the access would sleep"));
-        }
-        set_actor(ActorId::new(0));
-        Ok(touch(at, store))
-    }
-
-    fn cut_off(&self, file: MappingId, index: usize) -> bool {
-        let kernel = self.kernel();
-        let areas = kernel.areas();
-        let Some(cached) = areas.file(file).cloned() else {
-            return true;
-        };
-        drop(areas);
-        if kernel.zap_file(&cached, |at| at == index).is_err() {
-            return false;
-        }
-        let Some(page) = kernel.cached(file, index) else {
-            return true;
-        };
-        match kernel.try_lock(page) {
-            Ok(page) => {
-                kernel.cut_off(&cached, index, page);
-                true
-            }
-            Err(page) => {
-                kernel.put(page);
-                false
-            }
-        }
-    }
-
-    fn finish_truncations(&self) {
-        for (file, index) in core::mem::take(&mut *lock(&self.truncating)) {
-            if !self.cut_off(file, index) {
-                lock(&self.truncating).push((file, index));
-            }
-        }
     }
 
     fn flag(&self, pfn: Pfn, set: PageFlags, clear: PageFlags) -> Result<(), FixtureError> {
@@ -238,19 +107,6 @@ impl UserFixture {
         let page = page.ok_or(FixtureError::BadFrame(pfn))?;
         let _ = page.flags().edit(set, clear);
         Ok(())
-    }
-}
-
-/// Loads or stores the word at `at`, which is in an area that allows it; returns what was loaded, or stored.
-fn touch(at: *const AtomicU64, store: Option<u64>) -> u64 {
-    // SAFETY: a word of a space that the caller holds, in an area that allows the access: it is there, or comes by a fault.
-    let word = unsafe { &*at };
-    match store {
-        Some(value) => {
-            word.store(value, Ordering::SeqCst);
-            value
-        }
-        None => word.load(Ordering::SeqCst),
     }
 }
 
@@ -334,37 +190,7 @@ impl Fixture for UserFixture {
     }
 
     fn share(&self, pfn: Pfn, to: Site, writable: bool) -> Result<(), FixtureError> {
-        let kernel = self.kernel();
-        let page = kernel.page(pfn).ok_or(FixtureError::BadFrame(pfn))?;
-        let sites = self.sites(pfn);
-        let first = *sites.first().ok_or(FixtureError::BadFrame(pfn))?;
-        let mut flags = MAY | VmaFlags::SHARED;
-        flags.set(VmaFlags::WRITE, writable);
-        let mut vma = vma_of(to, flags)?;
-        vma.pgoff = page.index();
-        if let Mapping::File(file) = page.mapping() {
-            vma.backing = Backing::File(file);
-        } else {
-            // Nobody has it alone any more, and a store is to be seen by all of them.
-            for site in sites {
-                let end = Vpn::new(site.page.raw() + 1);
-                let shared = kernel
-                    .areas_mut()
-                    .set_flags(site.space, site.page, end, |flags| flags | VmaFlags::SHARED);
-                shared.map_err(other)?;
-                self.edit(site, |pte| match pte {
-                    Pte::Present { pfn, flags } => Some(Pte::present(pfn, flags - PteFlags::EXCLUSIVE)),
-                    _ => None,
-                })?;
-            }
-        }
-        let parent = self.vma(first)?;
-        kernel
-            .areas_mut()
-            .add_child(&parent, vma)
-            .map_err(|_| FixtureError::BadSite(to))?;
-        let flags = if writable { PteFlags::WRITE } else { PteFlags::empty() };
-        self.edit(to, |_| Some(Pte::present(pfn, flags)))
+        self.map_again(pfn, to, writable)
     }
 
     fn fork(&self, parent: SpaceId) -> Result<SpaceId, FixtureError> {
@@ -416,26 +242,7 @@ impl Fixture for UserFixture {
     }
 
     fn file(&self, pages: u64, mover: Mover) -> Result<MappingId, FixtureError> {
-        let mover = match mover {
-            Mover::Plain => migrate_core::Mover::Plain,
-            Mover::Never => migrate_core::Mover::Never,
-            Mover::FallbackNowrite => migrate_core::Mover::Fallback,
-            Mover::Buffers => return Err(FixtureError::NotApplicable(Capabilities::BUFFERS)),
-            Mover::Fallback => return Err(FixtureError::NotApplicable(Capabilities::WRITEOUT)),
-        };
-        let file = scratch_file(pages).map_err(other)?;
-        let mut areas = self.kernel().areas_mut();
-        let id = MappingId::new(u32::try_from(areas.files.len()).map_err(other)?);
-        areas.files.push(Some(Arc::new(Cached {
-            id,
-            file,
-            path: format!("file {}", id.raw()),
-            writable: true,
-            mover,
-            pages: AtomicUsize::new(usize::try_from(pages).map_err(other)?),
-            placed: OnceLock::new(),
-        })));
-        Ok(id)
+        self.new_file(pages, mover)
     }
 
     fn map_file(
@@ -461,23 +268,11 @@ impl Fixture for UserFixture {
     }
 
     fn stored(&self, file: MappingId, index: u64) -> Result<u64, FixtureError> {
-        let cached = self
-            .kernel()
-            .areas()
-            .file(file)
-            .cloned()
-            .ok_or_else(|| other("no such file"))?;
-        let mut word = [0; 8];
-        let read = cached.file.read_exact_at(&mut word, index * PAGE_SIZE as u64);
-        read.map(|()| u64::from_ne_bytes(word)).map_err(other)
+        self.on_disk(file, index)
     }
 
     fn truncate(&self, pfn: Pfn) -> Result<(), FixtureError> {
-        let (file, index) = self.kernel().slot_of(pfn).ok_or(FixtureError::BadFrame(pfn))?;
-        if !self.cut_off(file, index) {
-            lock(&self.truncating).push((file, index));
-        }
-        Ok(())
+        self.cut_off_or_defer(pfn)
     }
 
     fn free(&self, pfn: Pfn) -> Result<(), FixtureError> {
@@ -512,50 +307,11 @@ impl Fixture for UserFixture {
     }
 
     fn fault(&self, actor: ActorId, site: Site, store: Option<u64>) -> Result<Access, FixtureError> {
-        let (space, at) = self.word(site, 0, store.is_some())?;
-        let sleepers = &self.kernel().sleepers;
-        let before = sleepers.load(Ordering::SeqCst);
-        let at = at.expose_provenance();
-        let thread = thread::spawn(move || {
-            set_actor(actor);
-            let value = touch(core::ptr::with_exposed_provenance(at), store);
-            drop(space);
-            value
-        });
-        while !thread.is_finished() && sleepers.load(Ordering::SeqCst) == before {
-            thread::yield_now();
-        }
-        if thread.is_finished() {
-            return thread.join().map(Access::Done).map_err(|_| FixtureError::Killed(site));
-        }
-        lock(&self.threads).push((actor, thread));
-        Ok(Access::Asleep)
+        self.access_on_thread(actor, site, store)
     }
 
     fn finish_faults(&self) -> Result<Vec<(ActorId, u64)>, FixtureError> {
         self.finish_truncations();
-        let threads = core::mem::take(&mut *lock(&self.threads));
-        let joined = threads.into_iter().map(|(actor, thread)| {
-            let saw = thread.join().map_err(|_| other("a thread panicked"))?;
-            Ok((actor, saw))
-        });
-        let seen = joined.collect();
-        if let Some(private) = &self.kernel().private {
-            private.join_stand_ins();
-        }
-        seen
+        self.join_threads()
     }
-}
-
-/// A file without a name, of `pages` pages whose words say which page they are of.
-fn scratch_file(pages: u64) -> std::io::Result<File> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let path = std::env::temp_dir().join(format!("fixture-{}-{number}", std::process::id()));
-    let mut file = File::options().read(true).write(true).create_new(true).open(&path)?;
-    std::fs::remove_file(path)?;
-    for page in 0..pages {
-        file.write_all(&(page + 1).to_ne_bytes().repeat(PAGE_SIZE / 8))?;
-    }
-    Ok(file)
 }
