@@ -15,7 +15,6 @@ use super::machine::Machine;
 struct Translation {
     pfn: Pfn,
     write: bool,
-    execute: bool,
 }
 
 #[derive(Clone, Default)]
@@ -173,7 +172,6 @@ impl Machine {
                 return Ok(Translation {
                     pfn: entry.frame(),
                     write: entry.hw_bits().contains(HwBits::WRITE | HwBits::DIRTY),
-                    execute: !entry.hw_bits().contains(HwBits::NO_EXECUTE),
                 });
             }
             table = entry.frame();

@@ -10,7 +10,7 @@ mod cpu;
 pub(crate) mod fixture;
 mod machine;
 
-use backend_x86_64::{Gather, Kernel, Paging, Space, Storage};
+use backend_x86_64::{Kernel, Paging, Space, Storage};
 use migrate_core::{
     Args, FromFn, Isolated, Lru as _, MODERN, PageRef, Profile, Slot, Tally, UsesPageMap, isolate_lru_page,
     migrate_pages, migrate_prep, putback_lru_pages,
@@ -188,9 +188,4 @@ pub(crate) fn migrate<O: Observer>(kernel: &Host<'_>, sites: &[Site], to: usize,
     putback_lru_pages(kernel, &mut failed, observer);
     kernel.drain();
     moved
-}
-
-/// Nothing of a batch is left to be flushed by `gather`'s owner.
-pub(crate) const fn is_quiet(gather: &Gather) -> bool {
-    gather.is_empty()
 }
