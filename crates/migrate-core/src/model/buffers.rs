@@ -17,6 +17,13 @@ pub(super) struct Buffers {
     dirty: u8,
 }
 
+impl Buffers {
+    /// True where I/O or a migration has any of them.
+    const fn is_taken(&self) -> bool {
+        self.busy != 0 || self.held
+    }
+}
+
 /// All four.
 const ALL_BUFFERS: u8 = 0xf;
 
@@ -74,10 +81,7 @@ impl Model {
     /// True where a buffer of the page is locked or under I/O.
     pub(super) fn buffers_busy(&self, pfn: Pfn) -> bool {
         let mut caches = self.caches.lock();
-        caches
-            .buffers
-            .get_mut(&pfn)
-            .is_some_and(|buffers| buffers.busy != 0 || buffers.held)
+        caches.buffers.get_mut(&pfn).is_some_and(|buffers| buffers.is_taken())
     }
 
     /// Locks the page's first buffer for I/O where nobody has any of them, as whoever submits I/O does; false where somebody has,
@@ -85,10 +89,7 @@ impl Model {
     #[must_use]
     pub fn lock_buffer(&self, pfn: Pfn) -> bool {
         let mut caches = self.caches.lock();
-        let free = caches
-            .buffers
-            .get_mut(&pfn)
-            .filter(|buffers| buffers.busy == 0 && !buffers.held);
+        let free = caches.buffers.get_mut(&pfn).filter(|buffers| !buffers.is_taken());
         free.map(|buffers| buffers.busy = 1).is_some()
     }
 
@@ -106,7 +107,7 @@ impl Model {
         let Some(buffers) = caches.buffers.get_mut(&pfn) else {
             return Ok(());
         };
-        if buffers.busy != 0 || buffers.held {
+        if buffers.is_taken() {
             return Err(Refusal::BuffersBusy);
         }
         buffers.held = true;
@@ -141,11 +142,7 @@ impl Model {
     /// Takes the buffers off a locked page and drops their reference; false where somebody has any of them.
     pub(super) fn drop_buffers(&self, pfn: Pfn) -> bool {
         let mut caches = self.caches.lock();
-        if caches
-            .buffers
-            .get(&pfn)
-            .is_some_and(|buffers| buffers.busy != 0 || buffers.held)
-        {
+        if caches.buffers.get(&pfn).is_some_and(Buffers::is_taken) {
             return false;
         }
         if caches.buffers.remove(&pfn).is_some() {
