@@ -102,7 +102,7 @@ impl<F: Fixture> Bench<F> {
         Ok(())
     }
 
-    /// Takes `n` new pages away again, and says that they are as a new page must be.
+    /// The page is as a new one must be: one reference, no flag except perhaps that of waiters, no mapping.
     pub(in super::super) fn pristine(&self, page: &PageOf<F>, whose: promise::Contract) -> Done {
         let (backend, pfn) = (self.backend(), self.backend().pfn(page));
         let flags = backend.flags(page).difference(PageFlags::WAITERS);
