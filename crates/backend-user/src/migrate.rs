@@ -19,6 +19,7 @@ use crate::machine::Machine;
 use crate::mm::Mm;
 use crate::report::Report;
 use crate::request::{Migrate, Pages};
+use crate::stall::CondResched;
 use crate::targets::{Plan, Targets};
 
 /// Room for pages in flight, kept from one call to the next.
@@ -172,8 +173,9 @@ fn run<O: Observer>(kernel: &Kernel, request: Migrate<'_>, slots: &mut [Slot<Ker
     let mut from = MapList::new(kernel.page_map(), new_list());
     let mut failed = MapList::new(kernel.page_map(), new_list());
     let mut plan = Plan::default();
-    let mut ended = false;
+    let (mut ended, mut resched) = (false, CondResched::new());
     while !ended {
+        resched.between_batches();
         if request.stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
             report.stopped = true;
             break;

@@ -1,10 +1,12 @@
-//! How long programs may be kept from pages in flight, and what moving pages has cost of late.
+//! How long programs may be kept from pages in flight, what moving pages has cost of late, and when a mover had better be interrupted.
 //!
 //! The core cuts a batch so that its pages are held no longer than the budget ([`StallBudget`]); what holding a page costs only the
 //! machine knows, and learns from each run.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
+use std::thread;
+use std::time::Instant;
 
 use migrate_core::StallBudget;
 
@@ -55,6 +57,29 @@ impl Cost {
     pub(crate) fn doubt(&self) {
         let known = self.0.load(Ordering::Relaxed);
         self.0.store((known / 2).max(1), Ordering::Relaxed);
+    }
+}
+
+/// Lets others run while no page is in flight (Linux: `cond_resched` in `migrate_pages`).
+///
+/// The system takes a processor from whoever has had it for some milliseconds. Taken in the middle of a batch, it is away for as long, and
+/// whoever touches a page of that batch waits. A thread that has just offered it is not asked so soon.
+#[derive(Debug)]
+pub(crate) struct CondResched(Instant);
+
+impl CondResched {
+    /// Less than the system's slice, which is some three milliseconds.
+    const RUN: Duration = Duration::from_millis(1);
+
+    pub(crate) fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    pub(crate) fn between_batches(&mut self) {
+        if self.0.elapsed() >= Self::RUN {
+            thread::yield_now();
+            self.0 = Instant::now();
+        }
     }
 }
 
