@@ -216,7 +216,11 @@ struct Sample {
     faults: Option<f64>,
 }
 
-fn cost(samples: &[Sample]) -> Option<Cost> {
+/// The cost that a row shows; none where it could be measured in fewer than half of the rounds: a figure of one or two has no spread.
+fn cost(samples: &[Sample], rounds: usize) -> Option<Cost> {
+    if samples.len() < rounds.div_ceil(2) {
+        return None;
+    }
     Some(Cost {
         ns: spread(samples.iter().map(|sample| sample.ns))?,
         ratio: spread(samples.iter().map(|sample| sample.ns / sample.copy_ns))?,
@@ -268,11 +272,11 @@ impl Measured {
         }
     }
 
-    fn row(self, engine: String) -> Row {
+    fn row(self, engine: String, rounds: usize) -> Row {
         let samples = || self.loaded.iter();
         let faults = spread(samples().filter_map(|sample| sample.faults));
         let with_faults = spread(samples().filter_map(|sample| Some((sample.ns + sample.faults?) / sample.copy_ns)));
-        let loaded = cost(&self.loaded).map(|cost| Loaded {
+        let loaded = cost(&self.loaded, rounds).map(|cost| Loaded {
             cost,
             faults,
             with_faults,
@@ -283,7 +287,7 @@ impl Measured {
             batch: u32::try_from(self.batch).ok(),
             moved: median(&self.moved).unwrap_or(0.0) as u64,
             stayed: self.stayed,
-            alone: cost(&self.alone),
+            alone: cost(&self.alone, rounds),
             loaded,
         }
     }
@@ -433,7 +437,7 @@ impl<'c> Rounds<'c> {
                     why: why.clone(),
                 });
             }
-            let row = row.row(name);
+            let row = row.row(name, self.asked.rounds);
             if row.alone.is_some() || row.loaded.is_some() {
                 rows.push(row);
             }
