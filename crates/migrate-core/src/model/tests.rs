@@ -81,13 +81,14 @@ fn memory_comes_as_zeroes_and_goes_back_when_the_space_ends() {
     crate::migrate_prep(&model);
     good(&model);
     assert_eq!(model.rss(space), (0, 0));
-    assert_eq!(model.free_frames(NodeId::new(0)), 64);
+    assert_eq!(model.free_frames(NodeId::new(0)) as u64, Config::FRAMES);
 }
 
 #[test]
 fn a_model_shows_how_large_it_is() {
     let shown = std::format!("{:?}", Model::default());
-    assert!(shown.starts_with("Model") && shown.contains("frames: 64"), "{shown}");
+    let frames = std::format!("frames: {}", Config::FRAMES);
+    assert!(shown.starts_with("Model") && shown.contains(&frames), "{shown}");
 }
 
 #[test]
@@ -287,7 +288,7 @@ fn a_page_in_swap_comes_back_with_its_contents_and_each_fork_has_its_own() {
     model.exit(child, ());
     crate::migrate_prep(&model);
     good(&model);
-    assert_eq!(model.free_frames(NodeId::new(0)), 64);
+    assert_eq!(model.free_frames(NodeId::new(0)) as u64, Config::FRAMES);
     assert!(model.caches.lock().swap.slots.is_empty());
 }
 
@@ -325,13 +326,14 @@ fn a_page_freed_while_it_is_pinned_or_in_flight_is_noticed() {
 #[test]
 fn a_fault_takes_a_frame_of_the_next_node_where_the_first_has_none() {
     let (model, space) = model(&MODERN);
-    model.map_anon(at(space, 0), 65);
-    for page in 0..64 {
+    let last = Config::FRAMES;
+    model.map_anon(at(space, 0), last + 1);
+    for page in 0..last {
         read(&model, at(space, page));
     }
     assert_eq!(model.free_frames(NodeId::new(0)), 0);
-    assert_eq!(read(&model, at(space, 64)), Access::Done(0));
-    assert_eq!(model.node_of(frame(&model, at(space, 64))), NODE1);
+    assert_eq!(read(&model, at(space, last)), Access::Done(0));
+    assert_eq!(model.node_of(frame(&model, at(space, last))), NODE1);
 }
 
 #[test]
