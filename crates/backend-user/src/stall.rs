@@ -60,7 +60,7 @@ impl Cost {
     }
 }
 
-/// Lets others run while no page is in flight (Linux: `cond_resched` in `migrate_pages`).
+/// Lets others run while no page is in flight (Linux: `cond_resched`, which `migrate_pages_batch` of 6.18 calls for each folio).
 ///
 /// The system takes a processor from whoever has had it for some milliseconds. Taken in the middle of a batch, it is away for as long, and
 /// whoever touches a page of that batch waits. A thread that has just offered it is not asked so soon.
@@ -68,7 +68,7 @@ impl Cost {
 pub(crate) struct CondResched(Instant);
 
 impl CondResched {
-    /// Less than the system's slice, which is some three milliseconds.
+    /// Less than a slice and than a tick of the systems that are about, some milliseconds each.
     const RUN: Duration = Duration::from_millis(1);
 
     pub(crate) fn new() -> Self {

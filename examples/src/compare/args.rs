@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Parser;
 use mm_types::PAGE_SIZE;
 
+use super::user;
 use crate::args::{ArgsError, MAX_BATCH, MAX_THREADS, from_clap, within};
 use crate::memory;
 use crate::size::{self, Bytes};
@@ -75,8 +76,8 @@ const FRAGMENTS: usize = 120_000;
 /// buffers of its own.
 const TIMES: u64 = 8;
 
-/// What a size of a batch takes besides: two nodes of each engine in user space.
-const TIMES_A_BATCH: u64 = 4;
+/// What a size of a batch takes besides, for each engine in user space that is asked for: two nodes.
+const TIMES_A_BATCH: u64 = 2;
 
 impl Comparison {
     /// True where a row of this name is asked for.
@@ -118,7 +119,10 @@ impl Cli {
         if writers > MAX_THREADS {
             return Err(format!("--writers {writers}: at most {MAX_THREADS}").into());
         }
-        let batches = u64::try_from(self.batches.len()).unwrap_or(u64::MAX);
+        let engines = user::engines()
+            .into_iter()
+            .filter(|(name, _)| name.contains(&self.only));
+        let batches = u64::try_from(self.batches.len() * engines.count()).unwrap_or(u64::MAX);
         let times = batches.checked_mul(TIMES_A_BATCH).and_then(|n| n.checked_add(TIMES));
         let need = times.and_then(|times| self.size.checked_mul(times));
         match (need, memory::available()) {

@@ -5,14 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-/// Returns how long the calling thread has run so far.
-#[must_use]
-pub fn processor_time() -> Duration {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is live for the call.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut now) };
-    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
-}
+pub use backend_user::sys::clock::processor_time;
 
 /// Knows how long the thread that made it could have run while something else had the processor (`/proc/PID/schedstat`).
 #[derive(Debug)]

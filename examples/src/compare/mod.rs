@@ -58,14 +58,11 @@ fn engines(asked: &Comparison) -> Vec<Made> {
         })
     };
     let mut all: Vec<Made> = Vec::new();
-    for (name, builder) in user::engines() {
+    for (name, builder) in user::engines().into_iter().filter(|(name, _)| asked.wants(name)) {
         for batch in &asked.batches {
             let user = user::User::new(name, builder.clone(), pages).map(|user| user.only(*batch));
-            let failed = user.is_err();
-            all.push(made(name, user.map(|user| Box::new(user) as Box<dyn Engine>)));
-            if failed {
-                break;
-            }
+            let what = format!("{name}, batches of {batch}");
+            all.push(made(&what, user.map(|user| Box::new(user) as Box<dyn Engine>)));
         }
     }
     all.push(Ok(Box::new(core_only::Core::new(pages))));

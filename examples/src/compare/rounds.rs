@@ -216,7 +216,7 @@ struct Sample {
     faults: Option<f64>,
 }
 
-/// The cost that a row shows; none where it could be measured in fewer than half of the rounds: a figure of one or two has no spread.
+/// The cost that a row shows; none where it could be measured in fewer than half of the rounds: those would not be representative.
 fn cost(samples: &[Sample], rounds: usize) -> Option<Cost> {
     if samples.len() < rounds.div_ceil(2) {
         return None;
@@ -255,7 +255,7 @@ impl Measured {
         }
     }
 
-    fn add(&mut self, pair: &Pair) {
+    fn add(&mut self, pair: &Pair, writers: usize) {
         let sample = Sample {
             ns: pair.ns(),
             copy_ns: pair.copy_ns(),
@@ -268,6 +268,8 @@ impl Measured {
                 self.waited.add(moving, limit);
                 self.loaded.push(sample);
             }
+            // Writers that made no visit say nothing of what it costs beside writers, nor of what it costs alone.
+            _ if writers > 0 => {}
             _ => self.alone.push(sample),
         }
     }
@@ -303,13 +305,14 @@ struct Copies {
 }
 
 impl Copies {
-    fn add(&mut self, pair: &Pair) {
+    fn add(&mut self, pair: &Pair, writers: usize) {
         self.disturbed.push(pair.disturbed());
         match (pair.visits(Phase::Copying), pair.limit()) {
             (Some(copying), Some(limit)) => {
                 self.waited.add(copying, limit);
                 self.loaded.push(pair.copy_ns());
             }
+            _ if writers > 0 => {}
             _ => self.alone.push(pair.copy_ns()),
         }
     }
@@ -405,8 +408,8 @@ impl<'c> Rounds<'c> {
                     went.and_then(|()| pair(engine.as_ref(), row.batch, writers, &mut self.reference, order, seed));
                 match went {
                     Ok(pair) if counts => {
-                        row.add(&pair);
-                        self.copies.add(&pair);
+                        row.add(&pair, writers);
+                        self.copies.add(&pair, writers);
                     }
                     Err(NoPair::Cannot(why)) if counts => row.cannot.push(why),
                     Err(NoPair::Wrong(why)) => return Err(why),
@@ -447,5 +450,25 @@ impl<'c> Rounds<'c> {
             Err(left) => not_measured.push(left),
         }
         (rows, disturbed, not_measured)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fewer_than_half_of_the_rounds_have_measured_has_no_cost() {
+        let sample = |ns| Sample {
+            ns,
+            copy_ns: 2.0,
+            faults: None,
+        };
+        let samples: Vec<_> = [8.0, 2.0, 4.0, 6.0].map(sample).to_vec();
+        let shown = |n: usize, rounds| cost(&samples[..n], rounds);
+        assert_eq!(shown(3, 7), None);
+        assert_eq!(shown(0, 1), None);
+        assert_eq!(shown(4, 7).map(|cost| cost.ratio.least), Some(1.0));
+        assert_eq!(shown(1, 1).map(|cost| cost.ns.median), Some(8.0));
     }
 }

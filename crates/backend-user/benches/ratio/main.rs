@@ -14,15 +14,9 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::time::Instant;
 
+use backend_user::sys::clock::processor_time;
 use backend_user::{Area, Engine, Machine, Migrate, Prot, Sharing};
 use mm_types::{NodeId, PAGE_SIZE};
-
-fn processor_time() -> Duration {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is live for the call.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut now) };
-    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
-}
 
 /// What the writers are to do, and what they have done.
 #[derive(Default)]
@@ -88,6 +82,15 @@ impl Writing {
             self.longest.fetch_max(longest as u64, Ordering::Relaxed);
             begun = spent;
         }
+    }
+}
+
+/// Ends the writing, also where a move fails: the scope waits for the writers.
+struct End<'w>(&'w Writing);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
     }
 }
 
@@ -158,6 +161,7 @@ fn main() {
             let (writing, areas) = (&writing, &areas);
             s.spawn(move || writing.write(areas, writer));
         }
+        let end = End(&writing);
         for batch in batches {
             let mut of_batch: Vec<_> = subjects
                 .iter()
@@ -232,7 +236,7 @@ fn main() {
                 print_one(subject);
             }
         }
-        writing.stop.store(true, Ordering::Relaxed);
+        drop(end);
     });
     for (name, machine) in &subjects {
         println!("{name}: {:?}", machine.stats());

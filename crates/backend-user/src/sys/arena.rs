@@ -11,10 +11,10 @@ use core::time::Duration;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Instant;
 
 use mm_types::PAGE_SIZE;
 
+use super::clock::processor_time;
 use super::error::MapError;
 use super::fork::NotInChild;
 use super::node::HUGE;
@@ -38,7 +38,7 @@ const GIVE_UP: u32 = 8;
 ///
 /// Where the system's memory is in pieces it carries pages about to make one large page, for milliseconds; pages that move one by one cost
 /// less than that. So there is not to be spent more on large pages than would have been lost without them: each block that does without
-/// pays back what a large page would have saved it.
+/// pays back what a large page would have saved it. A block that has no memory yet takes some whatever it costs, and owes nothing.
 #[derive(Debug, Default)]
 struct Patience(AtomicU32);
 
@@ -56,11 +56,12 @@ impl Patience {
             .is_err()
     }
 
-    /// A large page was taken, in so long.
+    /// A large page was tried for, got or not, and took so much of the thread's time.
     fn begin(&self, took: Duration) {
         if took > Self::CHEAP {
-            let blocks = u32::try_from(took.as_micros() / Self::SAVES_US).unwrap_or(u32::MAX);
-            self.0.store(blocks, Ordering::Relaxed);
+            let more = u32::try_from(took.as_micros() / Self::SAVES_US).unwrap_or(u32::MAX);
+            let owed = |blocks: u32| Some(blocks.saturating_add(more));
+            let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, owed);
         }
     }
 }
@@ -208,13 +209,13 @@ impl Arena {
             if !self.patience.is_over() {
                 return Ok(());
             }
-            let begun = Instant::now();
+            let begun = processor_time();
             uffd.unregister(at, HUGE)?;
             let gone = advise(at.cast(), BLOCK, libc::MADV_DONTNEED);
             self.set(block, UNTAKEN);
             gone?;
             self.ready(uffd, block * HUGE)?;
-            self.patience.begin(begun.elapsed());
+            self.patience.begin(processor_time().saturating_sub(begun));
             if self.is_large(block) {
                 self.failures.store(0, Ordering::Relaxed);
             } else {
@@ -316,5 +317,27 @@ mod tests {
         let without = (0..1000).take_while(|_| !patience.is_over()).count();
         assert_eq!(without, 50);
         assert!(patience.is_over());
+    }
+
+    #[test]
+    fn a_block_that_was_split_has_a_large_page_again_once_the_last_one_is_paid_for() {
+        let Ok(uffd) = Uffd::open(false) else {
+            return println!("not applicable: no userfaultfd that moves pages");
+        };
+        let arena = Arena::new(HUGE, None, true).unwrap();
+        arena.ready(&uffd, 0).unwrap();
+        if !arena.is_large(0) {
+            return println!("not applicable: the system gives no large page");
+        }
+        // What a move of a single page does to it.
+        advise(arena.slot(1).cast(), PAGE_SIZE, libc::MADV_DONTNEED).unwrap();
+        arena.split(0);
+        arena.patience.begin(Duration::from_millis(2));
+        for block in 0..20 {
+            arena.renew(&uffd, 0).unwrap();
+            assert!(!arena.is_large(0), "after {block} blocks without");
+        }
+        arena.renew(&uffd, 0).unwrap();
+        assert!(arena.is_large(0) || arena.failures.load(Ordering::Relaxed) == 1);
     }
 }

@@ -10,6 +10,7 @@
 //! | memory set aside so that undo cannot fail | [`ballast`], counted by [`maps`] |
 //! | page tables that move memory, and faults that sleep in the kernel | [`uffd`], over the slots of an [`arena`] |
 //! | `fork` | [`fork`]: the child has none of it |
+//! | the time a thread has run | [`clock`] |
 //!
 //! No policy and no page table is in here: an entry, a page and a lock are the business of the layer above.
 //! Not a public interface; it is reachable so that the crate's tests can drive each part alone.
@@ -17,6 +18,7 @@
 pub mod altstack;
 pub mod arena;
 pub mod ballast;
+pub mod clock;
 pub mod copy;
 pub mod error;
 pub mod fault;

@@ -1,5 +1,5 @@
 //! The least that moving pages takes here, by the calls that each engine makes: pages are taken away, copied, and shown again. No table,
-//! no counts, no page that stays, and nobody who waits.
+//! no counts, no page that stays, and nobody who waits. The copy is a plain one.
 
 mod private;
 mod shared;

@@ -12,7 +12,8 @@ use mm_types::PAGE_SIZE;
 ///
 /// # Invariants
 /// 1. The slots of `arenas` and of `view` are `pages` pages each, and this object's own; nobody has references into them.
-/// 2. The view shows the pages of arena `half`, whose slots are missing; those of the other have memory.
+/// 2. The view shows the pages of arena `half`, whose slots are missing; those of the other have memory. Not so once a call has
+///    failed: then it is not used again, as nobody answers who waits for a page.
 pub(crate) struct Private {
     uffd: Uffd,
     arenas: [Arena; 2],
