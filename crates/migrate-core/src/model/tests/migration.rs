@@ -228,7 +228,6 @@ fn a_thread_that_touches_a_page_in_flight_sleeps_and_goes_on_at_the_unlock() {
 /// Whatever a scenario can ask for, in the middle of a run where that makes sense; each ends with the fixture's check.
 #[test]
 fn every_step_of_a_scenario_adds_up() {
-    const STEP: usize = if cfg!(miri) { 4 } else { 1 };
     let texts = [
         "map p0 m0+0x0 anon rw
          write m0+0x0 1
@@ -309,7 +308,7 @@ fn every_step_of_a_scenario_adds_up() {
          mlock m0+0x0
          migrate p0",
     ];
-    for text in texts.into_iter().step_by(STEP) {
+    for text in texts {
         for profile in [&MODERN, &LINUX_2_6_17] {
             play(profile, text);
         }
