@@ -119,10 +119,19 @@ impl Cli {
         if writers > MAX_THREADS {
             return Err(format!("--writers {writers}: at most {MAX_THREADS}").into());
         }
-        let engines = user::engines()
-            .into_iter()
-            .filter(|(name, _)| name.contains(&self.only));
-        let batches = u64::try_from(self.batches.len() * engines.count()).unwrap_or(u64::MAX);
+        let asked = Comparison {
+            pages,
+            rounds: self.rounds,
+            batches: self.batches,
+            writers,
+            only: self.only,
+            scaling: !self.no_scaling,
+            most_pages: self.most_pages,
+            charts: self.charts,
+            record: self.record,
+        };
+        let engines = user::engines().into_iter().filter(|(name, _)| asked.wants(name));
+        let batches = u64::try_from(asked.batches.len() * engines.count()).unwrap_or(u64::MAX);
         let times = batches.checked_mul(TIMES_A_BATCH).and_then(|n| n.checked_add(TIMES));
         let need = times.and_then(|times| self.size.checked_mul(times));
         match (need, memory::available()) {
@@ -135,16 +144,6 @@ impl Cli {
                 return Err(format!("--size {size}: needs {need} of memory, {available} is available").into());
             }
         }
-        Ok(Comparison {
-            pages,
-            rounds: self.rounds,
-            batches: self.batches,
-            writers,
-            only: self.only,
-            scaling: !self.no_scaling,
-            most_pages: self.most_pages,
-            charts: self.charts,
-            record: self.record,
-        })
+        Ok(asked)
     }
 }
