@@ -48,12 +48,12 @@ impl Patience {
     /// To clear the memory takes a part of this: a large page that took no longer was not dear.
     const CHEAP: Duration = Duration::from_millis(1);
 
-    /// True where the next block may have a large page. Where not, it does without, and has paid its part.
-    fn is_over(&self) -> bool {
+    /// Has a block do without, and pay its part; false where nothing is owed, and it may have a large page.
+    fn pay(&self) -> bool {
         let one_less = |blocks: u32| blocks.checked_sub(1);
         self.0
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
-            .is_err()
+            .is_ok()
     }
 
     /// A large page was tried for, got or not, and took so much of the thread's time.
@@ -206,7 +206,7 @@ impl Arena {
                 self.set(block, LARGE);
                 return Ok(());
             }
-            if !self.patience.is_over() {
+            if self.patience.pay() {
                 return Ok(());
             }
             let begun = processor_time();
@@ -310,13 +310,13 @@ mod tests {
     #[test]
     fn blocks_do_without_a_large_page_until_they_have_lost_what_the_last_one_cost() {
         let patience = Patience::default();
-        assert!(patience.is_over(), "before the first");
+        assert!(!patience.pay(), "before the first");
         patience.begin(Duration::from_micros(900));
-        assert!(patience.is_over(), "one that was cheap");
+        assert!(!patience.pay(), "one that was cheap");
         patience.begin(Duration::from_millis(5));
-        let without = (0..1000).take_while(|_| !patience.is_over()).count();
+        let without = (0..1000).take_while(|_| patience.pay()).count();
         assert_eq!(without, 50);
-        assert!(patience.is_over());
+        assert!(!patience.pay());
     }
 
     #[test]
