@@ -24,6 +24,7 @@ mod counts;
 mod disturbed;
 mod draw;
 mod held;
+mod packing;
 mod quiet;
 mod ran;
 mod reference;
