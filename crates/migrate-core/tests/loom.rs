@@ -20,6 +20,8 @@ mod kernel;
 mod scenario;
 #[path = "../../mm-types/tests/loom/sleepers.rs"]
 mod sleepers;
+#[path = "threads/traces.rs"]
+mod traces;
 #[path = "loom/world.rs"]
 mod world;
 

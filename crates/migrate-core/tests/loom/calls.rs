@@ -5,14 +5,13 @@
 //! flush of what a migration left pending.
 
 use migrate_core::{Entry, Frames, LockedPage, PageRef, Readers, Rmap, Wait, migration_entry_wait};
-use mm_types::trace::Recorder;
 use mm_types::{ActorId, PageFlags, Pfn, Pte, Site, SpaceId};
 
-use crate::kernel::{Area, Gather, Kernel, at, hold, lock};
+use crate::kernel::{Area, Gather, Hears, Kernel, at, hold, lock};
 
 impl Kernel {
-    fn readers(&self, space: SpaceId) -> Readers<'_, Self, &Recorder> {
-        Readers::begin(self, space, &*self.trace)
+    fn readers(&self, space: SpaceId) -> Readers<'_, Self, Hears<'_>> {
+        Readers::begin(self, space, self.obs())
     }
 
     /// An entry seen under its lock that is a migration entry names a locked page (I3).
@@ -85,7 +84,7 @@ impl Kernel {
     }
 
     /// Clears one entry; a dirty bit goes to a file's page, which its cache slot keeps alive.
-    fn zap_one(&self, readers: &Readers<'_, Self, &Recorder>, site: Site, gather: &mut Gather) {
+    fn zap_one(&self, readers: &Readers<'_, Self, Hears<'_>>, site: Site, gather: &mut Gather) {
         self.with_entry(site, gather, |entry| {
             self.look(entry.read());
             let dirty = readers.zap(entry).filter(|pte| pte.is_present() && pte.dirty());
@@ -155,7 +154,7 @@ impl Kernel {
                 pte
             };
             pte.migration()?;
-            migration_entry_wait(self, self.profile, site, actor, &*self.trace);
+            migration_entry_wait(self, self.profile, site, actor, self.obs());
         }
     }
 

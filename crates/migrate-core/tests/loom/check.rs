@@ -1,10 +1,14 @@
 //! What must hold when everybody is done.
 
-use mm_types::{PageFlags, Pfn, Pte, SpaceId};
+use mm_types::{LruList, PageFlags, Pfn, Pte, SpaceId};
 
 use crate::kernel::{PAGES, SPACES, at, lock};
 use crate::scenario::{Actor, FAULTER, INITIAL, OTHER, STORED};
+use crate::traces::check_threads;
 use crate::world::{Saw, World};
+
+/// Frames, sites and threads that a search has.
+const ROOM: usize = 8;
 
 impl World {
     /// What must hold when everybody is done.
@@ -25,7 +29,14 @@ impl World {
             assert_eq!((page.pins(), page.entries_out(0)), (0, 0), "{pfn:?}");
             let busy = PageFlags::LOCKED | PageFlags::WAITERS;
             assert!(!page.flags().load().intersects(busy), "I23: {:?}", page.flags());
+            // What came from the LRU is back there, and what a page moved to goes there; nothing that is free is on any list.
+            let (on, flag) = (kernel.listed(pfn), page.flags().load().contains(PageFlags::LRU));
+            let arrived = moved.iter().any(|(_, new)| *new == pfn);
+            let listed = (scenario.lru || arrived) && page.count() > 0;
+            assert_eq!(on.is_some_and(LruList::is_lru), listed, "I2: {pfn:?} is on {on:?}");
+            assert_eq!((on.is_some(), flag), (listed, listed), "I1: {pfn:?} is on {on:?}");
         }
+        check_threads(&kernel.told(), ROOM).unwrap_or_else(|broken| panic!("{broken}"));
         for (old, new) in moved {
             assert!(
                 !entries().any(|pte| pte.maps(*old)),

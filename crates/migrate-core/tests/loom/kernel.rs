@@ -13,14 +13,16 @@ use std::sync::Arc;
 
 use loom::cell::Cell;
 use loom::sync::{Mutex, MutexGuard, RwLock};
+use loom::thread::ThreadId;
 use migrate_core::{
     Cache, CopyError, Edited, Entry, EntryVma, Faults, Frames, LockedPage, PageRef, Pair, Profile, Rmap, SlotChanged,
     UsesPageMap, Visit, get_for_ledger, unmap_for_ledger,
 };
-use mm_types::trace::Recorder;
-use mm_types::{Lru, Mapping, NodeId, Page, PageFlags, PageMap, Pfn, Pte, Site, Sleep, SpaceId, Vpn, ledger};
+use mm_types::trace::{Event, Observer, Recorder};
+use mm_types::{Lru, LruList, Mapping, NodeId, Page, PageFlags, PageMap, Pfn, Pte, Site, Sleep, SpaceId, Vpn, ledger};
 
 use crate::sleepers::Sleepers;
+use crate::traces::Told;
 
 /// Pages of a space.
 pub(crate) const PAGES: usize = 3;
@@ -92,7 +94,22 @@ pub(crate) struct Kernel {
     pub(crate) file: bool,
     lru: Mutex<Lru>,
     sleepers: Sleepers,
-    pub(crate) trace: Arc<Recorder>,
+    /// What has happened, and which thread told of each event.
+    trace: Arc<Recorder>,
+    tellers: std::sync::Mutex<Vec<ThreadId>>,
+}
+
+/// Hears the events of a kernel.
+#[derive(Clone, Copy)]
+pub(crate) struct Hears<'k>(&'k Kernel);
+
+impl Observer for Hears<'_> {
+    const ENABLED: bool = true;
+
+    fn event(self, event: Event) {
+        self.0.tellers().push(loom::thread::current().id());
+        (&*self.0.trace).event(event);
+    }
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -129,7 +146,30 @@ impl Kernel {
             lru: Mutex::new(Lru::new(NodeId::new(0))),
             sleepers: Sleepers::new(),
             trace,
+            tellers: std::sync::Mutex::default(),
         }
+    }
+
+    /// Who hears of what happens here.
+    pub(crate) const fn obs(&self) -> Hears<'_> {
+        Hears(self)
+    }
+
+    // No lock of loom's: telling is no step of the search.
+    fn tellers(&self) -> std::sync::MutexGuard<'_, Vec<ThreadId>> {
+        self.tellers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What was told, the threads numbered as they first spoke.
+    pub(crate) fn told(&self) -> Vec<Told> {
+        let mut threads: Vec<ThreadId> = Vec::new();
+        let number = |teller: &ThreadId| {
+            threads.iter().position(|known| known == teller).unwrap_or_else(|| {
+                threads.push(*teller);
+                threads.len() - 1
+            })
+        };
+        self.tellers().iter().map(number).zip(self.trace.events()).collect()
     }
 
     pub(crate) fn page_of(&self, pfn: Pfn) -> &Page {
@@ -152,6 +192,18 @@ impl Kernel {
             table: &table,
             gather: &gather,
             site,
+        })
+    }
+
+    /// Maps a page where `edit` says so, and tells of it while the entry is held, so that what is told is in order; false where it
+    /// does not.
+    pub(crate) fn map(&self, site: Site, gather: &mut Gather, edit: impl Fn(Pte) -> Option<Pte>) -> bool {
+        self.with_entry(site, gather, |entry| {
+            let edited = entry.update(&edit);
+            if let Some(Edited { after, .. }) = edited {
+                self.obs().note(|| Event::Map { site, after });
+            }
+            edited.is_some()
         })
     }
 
@@ -201,6 +253,11 @@ impl Kernel {
             // What it saw is older than what is there.
             None => mm_types::spin_loop(),
         }
+    }
+
+    /// The list that a page is on, of those that the LRU has.
+    pub(crate) fn listed(&self, pfn: Pfn) -> Option<LruList> {
+        lock(&self.lru).list_of(self.page_map(), pfn)
     }
 
     /// What the slot holds at this moment.

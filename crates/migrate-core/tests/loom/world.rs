@@ -14,7 +14,7 @@ use mm_types::{AnonVmaId, Mapping, MappingId, Outcome, PageFlags, Pfn, Pte, PteF
 
 use crate::calls::mapped;
 use crate::cpu::Reserve;
-use crate::kernel::{Kernel, Translation, WORDS, at, lock, site};
+use crate::kernel::{Hears, Kernel, Translation, WORDS, at, lock, site};
 use crate::scenario::{Actor, COLD, INITIAL, Scenario};
 
 /// New pages for so many attempts: a run that is refused ends early, or its passes would be explored one and all.
@@ -122,8 +122,8 @@ impl World {
         }
     }
 
-    pub(crate) fn obs(&self) -> &Recorder {
-        &self.kernel.trace
+    pub(crate) const fn obs(&self) -> Hears<'_> {
+        self.kernel.obs()
     }
 
     /// Runs all actors, the migrator on the model's main thread, and looks at what is left.
