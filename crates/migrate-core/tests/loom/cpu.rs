@@ -6,6 +6,7 @@ use mm_types::trace::{Event, Observer};
 use mm_types::{ActorId, Mapping, Pfn, Pte, PteFlags, Site};
 
 use crate::kernel::{Kernel, Translation, WORDS, at, hold, lock};
+use crate::scenario::COLD;
 
 /// A load or a store of one word of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,13 +138,14 @@ impl Cpu<'_> {
         if !kernel.file || !kernel.table(site.space).mapped[at(site).1] {
             return kernel.table(site.space).mapped[at(site).1];
         }
-        let Some(pfn) = kernel.cached() else { return false };
+        let index = index_of(site);
+        let Some(pfn) = kernel.cached(index) else { return false };
         let Some(page) = kernel.get(pfn) else {
             kernel.wait_frozen(pfn);
             return true;
         };
         let page = kernel.lock(page);
-        if kernel.cached() == Some(pfn) {
+        if kernel.cached(index) == Some(pfn) {
             let mut gather = kernel.gather();
             kernel.map(site, &mut gather, |pte| {
                 pte.is_none().then_some(Pte::present(pfn, PteFlags::WRITE))
@@ -153,4 +155,9 @@ impl Cpu<'_> {
         kernel.put(kernel.unlock(page));
         true
     }
+}
+
+/// The page of the file that an area shows at `site`.
+fn index_of(site: Site) -> usize {
+    if site == COLD { 0 } else { at(site).1 }
 }
