@@ -1,5 +1,6 @@
 //! The model behind a wrapper that keeps every promise of the seam but one.
 
+use core::cell::Cell;
 use core::ops::ControlFlow;
 
 use migrate_core::fixture::Fixture;
@@ -47,8 +48,27 @@ pub(crate) enum Wrong {
     BuffersNotMoved,
     SetDirtyForgotten,
     ReferenceWhileWaiting,
+    ReferenceWhileLooking,
+    NeverSleeps,
     MapsWritable,
+    StoresClean,
     NewPageDirty,
+    PutForgotten,
+    LocksTwice,
+    MappingForgotten,
+    AnyMover,
+    BuffersLockedTwice,
+    WritesNothing,
+    ReservesNothing,
+    LockNotTaken,
+    ForkCopiesRaw,
+    ForkCopiesRawInFlight,
+    ProtectPassesByInFlight,
+    UnmapPassesByInFlight,
+    RemapLosesInFlight,
+    TruncatePassesByInFlight,
+    LockBusyOnce,
+    TellsOfALock,
 }
 
 /// A backend with one defect.
@@ -56,6 +76,8 @@ pub(crate) enum Wrong {
 pub(crate) struct Backend {
     pub(crate) inner: ModelFixture,
     pub(crate) wrong: Wrong,
+    /// Locks that were tried for, in the one that is busy at first.
+    pub(crate) tries: Cell<u32>,
 }
 
 impl Backend {
@@ -69,6 +91,30 @@ impl Backend {
 
     fn descriptor(&self, pfn: Pfn) -> &Page {
         self.model().page_map().page(pfn).expect("a frame of the model")
+    }
+
+    /// The page lock is open, whoever has it.
+    fn open(&self, pfn: Pfn) {
+        let flags = self.descriptor(pfn).flags();
+        flags.edit(PageFlags::empty(), PageFlags::LOCKED);
+    }
+
+    /// Changes every entry that maps the page or names it, though somebody may have the page lock.
+    pub(crate) fn edit_entries(&self, pfn: Pfn, edit: &dyn Fn(Pte) -> Option<Pte>) {
+        let model = self.model();
+        let was = self.descriptor(pfn).flags().load();
+        self.open(pfn);
+        let page = model.get(pfn).expect("a page in use");
+        let locked = model.try_lock(page).expect("it is open");
+        let mut gather = model.gather();
+        model.walk(&locked, &mut gather, &mut |entry| {
+            entry.update(edit);
+            ControlFlow::Continue(())
+        });
+        model.flush(gather);
+        model.put(model.unlock(locked));
+        let again = was & (PageFlags::LOCKED | PageFlags::WAITERS);
+        self.descriptor(pfn).flags().edit(again, PageFlags::empty());
     }
 
     fn deactivate(&self, pfn: Pfn) {
@@ -100,14 +146,26 @@ impl Frames for Backend {
     }
 
     fn put(&self, page: PageRef) {
+        if self.is(Wrong::PutForgotten) && self.count(&page) > 2 {
+            return;
+        }
         self.model().put(page);
     }
 
     fn try_lock(&self, page: PageRef) -> Result<LockedPage, PageRef> {
+        match self.wrong {
+            Wrong::LocksTwice => self.open(page.pfn()),
+            // Somebody is always there at first.
+            Wrong::LockBusyOnce if self.tries.replace(self.tries.get() + 1) % 4 == 3 => return Err(page),
+            _ => {}
+        }
         self.model().try_lock(page)
     }
 
     fn unlock(&self, locked: LockedPage) -> PageRef {
+        if matches!(self.wrong, Wrong::LockNotTaken | Wrong::LocksTwice) {
+            self.model().edit_flags(&locked, PageFlags::LOCKED, PageFlags::empty());
+        }
         if self.is(Wrong::WakeUpLost) {
             self.model().edit_flags(&locked, PageFlags::empty(), PageFlags::WAITERS);
         }
@@ -133,6 +191,9 @@ impl Frames for Backend {
     }
 
     fn mapping(&self, page: &PageRef) -> Mapping {
+        if self.is(Wrong::MappingForgotten) {
+            return Mapping::None;
+        }
         self.model().mapping(page)
     }
 
@@ -301,6 +362,13 @@ impl Rmap for Backend {
         }
     }
 
+    fn reserve(&self, page: &LockedPage, new: Option<&LockedPage>, gather: &mut Gather) -> Result<(), Refusal> {
+        if self.is(Wrong::ReservesNothing) {
+            return Err(Refusal::MappingLimit);
+        }
+        self.model().reserve(page, new, gather)
+    }
+
     fn is_mapped(&self, page: &LockedPage) -> bool {
         !self.is(Wrong::NeverMapped) && self.model().is_mapped(page)
     }
@@ -324,6 +392,9 @@ impl Cache for Backend {
     }
 
     fn mover(&self, page: &LockedPage) -> Mover {
+        if self.is(Wrong::AnyMover) {
+            return Mover::Plain;
+        }
         self.model().mover(page)
     }
 
@@ -346,6 +417,10 @@ impl Cache for Backend {
     }
 
     fn try_lock_buffers(&self, page: &LockedPage) -> Result<(), Refusal> {
+        if self.is(Wrong::BuffersLockedTwice) {
+            // Whoever does I/O on one of them has it no longer.
+            self.model().set_buffers_busy(page.pfn(), false);
+        }
         self.model().try_lock_buffers(page)
     }
 
@@ -368,6 +443,9 @@ impl Cache for Backend {
     }
 
     fn writeout(&self, page: LockedPage) -> Written<LockedPage, PageRef> {
+        if self.is(Wrong::WritesNothing) {
+            return Written::Unlocked(self.model().unlock(page), Ok(()));
+        }
         self.model().writeout(page)
     }
 }
@@ -406,7 +484,12 @@ impl Lru for Backend {
 
 impl Wait for Backend {
     fn lock(&self, page: PageRef) -> LockedPage {
-        self.model().lock(page)
+        let pfn = page.pfn();
+        let locked = self.model().lock(page);
+        if self.is(Wrong::LockNotTaken) {
+            self.open(pfn);
+        }
+        locked
     }
 
     fn wait_writeback(&self, page: &LockedPage) {
@@ -420,6 +503,11 @@ impl Wait for Backend {
 
 impl Faults for Backend {
     fn wait_on(&self, site: Site, look: &mut dyn FnMut(Pte) -> Option<Pfn>) {
+        let found = self.model().pte(site).migration();
+        let held = found
+            .filter(|_| self.is(Wrong::ReferenceWhileLooking))
+            .and_then(|entry| self.model().get(entry.pfn()));
         self.model().wait_on(site, look);
+        held.into_iter().for_each(|page| self.model().put(page));
     }
 }
