@@ -8,11 +8,6 @@ use mm_types::{CountMismatch, Ledger, Lru as LruLists, Mapping, Page, PageFlags,
 use crate::{CopyError, Frames, Lru, Pair, Wait};
 
 /// What a kernel without a `struct page` says; every other trait that is about descriptors follows.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` lacks one of `Frames`, `Lru` and `Wait`",
-    label = "not implemented for `{Self}`, and neither is `UsesPageMap`, from which all three follow",
-    note = "a kernel with a `struct page` of its own implements each of the three; one without implements `UsesPageMap`"
-)]
 pub trait UsesPageMap {
     /// How its threads sleep.
     type Sleep: Sleep;

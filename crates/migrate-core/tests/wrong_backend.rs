@@ -2,16 +2,21 @@
 
 #[path = "wrong_backend/backend.rs"]
 mod backend;
+#[path = "wrong_backend/entry.rs"]
+mod entry;
 #[path = "wrong_backend/fixture.rs"]
 mod fixture;
+#[path = "wrong_backend/wrong.rs"]
+mod wrong;
 
 use core::panic::AssertUnwindSafe;
 use std::collections::BTreeSet;
 use std::panic::catch_unwind;
 use std::sync::{Arc, Mutex};
 
-use backend::Wrong;
 use fixture::{Seen, WrongFixture};
+use wrong::Wrong;
+
 use migrate_core::conformance::{self as kit, CaseName, Verdict, names, run_one};
 
 // The same wrapper without a defect passes everything.
@@ -80,21 +85,22 @@ wrong_backends! {
     one_that_never_sees_a_mapping: NeverMapped, "Rmap::is_mapped (I4)";
     one_that_loses_the_dirty_bit: DirtyBitLost, "Entry::update (I11)";
     one_that_widens_write_permission: WriteWidened, "Entry::update (I14)";
+    one_that_widens_write_permission_where_a_page_stays: WriteWidenedInRollback, "migrate_pages (I21)" in "failures_in";
     one_that_restores_to_the_wrong_frame: OldFrameRestored, "Entry::update (I7)";
     one_that_applies_the_ledger_twice: LedgerTwice, "Entry::update (I5)";
     one_that_tells_of_edits_that_declined: EditDeclinedIsTold, "Entry::update (I4)";
     one_that_loses_a_wake_up: WakeUpLost, "Frames::unlock (I23)";
-    one_whose_waiters_hold_a_reference: ReferenceWhileWaiting, "Faults::wait_on (I24)";
-    one_that_takes_a_reference_while_waiting: ReferenceWhileLooking, "Faults::wait_on (I24)";
-    one_whose_threads_never_sleep: NeverSleeps, "Faults::wait_on (I23)";
-    one_that_forgets_to_put: PutForgotten, "Frames::put (I20)";
-    one_that_locks_a_page_twice: LocksTwice, "Frames::try_lock (I3)";
-    one_that_forgets_what_a_page_belongs_to: MappingForgotten, "Frames::mapping (I18)";
-    one_that_moves_what_its_file_forbids: AnyMover, "Cache::mover (I35)";
-    one_that_locks_busy_buffers: BuffersLockedTwice, "Cache::try_lock_buffers (I13)";
-    one_that_writes_nothing_out: WritesNothing, "Cache::writeout (I11)";
+    one_whose_waiters_hold_a_reference: ReferenceWhileWaiting, "Faults::wait_on (I24)" in "faults";
+    one_that_takes_a_reference_while_waiting: ReferenceWhileLooking, "Faults::wait_on (I24)" in "seam";
+    one_whose_threads_never_sleep: NeverSleeps, "Faults::wait_on (I23)" in "faults";
+    one_that_forgets_to_put: PutForgotten, "Frames::put (I20)" in "seam";
+    one_that_locks_a_page_twice: LocksTwice, "Frames::try_lock (I3)" in "seam";
+    one_that_forgets_what_a_page_belongs_to: MappingForgotten, "Frames::mapping (I18)" in "seam";
+    one_that_moves_what_its_file_forbids: AnyMover, "Cache::mover (I35)" in "stays";
+    one_that_locks_busy_buffers: BuffersLockedTwice, "Cache::try_lock_buffers (I13)" in "files";
+    one_that_writes_nothing_out: WritesNothing, "Cache::writeout (I11)" in "files";
     one_that_can_reserve_nothing: ReservesNothing, "Rmap::reserve (I21)";
-    one_whose_sleep_for_a_lock_does_not_take_it: LockNotTaken, "Wait::lock (I23)";
+    one_whose_sleep_for_a_lock_does_not_take_it: LockNotTaken, "Wait::lock (I23)" in "seam";
     one_whose_fork_copies_entries_as_they_are: ForkCopiesRaw, "Readers::copy (I15)" in "readers";
     one_whose_fork_copies_entries_in_flight_as_they_are: ForkCopiesRawInFlight, "Readers::copy (I15)" in "readers";
     one_whose_mprotect_passes_entries_in_flight_by: ProtectPassesByInFlight, "Readers::protect (I14)" in "readers";
@@ -124,7 +130,7 @@ wrong_backends! {
     one_that_leaves_the_buffers_behind: BuffersNotMoved, "Cache::move_buffers (I13)";
     one_that_forgets_to_set_dirty: SetDirtyForgotten, "Cache::set_dirty (I12)";
     one_that_maps_with_more_permission_than_was_asked_for: MapsWritable, "Fixture::map_anon (I14)";
-    one_whose_stores_leave_everything_clean: StoresClean, "Fixture::write (I11)";
+    one_whose_stores_leave_everything_clean: StoresClean, "Fixture::write (I11)" in "marks";
     one_whose_new_pages_are_not_new: NewPageDirty, "Fixture::new_page (I20)";
 }
 
@@ -163,6 +169,27 @@ fn a_case_about_a_method_names_what_is_broken_of_it() {
             accused.starts_with(&format!("broken contract: {contract}: ")),
             "{accused}"
         );
+    }
+}
+
+/// What is left of a failure is looked at where it happened, in every mode: permissions and marks too, and not only where the page is.
+#[test]
+fn what_a_failure_leaves_behind_is_seen_in_every_mode() {
+    for (wrong, contract, groups) in [
+        (
+            Wrong::WriteWidenedInRollback,
+            "migrate_pages (I21)",
+            "failures_in_mode_async",
+        ),
+        (
+            Wrong::WriteWidenedInRollback,
+            "migrate_pages (I21)",
+            "failures_in_mode_sync_light",
+        ),
+        // A page that is clean by mistake is not written out: the steps that were to fail do not come.
+        (Wrong::SetDirtyForgotten, "migrate_pages (I29)", "failures_in_mode_sync"),
+    ] {
+        accused(wrong, contract, groups).unwrap_or_else(|others| panic!("{wrong:?}, {groups}: {others}"));
     }
 }
 

@@ -6,70 +6,13 @@ use core::ops::ControlFlow;
 use migrate_core::fixture::Fixture;
 use migrate_core::model::{Gather, Model, ModelFixture};
 use migrate_core::{
-    Cache, CopyError, Edited, Entry, EntryVma, Faults, Frames, LockedPage, Lru, Mover, PageRef, Pair, Rmap,
-    SlotChanged, UsesPageMap, Visit, Wait, Written,
+    Cache, CopyError, Faults, Frames, LockedPage, Lru, Mover, PageRef, Pair, Rmap, SlotChanged, UsesPageMap, Visit,
+    Wait, Written,
 };
-use mm_types::{CountMismatch, Mapping, Page, PageFlags, Pfn, Pte, PteFlags, Refusal, Site, SpaceId, SwapEntry};
+use mm_types::{CountMismatch, Mapping, Page, PageFlags, Pfn, Pte, Refusal, Site, SpaceId, SwapEntry};
 
-/// Which promise is broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wrong {
-    Nothing,
-    WalkForgetsAMapping,
-    WalkVisitsTwice,
-    WalkGoesOn,
-    FlushForgotten,
-    FlushPendingEmpty,
-    DirtyBitLost,
-    WriteWidened,
-    OldFrameRestored,
-    LedgerTwice,
-    EditDeclinedIsTold,
-    WakeUpLost,
-    FreezeOnlyChecks,
-    FreezeTakesAnyCount,
-    UnfreezeOneTooMany,
-    CopiesNothing,
-    CopiesHalf,
-    GetOfAFreePage,
-    FlagsToldAfter,
-    ClearsOnlyWhereItSets,
-    AdoptForgotten,
-    PrivateWordForgotten,
-    DisownForgotten,
-    PinsForgotten,
-    NeverMapped,
-    IsolatesTwice,
-    IsolatedIsInactive,
-    PutbackLosesThePage,
-    PutBackIsInactive,
-    SlotNotSwitched,
-    SlotsForgotten,
-    BuffersNotMoved,
-    SetDirtyForgotten,
-    ReferenceWhileWaiting,
-    ReferenceWhileLooking,
-    NeverSleeps,
-    MapsWritable,
-    StoresClean,
-    NewPageDirty,
-    PutForgotten,
-    LocksTwice,
-    MappingForgotten,
-    AnyMover,
-    BuffersLockedTwice,
-    WritesNothing,
-    ReservesNothing,
-    LockNotTaken,
-    ForkCopiesRaw,
-    ForkCopiesRawInFlight,
-    ProtectPassesByInFlight,
-    UnmapPassesByInFlight,
-    RemapLosesInFlight,
-    TruncatePassesByInFlight,
-    LockBusyOnce,
-    TellsOfALock,
-}
+use super::entry::WrongEntry;
+use super::wrong::Wrong;
 
 /// A backend with one defect.
 #[derive(Debug)]
@@ -81,11 +24,11 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    fn model(&self) -> &Model {
+    pub(crate) fn model(&self) -> &Model {
         self.inner.backend()
     }
 
-    fn is(&self, wrong: Wrong) -> bool {
+    pub(crate) fn is(&self, wrong: Wrong) -> bool {
         self.wrong == wrong
     }
 
@@ -97,6 +40,13 @@ impl Backend {
     fn open(&self, pfn: Pfn) {
         let flags = self.descriptor(pfn).flags();
         flags.edit(PageFlags::empty(), PageFlags::LOCKED);
+    }
+
+    /// A page whose lock somebody has.
+    pub(crate) fn locked_page(&self) -> Option<Pfn> {
+        let map = self.model().page_map();
+        let mut frames = (map.base().raw()..).map(Pfn::new).take(map.len());
+        frames.find(|pfn| self.descriptor(*pfn).flags().load().contains(PageFlags::LOCKED))
     }
 
     /// Changes every entry that maps the page or names it, though somebody may have the page lock.
@@ -258,65 +208,6 @@ impl Frames for Backend {
 
     fn end_writeback(&self, locked: &LockedPage) {
         Frames::end_writeback(self.model(), locked);
-    }
-}
-
-/// An entry of the model, and a wrapper's way with it.
-struct WrongEntry<'e> {
-    entry: &'e mut dyn Entry,
-    backend: &'e Backend,
-}
-
-impl Entry for WrongEntry<'_> {
-    fn site(&self) -> Site {
-        self.entry.site()
-    }
-
-    fn read(&self) -> Pte {
-        self.entry.read()
-    }
-
-    fn update(&mut self, edit: &dyn Fn(Pte) -> Option<Pte>) -> Option<Edited> {
-        let clean = |pte: Pte| match pte {
-            Pte::Present { pfn, flags } => Pte::present(pfn, flags - PteFlags::DIRTY),
-            other => other,
-        };
-        let edited = match self.backend.wrong {
-            Wrong::DirtyBitLost => {
-                let edited = self.entry.update(&|pte| edit(clean(pte)));
-                edited.map(|Edited { before, after }| Edited {
-                    before: clean(before),
-                    after,
-                })
-            }
-            Wrong::WriteWidened => self.entry.update(&|pte| match (pte, edit(pte)?) {
-                (Pte::Migration(_), Pte::Present { pfn, flags }) => Some(Pte::present(pfn, flags | PteFlags::WRITE)),
-                (_, after) => Some(after),
-            }),
-            Wrong::OldFrameRestored => self.entry.update(&|pte| match (pte, edit(pte)?) {
-                (Pte::Migration(entry), Pte::Present { flags, .. }) => Some(Pte::present(entry.pfn(), flags)),
-                (_, after) => Some(after),
-            }),
-            Wrong::EditDeclinedIsTold => {
-                let edited = self.entry.update(edit);
-                let read = self.entry.read();
-                edited.or(read.is_present().then_some(Edited {
-                    before: read,
-                    after: read,
-                }))
-            }
-            _ => self.entry.update(edit),
-        };
-        if let (true, Some(edited)) = (self.backend.is(Wrong::LedgerTwice), edited) {
-            if let Pte::Present { pfn, .. } = edited.after {
-                let _never_given_back = self.backend.model().get(pfn);
-            }
-        }
-        edited
-    }
-
-    fn vma(&self) -> EntryVma {
-        self.entry.vma()
     }
 }
 

@@ -10,7 +10,8 @@ use mm_types::scenario::{Mover, Sharing};
 use mm_types::trace::{Event, Observer as _};
 use mm_types::{ActorId, MappingId, MigrationEntry, PageFlags, Pfn, Pte, PteFlags, Site, SpaceId};
 
-use super::backend::{Backend, Wrong};
+use super::backend::Backend;
+use super::wrong::Wrong;
 
 /// A fixture with one defect.
 #[derive(Debug)]
@@ -243,6 +244,10 @@ impl Fixture for WrongFixture {
 
     fn finish_faults(&self) -> Result<Vec<(ActorId, u64)>, FixtureError> {
         self.held.take().into_iter().for_each(|page| self.backend.put(page));
+        // A fixture may sleep here for any page lock.
+        if let (true, Some(locked)) = (self.is(Wrong::Nothing), self.backend.locked_page()) {
+            panic!("threads are waited for while somebody has the lock of {locked:?}");
+        }
         self.backend.inner.finish_faults()
     }
 
