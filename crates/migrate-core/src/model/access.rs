@@ -264,6 +264,11 @@ impl Model {
         let page = self
             .new_anon(self.anon_vma(site), index, word)
             .ok_or(Access::OutOfMemory)?;
+        // Before the entry goes, whose dirty bit may be the last to know that the page was stored to. The caller's reference keeps
+        // the page from being another's, and from moving.
+        if let Some(old) = from.pfn().filter(|_| from.is_present() && from.dirty()) {
+            self.dirty_page(old);
+        }
         self.install(
             vma,
             site,

@@ -125,6 +125,28 @@ fn parent_and_child_do_not_see_each_others_stores() {
 }
 
 #[test]
+fn a_store_that_copies_leaves_the_dirty_bit_of_its_entry_with_the_page() {
+    for profile in [&MODERN, &LINUX_2_6_17] {
+        let (model, parent) = model(profile);
+        model.map_anon(at(parent, 0), 1);
+        write(&model, at(parent, 0), 1);
+        let pfn = frame(&model, at(parent, 0));
+        let child = model.fork(parent, ());
+        // Who has the page locked keeps it when nobody maps it any more, and its last user from storing in place.
+        let page = locked(&model, pfn);
+        for space in [parent, child] {
+            write(&model, at(space, 0), 2);
+            assert_ne!(frame(&model, at(space, 0)), pfn);
+        }
+        let flags = model.page(pfn).flags().load();
+        assert!(flags.contains(PageFlags::DIRTY), "{}: {flags:?}", profile.rules);
+        unlock(&model, page);
+        crate::migrate_prep(&model);
+        good(&model);
+    }
+}
+
+#[test]
 fn a_store_through_a_stale_translation_is_seen_where_hardware_would_do_it() {
     let (model, space) = model(&MODERN);
     model.map_anon(at(space, 0), 1);
