@@ -3,7 +3,7 @@
 use mm_types::{Mode, Refusal};
 
 use crate::fixture::Capabilities;
-use crate::{EdgeKind, Effect, Injection, MoveOrder, Profile};
+use crate::{EdgeKind, Effect, Failure, Injection, MoveOrder, Profile};
 
 /// What a page is, and who is in its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +39,9 @@ impl Kind {
         Self::CutOff,
     ];
 
-    /// True where a run over such a page has steps of the kind `edge`, unless they are impossible by profile and mode.
-    pub(super) const fn shows(self, edge: EdgeKind, profile: &Profile) -> bool {
+    /// True where a run over such a page has steps at which `pair` can happen, unless it is impossible by profile and mode.
+    pub(super) const fn shows(self, pair: Injection, profile: &Profile) -> bool {
+        let edge = pair.edge;
         match self {
             Self::WrittenOut => matches!(edge, EdgeKind::CanWrite | EdgeKind::ClearDirty | EdgeKind::Writeout),
             // Who looks at a page that somebody else has locked counts, too; it matters to nobody, and 2006 has no other place.
@@ -57,7 +58,8 @@ impl Kind {
                 | EdgeKind::Lock
                 | EdgeKind::WaitBuffers
                 | EdgeKind::ReleaseBuffers => false,
-                EdgeKind::TryLockBuffers => matches!(self, Self::Buffers),
+                EdgeKind::TryLockBuffers | EdgeKind::Slots => matches!(self, Self::Buffers),
+                EdgeKind::Walk if matches!(pair.failure, Failure::PartlyMlocked) => matches!(self, Self::Shared),
                 // A page without a slot in any cache has no mapping to be asked.
                 EdgeKind::Mover => !matches!(self, Self::Anon | Self::Shared),
                 // 2006 counts when it switches.
