@@ -126,6 +126,13 @@ impl World {
         }
     }
 
+    /// Somebody else does something to a page between two steps.
+    pub(crate) fn disturb_frame(&self, pfn: Pfn) {
+        if let Some(disturbed) = self.disturbed.borrow_mut().as_mut() {
+            disturbed.frames.insert(pfn);
+        }
+    }
+
     /// The run is told that a page is pinned, which is not so.
     pub(crate) fn say_pinned(&self, pfn: Pfn) {
         if let Some(disturbed) = self.disturbed.borrow_mut().as_mut() {

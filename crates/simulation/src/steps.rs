@@ -81,8 +81,10 @@ impl World {
         let Some(failure) = self.failure(migrate, profile, edge, course) else {
             return Verdict::Go;
         };
-        if let (Failure::Pinned, Some(pfn)) = (failure, edge.pfn()) {
-            self.say_pinned(pfn);
+        match (failure, edge.pfn()) {
+            (Failure::Pinned, Some(pfn)) => self.say_pinned(pfn),
+            (Failure::Dirtied, Some(pfn)) => self.disturb_frame(pfn),
+            _ => {}
         }
         self.fail(edge, failure)
     }
