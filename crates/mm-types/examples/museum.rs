@@ -4,9 +4,10 @@
 //! museum OUT-DIR SEARCH=TEST-BINARY... [-- BUG...]
 //! ```
 //!
-//! A search is a test binary that knows of no bug; the environment switches one on in it. A bug is found where the search
-//! fails in time, and a search is good where it passes with no bug switched on. What a search printed of a bug goes to
-//! `OUT-DIR/BUG.txt`: the shrunk case, what happened in it, and the step at which an invariant broke.
+//! A search is a test binary that knows of no bug; the environment switches one on in it. A bug is found where each of its
+//! searches fails in time, names an invariant that the bug breaks, and marks the step at which it broke; a search is good where it
+//! passes with no bug switched on. What the first search printed of a bug goes to `OUT-DIR/BUG.txt`, with the case that it
+//! shrunk to and what happened in it.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Instant;
 
+use mm_types::Invariant;
 use mm_types::museum::{ABSENT, BUGS, Exhibit, Search};
 
 /// A bug is to be found within this time of the processor, whatever else the machine does.
@@ -142,45 +144,75 @@ fn seek(binary: &Path, kind: Search, bug: &Exhibit) -> std::io::Result<Option<(S
     }
 }
 
-/// Shows one bug; returns how long it took to be found, where it was.
+/// The invariant that a search saw broken, by the words that it marked the step with.
+///
+/// # Errors
+/// It says none, or one that the bug does not break, or marks no step though it knows them.
+fn broken(kind: Search, bug: &Exhibit, said: &str) -> Result<Invariant, String> {
+    let mark = match kind.knows_steps() {
+        true => said.lines().find(|line| line.starts_with("! ")),
+        false => said.lines().find(|line| is_last(kind, line)),
+    };
+    let mark = mark.ok_or("no step is marked")?;
+    let mut words = mark.split(|c: char| !c.is_ascii_alphanumeric());
+    let named = words.find_map(|word| Invariant::ALL.iter().find(|invariant| invariant.id() == word));
+    let named = *named.ok_or_else(|| format!("no invariant is named: {mark}"))?;
+    if bug.breaks(named) {
+        Ok(named)
+    } else {
+        Err(format!("is one of {}, but: {mark}", bug.breaks.id()))
+    }
+}
+
+/// Lets each of a bug's searches look for it; returns the longest time that one took, where all found it.
 fn show(bug: &Exhibit, binaries: &BTreeMap<&str, PathBuf>, out: &Path) -> std::io::Result<Option<Duration>> {
-    for kind in bug.found_by {
-        let Some(binary) = binaries.get(kind.test()) else {
+    let mut slowest = Some(Duration::ZERO);
+    for (n, kind) in bug.found_by.iter().enumerate() {
+        let name = kind.to_string();
+        let fix: String = bug.fix.chars().take(32).collect();
+        let found = match binaries.get(kind.test()) {
+            Some(binary) => seek(binary, *kind, bug)?,
+            None => None,
+        };
+        let Some((said, took)) = found else {
+            println!("{:9} {fix:32} {name:50} NOT FOUND", bug.id);
+            slowest = None;
             continue;
         };
-        let Some((said, took)) = seek(binary, *kind, bug)? else {
-            continue;
+        let steps = match steps(&said) {
+            Some(steps) => steps.to_string(),
+            None if !kind.knows_steps() => "live".to_owned(),
+            None => "–".to_owned(),
         };
-        let steps = steps(&said).map_or_else(|| "–".to_owned(), |steps| steps.to_string());
+        let broken = broken(*kind, bug, &said);
+        let breaks = broken.as_ref().map_or("WRONG", |invariant| invariant.id());
         println!(
-            "{:9} {:44} {:34} {:>5} {:>6.2} s",
+            "{:9} {fix:32} {name:50} {breaks:>6} {steps:>5} {:>6.2} s",
             bug.id,
-            bug.fix.chars().take(44).collect::<String>(),
-            kind.to_string(),
-            steps,
             took.as_secs_f64()
         );
+        slowest = slowest.filter(|_| broken.is_ok()).map(|slowest| slowest.max(took));
+        if let Err(wrong) = &broken {
+            println!("  {wrong}");
+        }
+        if n > 0 && broken.is_ok() {
+            continue;
+        }
         let text = format!(
             "{} (fixed in Linux: {})\n{}\nbreaks {}; found by {} in {} steps and {:.2} s\n\
              to see it again: RUSTFLAGS='--cfg museum' MUSEUM={} and what stands after replay:\n\n{said}",
             bug.id,
             bug.fix,
             bug.scenario,
-            bug.breaks,
+            breaks,
             kind,
             steps,
             took.as_secs_f64(),
             bug.id
         );
         fs::write(out.join(format!("{}.txt", bug.id)), text)?;
-        return Ok(Some(took));
     }
-    println!(
-        "{:9} {:44} NOT FOUND",
-        bug.id,
-        bug.fix.chars().take(44).collect::<String>()
-    );
-    Ok(None)
+    Ok(slowest)
 }
 
 fn run() -> Result<bool, Box<dyn core::error::Error>> {
@@ -204,8 +236,8 @@ fn run() -> Result<bool, Box<dyn core::error::Error>> {
     }
 
     println!(
-        "{:9} {:44} {:34} {:>5} {:>8}",
-        "bug", "fixed in Linux", "found by", "steps", "time"
+        "{:9} {:32} {:50} {:>6} {:>5} {:>8}",
+        "bug", "fixed in Linux", "found by", "breaks", "steps", "time"
     );
     let (mut bugs, mut found, mut slowest) = (0, 0, Duration::ZERO);
     for bug in BUGS.iter().filter(|bug| wanted.is_empty() || wanted.contains(&bug.id)) {
@@ -234,7 +266,7 @@ fn run() -> Result<bool, Box<dyn core::error::Error>> {
         };
         fixed &= matches!(ended, Ended::Passed);
         println!(
-            "{:9} {:44} {:34} {verdict:>5} {:>6.2} s",
+            "{:9} {:32} {:50} {verdict:>12} {:>6.2} s",
             "none",
             "as it is",
             kind.to_string(),

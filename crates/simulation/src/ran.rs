@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use migrate_core::invariants::{
-    Inspect, Ran as Changed, Snapshot, check_entries, check_must_stay, check_others, check_outcomes, check_pages,
+    Inspect, Ran as Changed, Snapshot, Violation, check_entries, check_must_stay, check_others, check_outcomes,
+    check_pages,
 };
 use migrate_core::{Mover, Profile, Tally};
-use mm_types::{Mapping, Mode, Outcome, PageFlags, Pfn, Pte, Refusal, Rules, Site};
+use mm_types::{Invariant, Mapping, Mode, Outcome, PageFlags, Pfn, Pte, Refusal, Rules, Site};
 
 use crate::check::words;
 use crate::counts::Kind;
@@ -53,12 +54,24 @@ pub(crate) enum Bound {
     ToMove,
     /// Only the isolation holds it.
     ToBeFreed,
-    /// Somebody holds a reference for longer than the run, or it may not move.
-    ToStay,
+    /// Somebody holds a reference for longer than the run, or it may not move: what breaks if it does.
+    ToStay(Invariant),
     /// It is pinned, and nothing else is noticed before that.
     Pinned,
     /// Depends on who gives up what.
     Either,
+}
+
+impl Bound {
+    /// What does not hold where it came otherwise.
+    fn breaks(self) -> Invariant {
+        match self {
+            Self::ToMove | Self::Either => Invariant::References,
+            Self::ToBeFreed => Invariant::OnlyForward,
+            Self::ToStay(invariant) => invariant,
+            Self::Pinned => Invariant::MustStay,
+        }
+    }
 }
 
 impl World {
@@ -85,13 +98,13 @@ impl World {
         let waits = profile.rules == Rules::Linux2617 || mode == Mode::Sync;
         if held.pins.contains(&pfn) {
             return if locked || written {
-                Bound::ToStay
+                Bound::ToStay(Invariant::MustStay)
             } else {
                 Bound::Pinned
             };
         }
         if held.refs.iter().any(|page| page.pfn() == pfn) {
-            return Bound::ToStay;
+            return Bound::ToStay(Invariant::SwitchFrozen);
         }
         if (locked || written || held.busy.contains(&pfn)) && !(waits && in_use.few_holders) {
             return Bound::Either;
@@ -104,7 +117,7 @@ impl World {
             return Bound::Either;
         }
         if profile.mlocked_stays && in_use.mlocked.contains(&pfn) {
-            return Bound::ToStay;
+            return Bound::ToStay(Invariant::MustStay);
         }
         let dirty = flags.contains(PageFlags::DIRTY) || in_use.dirty.contains(&pfn);
         match page.mapping() {
@@ -112,9 +125,9 @@ impl World {
             Mapping::None => Bound::Either,
             Mapping::Anon(_) => Bound::ToMove,
             Mapping::File(file) => match self.mover(file) {
-                Mover::Never => Bound::ToStay,
+                Mover::Never => Bound::ToStay(Invariant::MustStay),
                 // Its file system knows where it is.
-                Mover::Fallback if dirty && !profile.writes_out => Bound::ToStay,
+                Mover::Fallback if dirty && !profile.writes_out => Bound::ToStay(Invariant::DirtyConserved),
                 Mover::Fallback if dirty => Bound::Either,
                 Mover::Fallback | Mover::Plain | Mover::Buffers => Bound::ToMove,
             },
@@ -173,36 +186,44 @@ impl Ran {
         if let Some(before) = self.before.as_ref().filter(|_| self.alone) {
             world.counts.add(Kind::Check, "what a run changed");
             check_must_stay(before, &self.outcomes).map_err(words)?;
-            let after = Snapshot::of(&world.model);
-            // Whoever had a page locked let go of it while the run slept for it, and where he was the last, it is free by now.
-            let is_free = |pfn| after.frame(pfn).is_some_and(|page| page.count == 0);
-            let gone = |outcome: &Outcome| matches!(outcome, Outcome::Moved { to } if self.slept > 0 && is_free(*to));
-            let kept = self.outcomes.iter().filter(|(_, outcome)| !gone(outcome));
-            let ran = Changed {
-                profile: self.profile,
-                outcomes: &kept.copied().collect::<Vec<_>>(),
-            };
-            check_entries(before, &after, &ran)
-                .and_then(|()| check_pages(before, &after, &ran))
-                .map_err(words)?;
-            if self.slept == 0 {
-                check_others(before, &after, &ran).map_err(words)?;
-            }
+            let found = self.check_change(before, &Snapshot::of(&world.model));
+            found.clone().map_err(|wrong| {
+                world.mark_where(|state, _| self.check_change(before, state) == found);
+                words(wrong)
+            })?;
         }
         if self.undisturbed {
-            self.check_bounds(&last)?;
+            self.check_bounds(world, &last)?;
+        }
+        Ok(())
+    }
+
+    /// What the run was to change has changed, and nothing else.
+    fn check_change(&self, before: &Snapshot, after: &Snapshot) -> Result<(), Violation> {
+        // Whoever had a page locked let go of it while the run slept for it, and where he was the last, it is free by now.
+        let is_free = |pfn| after.frame(pfn).is_some_and(|page| page.count == 0);
+        let gone = |outcome: &Outcome| matches!(outcome, Outcome::Moved { to } if self.slept > 0 && is_free(*to));
+        let kept = self.outcomes.iter().filter(|(_, outcome)| !gone(outcome));
+        let ran = Changed {
+            profile: self.profile,
+            outcomes: &kept.copied().collect::<Vec<_>>(),
+        };
+        check_entries(before, after, &ran).and_then(|()| check_pages(before, after, &ran))?;
+        if self.slept == 0 {
+            check_others(before, after, &ran)?;
         }
         Ok(())
     }
 
     /// Who was free to move moved, and who was held stayed (I5, I19, I35).
-    fn check_bounds(&self, last: &BTreeMap<Pfn, Outcome>) -> Result<(), String> {
+    fn check_bounds(&self, world: &World, last: &BTreeMap<Pfn, Outcome>) -> Result<(), String> {
         for (pfn, outcome) in &self.outcomes {
             let (Outcome::Refused(refusal) | Outcome::Retry(refusal)) = outcome else {
                 continue;
             };
             let counted = matches!(refusal, Refusal::ExtraReference { .. });
             if counted && self.bound.get(pfn) == Some(&Bound::ToMove) {
+                world.mark_outcome(*pfn);
                 return Err(format!(
                     "f{:x} stayed for who waits for it: {refusal:?} (I24)",
                     pfn.raw()
@@ -215,15 +236,17 @@ impl Ran {
             let good = match bound {
                 Bound::ToMove => !enough || matches!(outcome, Some(Outcome::Moved { .. })),
                 Bound::ToBeFreed => outcome == Some(&Outcome::Freed),
-                Bound::ToStay => !matches!(outcome, Some(Outcome::Moved { .. } | Outcome::Freed)),
+                Bound::ToStay(_) => !matches!(outcome, Some(Outcome::Moved { .. } | Outcome::Freed)),
                 Bound::Pinned => matches!(outcome, Some(Outcome::Refused(Refusal::Pinned { .. }))),
                 Bound::Either => true,
             };
             // Without a new page even a page that its users freed may not be reached.
             let reached = outcome != Some(&Outcome::Refused(Refusal::NoTarget));
             if !good && (reached || enough) {
+                world.mark_outcome(*pfn);
                 return Err(format!(
-                    "f{:x} was bound {bound:?}, and ended as {outcome:?}",
+                    "{}: f{:x} was bound {bound:?}, and ended as {outcome:?}",
+                    bound.breaks().id(),
                     pfn.raw()
                 ));
             }

@@ -15,8 +15,8 @@ use migrate_core::{
     NewPages, PageRef, Profile, Slot, Tally, Target, Verdict, WaiterRef, isolate_lru_page, migrate_pages,
     migrate_pages_nowait, migrate_prep, putback_lru_pages,
 };
-use mm_types::trace::{Event, Observer, check_events};
-use mm_types::{Mode, PageFlags, Pfn, Reason, Refusal, Rules, Site};
+use mm_types::trace::{CheckError, Event, Observer, check_events};
+use mm_types::{PageFlags, Pfn, Reason, Refusal, Rules, Site};
 
 use crate::check::words;
 use crate::counts::Kind;
@@ -118,8 +118,16 @@ impl World {
         };
         let (mut moved, mut failed) = (Pages::new(), Pages::new());
         let (edges, trouble) = (Cell::new(0usize), RefCell::new(None));
-        let hook = |edge: Edge| self.before(migrate, profile, edge, &edges, &trouble, trace);
-        let watch = Watch::new(model, profile, migrate.mode, hook);
+        let act = |edge: Edge| self.before(migrate, profile, edge, &edges, &trouble, trace);
+        let watch = Watch::new(model, profile, migrate.mode, act);
+        let hook = |edge: Edge| {
+            self.keep_moment();
+            let verdict = watch.before(edge);
+            if let Some(wrong) = watch.wrong() {
+                self.trouble(&trouble, || format!("before {edge:?}: {wrong}"));
+            }
+            verdict
+        };
         let targets_hold;
         let woken = self.held().woken;
         self.run_sites.borrow_mut().clone_from(&ran.sites);
@@ -133,7 +141,7 @@ impl World {
                     .map_or(mm_types::NodeId::new(1), |pfn| self.other_node(*pfn));
                 let mut news: VecDeque<PageRef> = (0..targets).filter_map(|_| model.allocate(node)).collect();
                 let offered = news.len();
-                self.run(migrate, &mut ran, &watch, NewPages(&mut news), lists, trace);
+                self.run(migrate, &mut ran, &hook, NewPages(&mut news), lists, trace);
                 let unused: Vec<Pfn> = news.iter().map(PageRef::pfn).collect();
                 targets_hold =
                     check_unused(model, &unused).and_then(|()| check_targets(offered, unused.len(), &ran.outcomes));
@@ -152,7 +160,7 @@ impl World {
                         model.put(page);
                     },
                 };
-                self.run(migrate, &mut ran, &watch, target, lists, trace);
+                self.run(migrate, &mut ran, &hook, target, lists, trace);
                 targets_hold = check_targets(given.get(), 0, &ran.outcomes);
             }
         }
@@ -169,9 +177,15 @@ impl World {
         if let Some(recording) = recording.as_ref().filter(|recording| recording.dropped() == 0) {
             self.counts.add(Kind::Check, "traces replayed");
             let events: Vec<_> = recording.events().collect();
-            check_events(&events).map_err(|error| format!("the trace: {error}"))?;
+            check_events(&events).map_err(|error| {
+                if let CheckError::Violation(violation) = error {
+                    // The version line is line 1.
+                    self.mark(violation.line.saturating_sub(1));
+                }
+                format!("the trace: {error}")
+            })?;
         }
-        watch.finish().and(targets_hold).map_err(words)?;
+        targets_hold.map_err(words)?;
         self.touched.borrow_mut().extend_from_slice(&ran.sites);
         ran.check(self, &lists, migrate.moved)
     }
@@ -224,17 +238,14 @@ impl World {
         let now = edges.replace(edges.get() + 1);
         let due = |n: u16| usize::from(n) == now;
         self.touched.borrow_mut().clear();
-        let mut done = self
-            .finish_waits()
-            .and_then(|()| self.look_in_run())
-            .and_then(|()| self.check_wait(migrate, profile, edge));
+        let mut done = self.finish_waits().and_then(|()| self.look_in_run());
         for (_, step) in migrate.middle.iter().filter(|(n, _)| due(*n)) {
             done = done
                 .and_then(|()| self.act(step, trace))
                 .and_then(|()| self.look_in_run());
         }
         if let Err(what) = done {
-            trouble.borrow_mut().get_or_insert(format!("before {edge:?}: {what}"));
+            self.trouble(trouble, || format!("before {edge:?}: {what}"));
         }
         // Contents that cannot be read after the switch of 2006 are lost, and the reference has no word for that.
         let lost = matches!(edge, Edge::Copy { .. }) && profile.order == MoveOrder::SwitchThenCopy;
@@ -249,14 +260,12 @@ impl World {
         Verdict::FailAs(failure)
     }
 
-    /// A light run does not sleep for a page that is being read in (I31).
-    fn check_wait(&self, migrate: &Migrate, profile: &Profile, edge: Edge) -> Result<(), String> {
-        let light = profile.rules == Rules::Modern && migrate.mode == Mode::SyncLight;
-        match edge {
-            Edge::Lock(pfn) if light && !self.flags(pfn).contains(PageFlags::UPTODATE) => {
-                Err(format!("a light run sleeps while {} is read in (I31)", self.name(pfn)))
-            }
-            _ => Ok(()),
+    /// Something does not hold at this step, and it is the first that does not.
+    fn trouble(&self, first: &RefCell<Option<String>>, what: impl FnOnce() -> String) {
+        let mut first = first.borrow_mut();
+        if first.is_none() {
+            *first = Some(what());
+            self.mark_here();
         }
     }
 }
