@@ -173,6 +173,8 @@ museum! {
         "Truncation skipped a migration entry, and restoring it mapped a page beyond the end of the file.";
     B41 = "B41", "5.3, 4643d67e8cb0", MappedAsBefore, &[AnyOrder],
         "A fault that met a migration entry took it for a page that cannot be used, and the program got SIGBUS.";
+    B43 = "B43", "3.13, 2b4847e73004, 3f926ab945b6", SwitchFrozen, &[AnyOrder],
+        "A page in no cache was only checked, as if nobody could find it, and a reference was gained after the check.";
     B45 = "B45", "6.8, d1adb25df711", DestinationUntouched, &[AnyOrder],
         "The run kept notes in the new page's mapping, where others decode it, and left them there when the page stayed.";
     B50 = "B50", "2.6.18, 04e62a29bf", NoEntriesAtCallback, &[AnyOrder],
@@ -225,12 +227,6 @@ pub const ABSENT: &[Absent] = &[
         "B42",
         "5.1, cb6acd01e2e4; 5.10, 336bf30eb765",
         "The accounting of a pool of huge pages moved to the wrong page.",
-        HUGE,
-    ),
-    absent(
-        "B43",
-        "3.13, 2b4847e73004, 3f926ab945b6",
-        "Huge pages moved without entries, and a lookup gained a reference after the check.",
         HUGE,
     ),
     absent(

@@ -34,7 +34,7 @@ impl Observer for Trace<'_> {
     const ENABLED: bool = true;
 
     fn event(self, event: Event) {
-        if let Some(recording) = self.0 {
+        if let Some(recording) = self.0.filter(|_| !std::thread::panicking()) {
             recording.push(event);
         }
     }
@@ -121,6 +121,10 @@ impl World {
         let act = |edge: Edge| self.before(migrate, profile, edge, &edges, &trouble, trace);
         let watch = Watch::new(model, profile, migrate.mode, act);
         let hook = |edge: Edge| {
+            // A run that panicked is given up, and went wrong before.
+            if std::thread::panicking() {
+                return Verdict::Go;
+            }
             self.keep_moment();
             let verdict = watch.before(edge);
             if let Some(wrong) = watch.wrong() {
