@@ -20,9 +20,9 @@
 use core::cell::RefCell;
 
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
-use proptest::strategy::BoxedStrategy;
+use proptest::strategy::{BoxedStrategy, Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
-use simulation::{Care, Case, Counts, Kind, MOVED, World, any_case, case_in_flight, quietly, rng};
+use simulation::{Care, Case, Counts, Kind, MOVED, Step, World, any_case, case_in_flight, quietly, rng};
 
 fn number(variable: &str, unset: u64) -> u64 {
     let Ok(text) = std::env::var(variable) else {
@@ -121,4 +121,23 @@ fn what_is_done_to_pages_in_flight_is_done_under_todays_rules() {
 #[test]
 fn what_is_done_to_pages_in_flight_is_done_under_the_rules_of_2006() {
     in_any_order(&LINUX_2_6_17, case_in_flight, "done_under_the_rules_of_2006");
+}
+
+/// Nobody interferes with some runs, and then it is known which pages must move.
+#[test]
+fn an_engine_that_moves_nothing_is_found_under_either_rules_and_by_either_way_of_drawing() {
+    for profile in [&MODERN, &LINUX_2_6_17] {
+        for draw in [any_case, case_in_flight] {
+            let found = (0..40).find_map(|seed| {
+                let mut runner = TestRunner::new_with_rng(Config::default(), rng(seed));
+                let mut case = draw(40).new_tree(&mut runner).expect("cases are drawn").current();
+                assert_eq!(play(profile, &case).1, Ok(()), "seed {seed}");
+                case.steps.insert(0, Step::Refuse);
+                let what = play(profile, &case).1.err()?;
+                what.contains("was bound ToMove, and ended as Some(Refused(Backend")
+                    .then_some(seed)
+            });
+            assert!(found.is_some(), "nobody wanted a page to move: {}", profile.rules);
+        }
+    }
 }
