@@ -131,9 +131,9 @@ fn an_engine_that_moves_nothing_is_found_under_either_rules_and_by_either_way_of
             let found = (0..40).find_map(|seed| {
                 let mut runner = TestRunner::new_with_rng(Config::default(), rng(seed));
                 let mut case = draw(40).new_tree(&mut runner).expect("cases are drawn").current();
-                assert_eq!(play(profile, &case).1, Ok(()), "seed {seed}");
+                assert_eq!(play(profile, Care::FULL, &case).1, Ok(()), "seed {seed}");
                 case.steps.insert(0, Step::Refuse);
-                let what = play(profile, &case).1.err()?;
+                let what = play(profile, Care::FULL, &case).1.err()?;
                 what.contains("was bound ToMove, and ended as Some(Refused(Backend")
                     .then_some(seed)
             });

@@ -65,6 +65,8 @@ impl Exhibit {
 pub enum Search {
     /// Calls in any order on the model, and others in the middle of a run, against a plain reference.
     AnyOrder,
+    /// Every step of the protocol on the model, failing in each of its ways.
+    Failures,
     /// Threads in any schedule on the model, in the scenario of this name.
     Interleavings(&'static str),
     /// A live process, its pages moving under threads that compare what they read.
@@ -77,6 +79,7 @@ impl Search {
     pub const fn test(self) -> &'static str {
         match self {
             Self::AnyOrder => "any_order",
+            Self::Failures => "every_failure",
             Self::Interleavings(_) => "interleavings",
             Self::Live => "spaces",
         }
@@ -88,11 +91,22 @@ impl Search {
         !matches!(self, Self::Live)
     }
 
+    /// Returns the variable that its seed is asked from, where it draws.
+    #[must_use]
+    pub const fn seed(self) -> Option<&'static str> {
+        match self {
+            Self::AnyOrder => Some("ANY_ORDER_SEED"),
+            Self::Interleavings(_) => Some("INTERLEAVINGS_SEED"),
+            Self::Failures | Self::Live => None,
+        }
+    }
+
     /// Returns which of the search's tests it is, as far as one is meant: a scenario, or what several spaces see of each other.
     #[must_use]
     pub const fn filter(self) -> Option<&'static str> {
         match self {
             Self::AnyOrder => None,
+            Self::Failures => Some("everything_is_as_it_was"),
             Self::Interleavings(scenario) => Some(scenario),
             Self::Live => Some("never_disagree"),
         }
@@ -122,7 +136,7 @@ pub struct Absent {
     pub reason: &'static str,
 }
 
-use Search::{AnyOrder, Interleavings, Live};
+use Search::{AnyOrder, Failures, Interleavings, Live};
 
 museum! {
     B1 = "B1", "2.6.18, with 0697212a41", NoEntryLeft, &[Interleavings("fork_against_restore")],
@@ -134,6 +148,7 @@ museum! {
     B10 = "B10", "2.6.17-mm", ForkIsReadOnly, &[AnyOrder],
         "Fork made the child's entry with a type number where a boolean was wanted, which is always write, and the child wrote the parent's page.";
     B11 = "B11", "2.6.17-mm", EntryReadsBack
+        or Resident: "the space counts a page in swap, and its entry is read as one in flight"
         or NotFreedInUse: "the number of a slot is read as that of a frame, which does not exist",
         &[AnyOrder],
         "The number of swap files was no power of two any more, and the check of the type field's width let a swap file have a migration entry's type.";
@@ -141,7 +156,7 @@ museum! {
         "The soft-dirty mark was not carried through a migration, and a checkpoint missed what had been written.";
     B15 = "B15", "6.1, 2e3468778dbe", YoungAsProfile, &[AnyOrder],
         "Young and dirty bits were not carried through a migration, and pages in use looked cold.";
-    B16 = "B16", "2.6.17-mm", WriteNotWidened, &[AnyOrder],
+    B16 = "B16", "2.6.17-mm", WriteNotWidened, &[AnyOrder, Interleavings("mprotect_against_entry")],
         "mprotect passed entries in flight by, and the restorer gave back the permission that had been taken away meanwhile.";
     B17 = "B17", "2.6.17-rc4, 4c28f81193", DirtyConserved, &[AnyOrder],
         "A page without a mover was looked at before it was unmapped: only its entries knew that it was dirty, and it moved away from its file system.";
@@ -149,7 +164,9 @@ museum! {
         "The dirty flag was set on the new page as for a store to all of it, and every clean buffer became a dirty one.";
     B19 = "B19", "4.4, 42cb14b110a5", DirtyCounted, &[AnyOrder],
         "Clearing the dirty flag on the old page and setting it on the new one were not accounted alike, and each move left one dirty page too many in the counts.";
-    B20 = "B20", "6.0, fd35ca3d12cc", DirtyConserved, &[AnyOrder],
+    B20 = "B20", "6.0, fd35ca3d12cc", DirtyConserved
+        or FailureRestores: "a page that stays is clean, and was dirty",
+        &[AnyOrder, Failures],
         "The dirty bit of an entry that was replaced was not handed to the page, which was discarded as clean later.";
     B21 = "B21", "3.13, 20841405940e", NoStaleTranslation, &[AnyOrder],
         "An entry that allowed nothing, or not enough, was replaced without a flush, as if no processor could hold more than it says.";
@@ -157,9 +174,11 @@ museum! {
         "The entry lock was dropped before the flush: another processor cleared or changed the range, found nothing that was left to flush, and returned while stale translations still worked.";
     B26 = "B26", "5.0, cc4f11e69fd0", OnlyForward, &[AnyOrder],
         "Buffers were locked after the switch, when there was no way back from one that was under I/O.";
-    B28 = "B28", "6.11, 060913999d7a", CopyErrorReported, &[AnyOrder],
+    B28 = "B28", "6.11, 060913999d7a", CopyErrorReported, &[AnyOrder, Failures],
         "The contents could not be read, and the mapping pointed to the new page all the same.";
-    B30 = "B30", "2.6.27, e286781d5f", SwitchFrozen, &[AnyOrder],
+    B30 = "B30", "2.6.27, e286781d5f", SwitchFrozen
+        or References: "the reference that was gained is forgotten when the count is set anew",
+        &[AnyOrder, Failures, Interleavings("lookup_against_switch"), Interleavings("buffers_against_switch")],
         "A lookup without a lock gained a reference between the check of the count and the store into the slot.";
     B31 = "B31", "5.0, 9a1ea439b16b; 5.17", WaitingIsFree, &[AnyOrder],
         "Each thread that waited on an entry held a reference meanwhile, and every attempt to move the page failed for that.";
@@ -171,17 +190,29 @@ museum! {
         "A page that had been cut off its file was moved like any other, and lost its private data.";
     B39 = "B39", "2.6.23, by a second pass under the page lock; 5.18, 5abfd71d936a, skips no entries", Contents, &[AnyOrder],
         "Truncation skipped a migration entry, and restoring it mapped a page beyond the end of the file.";
-    B41 = "B41", "5.3, 4643d67e8cb0", MappedAsBefore, &[AnyOrder],
+    B41 = "B41", "5.3, 4643d67e8cb0", MappedAsBefore,
+        &[
+            AnyOrder,
+            Interleavings("zap_against_entry"),
+            Interleavings("two_migrators_on_one_page"),
+            Interleavings("migrate_against_reclaim"),
+            Interleavings("swap_in_against_swap_cache_migration"),
+            Interleavings("write_out_starts"),
+        ],
         "A fault that met a migration entry took it for a page that cannot be used, and the program got SIGBUS.";
-    B43 = "B43", "3.13, 2b4847e73004, 3f926ab945b6", SwitchFrozen, &[AnyOrder],
+    B43 = "B43", "3.13, 2b4847e73004, 3f926ab945b6", SwitchFrozen
+        or References: "the reference that was gained is forgotten when the count is set anew",
+        &[AnyOrder, Failures, Interleavings("pin_against_freeze")],
         "A page in no cache was only checked, as if nobody could find it, and a reference was gained after the check.";
-    B45 = "B45", "6.8, d1adb25df711", DestinationUntouched, &[AnyOrder],
+    B45 = "B45", "6.8, d1adb25df711", DestinationUntouched, &[AnyOrder, Failures],
         "The run kept notes in the new page's mapping, where others decode it, and left them there when the page stayed.";
-    B50 = "B50", "2.6.18, 04e62a29bf", NoEntriesAtCallback, &[AnyOrder],
+    B50 = "B50", "2.6.18, 04e62a29bf", NoEntriesAtCallback
+        or NoEntryLeft: "the run has given away the lock under which it would have restored the entries",
+        &[AnyOrder, Interleavings("write_out_unlocks")],
         "Write-out unlocked the page while migration entries named it, and a fault that met one trapped, as an entry's page has to be locked.";
-    B51 = "B51", "after 2.6.18, before 6.1", EntryNamesLocked, &[AnyOrder],
+    B51 = "B51", "after 2.6.18, before 6.1", EntryNamesLocked, &[AnyOrder, Interleavings("write_out_fails_unlocked")],
         "When write-out failed after it had unlocked the page, the caller unlocked the page again.";
-    B53 = "B53", "6.3, fb3592c41a44", NoWaitWithLocks, &[AnyOrder],
+    B53 = "B53", "6.3, fb3592c41a44", NoWaitWithLocks, &[AnyOrder, Failures],
         "A batch that held the lock of one page waited for the writeback of another, which needed the first.";
     B56 = "B56", "6.6, 4bb6dc79d987", AsyncNeverWaits, &[AnyOrder],
         "The light mode slept for pages that were being read in.";

@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use migrate_core::invariants::{
-    Ran as Changed, Snapshot, Violation, check_entries, check_must_stay, check_others, check_outcomes, check_pages,
-    check_unmoved,
+    Ran as Changed, Snapshot, check_entries, check_must_stay, check_others, check_outcomes, check_pages, check_unmoved,
 };
 use migrate_core::{Mover, Profile, Tally};
 use mm_types::{Invariant, Mapping, Mode, Outcome, PageFlags, Pfn, Pte, Refusal, Rules, Site};

@@ -15,7 +15,7 @@ use migrate_core::{
     Slot, Tally, Target, Verdict, WaiterRef, migrate_pages, migrate_pages_nowait, migrate_prep, putback_lru_pages,
 };
 use mm_types::trace::{CheckError, Event, Observer, check_events};
-use mm_types::{NodeId, PageFlags, Pfn, Reason, Refusal, Rules, Site};
+use mm_types::{Mode, NodeId, Pfn, Reason, Refusal, Rules, Site};
 
 use crate::check::words;
 use crate::counts::Kind;
@@ -97,6 +97,7 @@ impl World {
         let recording = traced.then(|| Arc::new(Recording::with_capacity(self.size.events)));
         // Kept from now on, so that it is there when the run panics.
         self.recording.borrow_mut().clone_from(&recording);
+        self.moments.borrow_mut().clear();
         let trace = Trace(recording.as_deref());
         migrate_prep(model);
         // The trace begins where the first of them was isolated.
