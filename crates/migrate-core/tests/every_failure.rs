@@ -3,8 +3,9 @@
 //!
 //! For each failure of [`Injection::ALL`], each kind of page (between two others, so that it is met at each place in a batch), both
 //! profiles, each mode and size of batch: the failure happens at each of its occurrences in turn, once, and from there on every
-//! time. What must hold of a run is in `every_failure/check.rs`. The table at the end counts what happened; a cell that should
-//! have happened and did not, or should not have and did, fails the test.
+//! time. Before every step that is more than a look the state is checked, and a `Watch` looks at all of them; what must hold of a
+//! run is in `every_failure/check.rs`. The table at the end counts what happened; a cell that should have happened and did not, or
+//! should not have and did, fails the test.
 
 use std::thread;
 
@@ -63,7 +64,7 @@ fn every_failure_in(column: usize) -> Coverage {
     coverage
 }
 
-/// Every failure at each occurrence in one scene: once, and from each page on for ever.
+/// Every failure at each occurrence in one scene: once, and from there on for ever.
 fn every_failure_on(kinds: &[Kind], config: Config, column: usize, coverage: &mut Coverage) {
     let counted = FailurePlan::nothing();
     let clean = run(kinds, config, &counted, None).unwrap_or_else(|what| panic!("{kinds:?}, {config:?}: {what}"));
@@ -81,8 +82,6 @@ fn every_failure_on(kinds: &[Kind], config: Config, column: usize, coverage: &mu
         let occurrences = counted.came(injection.edge).min(OCCURRENCES);
         for nth in 0..occurrences {
             one(FailurePlan::once(*injection, nth), true, nth);
-        }
-        for nth in 0..occurrences.min(kinds.len() as u32) {
             one(FailurePlan::from_then_on(*injection, nth), false, nth);
         }
     }

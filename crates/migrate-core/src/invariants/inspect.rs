@@ -202,6 +202,18 @@ pub trait Inspect {
         let _ = see;
     }
 
+    /// Returns a number for the root of a page's reverse map that no other root has, nor ever had: one that was freed and is used
+    /// again is another. `None` where the page has none that could be freed, or where that cannot be told.
+    fn root(&self, pfn: Pfn) -> Option<u64> {
+        let _ = pfn;
+        None
+    }
+
+    /// True where whoever asks holds a lock with which nobody may sleep; false where that cannot be told.
+    fn holds_spinlock(&self) -> bool {
+        false
+    }
+
     /// Returns what a frame holds, or a word that stands for it; `None` where that cannot be told.
     fn word(&self, pfn: Pfn) -> Option<u64> {
         let _ = pfn;
@@ -257,6 +269,7 @@ mod tests {
         Least.translations(&mut |translation| panic!("{translation:?}"));
         Least.pending(&mut |site| panic!("{site:?}"));
         assert_eq!((Least.word(Pfn::new(0)), Least.free_word()), (None, None));
+        assert_eq!((Least.root(Pfn::new(0)), Least.holds_spinlock()), (None, false));
         assert_eq!((Least.recount(), Least.noticed()), (Ok(()), None));
     }
 

@@ -131,7 +131,9 @@ fn always(pfn: Pfn, seen: &Seen, page: &FrameState) -> Result<(), Violation> {
             format_args!("{site:?} is exclusive, and {pfn:?} has {} users", seen.users()),
         ));
     }
-    if let Some(site) = seen.unreached.filter(|_| !locked) {
+    // Who has switched has handed its mapping on, and its entries are reached through the new page.
+    let handed_on = locked && page.mapping == Mapping::None;
+    if let Some(site) = seen.unreached.filter(|_| !handed_on) {
         return Err(Violation::new(
             I::RootPinned,
             format_args!("the reverse map of {pfn:?} does not lead to {site:?}"),

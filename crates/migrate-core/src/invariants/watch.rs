@@ -1,6 +1,7 @@
-//! Checks of the steps of a run, before each of them: who may sleep, with which locks held, and what is untouched until when.
+//! Checks of the steps of a run, before each of them: who may sleep, with which locks held, what is untouched until when, and what
+//! stays until the end.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use core::cell::RefCell;
 
@@ -11,7 +12,7 @@ use super::inspect::Inspect;
 use super::{Violation, hold};
 use crate::{Edge, Hook, Profile, Verdict};
 
-/// A hook around another: it looks at each step that the run is about to make (I22, I31, I32, I34).
+/// A hook around another: it looks at each step that the run is about to make (I22, I26, I31, I32, I34).
 ///
 /// The inner hook acts first, so that what it does is seen. Remembers the first step that should not be.
 #[derive(Debug)]
@@ -29,9 +30,20 @@ struct State {
     locked: BTreeSet<Pfn>,
     /// Tried for, or lent to a file system: open or not.
     unsure: Option<Pfn>,
-    /// The pair whose slots were to be switched last.
-    switched: Option<(Pfn, Pfn)>,
+    /// The old page of each locked new page whose slots were to be switched.
+    pairs: BTreeMap<Pfn, Pfn>,
+    /// The root that each locked page had when its entries were visited first.
+    roots: BTreeMap<Pfn, Option<u64>>,
     wrong: Option<Violation>,
+}
+
+impl State {
+    /// The page's lock opens: nothing of this attempt counts for the next.
+    fn opens(&mut self, pfn: Pfn) {
+        self.locked.remove(&pfn);
+        self.pairs.remove(&pfn);
+        self.roots.remove(&pfn);
+    }
 }
 
 impl<'w, B: Inspect, H: Hook> Watch<'w, B, H> {
@@ -40,7 +52,8 @@ impl<'w, B: Inspect, H: Hook> Watch<'w, B, H> {
         let state = State {
             locked: BTreeSet::new(),
             unsure: None,
-            switched: None,
+            pairs: BTreeMap::new(),
+            roots: BTreeMap::new(),
             wrong: None,
         };
         Self {
@@ -62,7 +75,8 @@ impl<'w, B: Inspect, H: Hook> Watch<'w, B, H> {
 
     fn check(&self, state: &State, edge: Edge) -> Result<(), Violation> {
         // The run's new page is locked with the old one, and nobody could wait for it.
-        let own = |pfn: Pfn, locked: Pfn| locked == pfn || state.switched == Some((pfn, locked)) || self.is_new(locked);
+        let own =
+            |pfn: Pfn, locked: Pfn| locked == pfn || state.pairs.get(&locked) == Some(&pfn) || self.is_new(locked);
         let alone = |pfn: Pfn| state.locked.iter().all(|locked| own(pfn, *locked));
         let sleeps = |pfn: Pfn, alone: bool| {
             hold(I::AsyncNeverWaits, self.profile.blocks(self.mode), || {
@@ -91,6 +105,26 @@ impl<'w, B: Inspect, H: Hook> Watch<'w, B, H> {
         }
     }
 
+    /// Nobody frees the root of a page in flight, so that whoever comes back for the entries finds the areas that he left.
+    fn check_root(&self, state: &mut State, walked: Pfn) -> Result<(), Violation> {
+        let old = state.pairs.get(&walked).copied().unwrap_or(walked);
+        let root = self.backend.root(walked);
+        let first = *state.roots.entry(old).or_insert(root);
+        hold(I::RootPinned, first == root, || {
+            format!("{old:?} is reached by {root:x?}, and was by {first:x?} when its entries were visited first")
+        })
+    }
+
+    /// What belongs to a file system or to an allocator is not called under a spinlock.
+    fn check_calls(&self, edge: Edge) -> Result<(), Violation> {
+        let calls = matches!(edge, Edge::Take(_) | Edge::Writeout(_) | Edge::ReleaseBuffers(_));
+        hold(
+            I::NoEntriesAtCallback,
+            !(calls && self.backend.holds_spinlock()),
+            || format!("{edge:?} under a spinlock"),
+        )
+    }
+
     /// True for a page that nothing was done to but locking it.
     fn is_new(&self, pfn: Pfn) -> bool {
         let page = self.backend.frame(pfn).unwrap_or_default();
@@ -107,6 +141,9 @@ impl<'w, B: Inspect, H: Hook> Watch<'w, B, H> {
 
 impl<B: Inspect, H: Hook> Hook for Watch<'_, B, H> {
     fn before(&self, edge: Edge) -> Verdict {
+        if let Err(wrong) = self.check_calls(edge) {
+            self.state.borrow_mut().wrong.get_or_insert(wrong);
+        }
         // Nobody else has acted since the last step: what is locked now, the run has locked.
         let unsure = self.state.borrow_mut().unsure.take();
         if let Some(pfn) = unsure.filter(|pfn| self.is_locked(*pfn)) {
@@ -114,17 +151,21 @@ impl<B: Inspect, H: Hook> Hook for Watch<'_, B, H> {
         }
         let verdict = self.hook.before(edge);
         let mut state = self.state.borrow_mut();
-        if let Err(wrong) = self.check(&state, edge) {
+        let checked = self.check(&state, edge).and_then(|()| match edge {
+            Edge::Walk(pfn) => self.check_root(&mut state, pfn),
+            _ => Ok(()),
+        });
+        if let Err(wrong) = checked {
             state.wrong.get_or_insert(wrong);
         }
         match edge {
             // Locked already, it is somebody else's.
             Edge::TryLock(pfn) => state.unsure = (!self.is_locked(pfn) && verdict == Verdict::Go).then_some(pfn),
             Edge::Lock(pfn) => drop(state.locked.insert(pfn)),
-            Edge::Switch { old, new } => state.switched = Some((old, new)),
-            Edge::Unlock(pfn) => drop(state.locked.remove(&pfn)),
+            Edge::Switch { old, new } => drop(state.pairs.insert(new, old)),
+            Edge::Unlock(pfn) => state.opens(pfn),
             Edge::Writeout(pfn) => {
-                state.locked.remove(&pfn);
+                state.opens(pfn);
                 state.unsure = Some(pfn);
             }
             _ => {}

@@ -41,11 +41,14 @@ impl File {
     }
 }
 
-/// What a kernel counts of a node's page-cache pages (Linux: `NR_FILE_PAGES`, `NR_FILE_DIRTY`).
+/// What a kernel counts of a node's pages (Linux: `NR_FILE_PAGES`, `NR_FILE_DIRTY`, `NR_ANON_MAPPED`, `NR_SWAPCACHE`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct NodeCounts {
     pub(super) pages: i64,
     pub(super) dirty: i64,
+    /// Anonymous pages that are mapped, however often.
+    pub(super) anon: i64,
+    pub(super) swap_cached: i64,
 }
 
 /// What is under the caches' locks (Linux: `tree_lock`, `private_lock`, `swap_lock`).
@@ -62,7 +65,7 @@ impl Caches {
         &mut self.files[usize::try_from(file.raw()).expect("a small model")]
     }
 
-    fn counts_of(&mut self, model: &Model, pfn: Pfn) -> &mut NodeCounts {
+    pub(super) fn counts_of(&mut self, model: &Model, pfn: Pfn) -> &mut NodeCounts {
         self.counts.entry(model.node_of(pfn)).or_default()
     }
 
@@ -70,6 +73,13 @@ impl Caches {
     pub(super) fn count_dirty(&mut self, model: &Model, pfn: Pfn, change: i64) {
         if let Mapping::File(_) = model.page(pfn).mapping() {
             self.counts_of(model, pfn).dirty += change;
+        }
+    }
+
+    /// A page was mapped for the first time, or for the last; only anonymous ones are counted.
+    pub(super) fn count_mapped(&mut self, model: &Model, pfn: Pfn, change: i64) {
+        if model.page(pfn).mapping().is_anon() {
+            self.counts_of(model, pfn).anon += change;
         }
     }
 
@@ -228,6 +238,8 @@ impl Cache for Model {
         let mut caches = self.caches.lock();
         if self.is_swap_cached(old) {
             caches.swap.switch(self.slot_of(old), old, new)?;
+            caches.counts_of(self, old).swap_cached -= 1;
+            caches.counts_of(self, new).swap_cached += 1;
         } else if let Mapping::File(_) = self.page(old).mapping() {
             caches.slot(self, old).ok_or(SlotChanged)?.0 = new;
             if !museum::has(Bug::B59) {

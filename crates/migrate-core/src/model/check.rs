@@ -6,7 +6,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use mm_types::{Invariant, MappingId, PageFlags, Pfn, Pte, Site, SpaceId, Vma};
+use mm_types::{Invariant, Mapping, MappingId, PageFlags, Pfn, Pte, Site, SpaceId, Vma};
 
 use super::cache::NodeCounts;
 use super::rmap::belongs;
@@ -34,6 +34,16 @@ impl Model {
                 ..Held::default()
             },
         )
+    }
+
+    /// True where nobody holds a lock that is not held across sleeps.
+    pub(super) fn spinlocks_are_free(&self) -> bool {
+        self.spaces.iter().all(|space| space.table.is_free())
+            && self.vmas.is_free()
+            && self.caches.is_free()
+            && self.lru.is_free()
+            && self.tlbs.are_free()
+            && self.memory.is_free()
     }
 
     /// Checks what holds at every moment, a migration in progress or not.
@@ -161,9 +171,27 @@ impl Inspect for Model {
         Some(POISON)
     }
 
+    fn root(&self, pfn: Pfn) -> Option<u64> {
+        let Mapping::Anon(id) = self.page_map().page(pfn)?.mapping() else {
+            return None;
+        };
+        let generation = self.vmas.lock().generation(id);
+        Some(u64::from(generation) << u32::BITS | u64::from(id.raw()))
+    }
+
+    fn holds_spinlock(&self) -> bool {
+        // Where threads are real, it may be another that holds one.
+        cfg!(not(shuttle)) && !self.spinlocks_are_free()
+    }
+
     fn recount(&self) -> Result<(), Violation> {
         let caches = self.caches.lock();
         let mut counted: BTreeMap<_, NodeCounts> = BTreeMap::new();
+        for (page, pfn) in self.pages.iter().zip((self.config.base.raw()..).map(Pfn::new)) {
+            let counts = counted.entry(self.node_of(pfn)).or_default();
+            counts.anon += i64::from(page.mapping().is_anon() && page.mapcount() > 0);
+            counts.swap_cached += i64::from(page.flags().load().contains(PageFlags::SWAPCACHE));
+        }
         for (pfn, _) in caches.files.iter().flat_map(|file| file.slots.values()) {
             let counts = counted.entry(self.node_of(*pfn)).or_default();
             counts.pages += 1;
@@ -177,7 +205,7 @@ impl Inspect for Model {
         }
         Err(Violation::new(
             Invariant::DirtyCounted,
-            format_args!("pages of the page cache by node: {kept:?}, but counted {counted:?}"),
+            format_args!("pages by node: {kept:?}, but counted {counted:?}"),
         ))
     }
 

@@ -28,6 +28,10 @@ mod one_thread {
                 Err(_) => panic!("deadlock: this lock is held already, by a caller further up"),
             }
         }
+
+        pub(in super::super) fn is_free(&self) -> bool {
+            self.0.try_borrow_mut().is_ok()
+        }
     }
 
     /// A lock that is held across sleeps and wake-ups. One thread has nobody to keep out; and where it plays another thread from

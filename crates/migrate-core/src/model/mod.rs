@@ -45,8 +45,9 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use mm_types::trace::Observer;
-use mm_types::{ActorId, Lru as LruLists, Mode, NodeId, Outcome, Page, PageMap, Pfn, Reason, Refusal, Site};
+use mm_types::{ActorId, Invariant, Lru as LruLists, Mode, NodeId, Outcome, Page, PageMap, Pfn, Reason, Refusal, Site};
 
+use crate::invariants::Inspect as _;
 pub use crate::invariants::Violation;
 use crate::{
     Args, CopyError, FromFn, Isolated, Lru, PageRef, Profile, Slot, Tally, UsesPageMap, isolate_lru_page,
@@ -246,7 +247,10 @@ impl Model {
         node: NodeId,
     ) -> FromFn<impl FnMut(&PageRef) -> Result<PageRef, Refusal> + '_, impl FnMut(PageRef) + '_> {
         FromFn {
-            take: move |_old: &PageRef| self.allocate(node).ok_or(Refusal::NoTarget),
+            take: move |_old: &PageRef| {
+                self.notice_spinlock("a new page is allocated");
+                self.allocate(node).ok_or(Refusal::NoTarget)
+            },
             give_back: |page| crate::Frames::put(self, page),
         }
     }
@@ -302,6 +306,14 @@ impl Model {
 
     fn violation(&self, violation: Violation) {
         self.violations.lock().push(violation);
+    }
+
+    /// What is done may sleep, or call who does: remembers it where a lock is held that may not be held then (I34).
+    fn notice_spinlock(&self, done: &str) {
+        if self.holds_spinlock() {
+            let what = format_args!("{done} under a spinlock");
+            self.violation(Violation::new(Invariant::NoEntriesAtCallback, what));
+        }
     }
 }
 

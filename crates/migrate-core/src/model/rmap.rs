@@ -74,7 +74,6 @@ impl Tlbs {
         }
     }
 
-    #[cfg(shuttle)]
     pub(super) fn are_free(&self) -> bool {
         self.pending.is_free() && self.cpus.iter().all(Lock::is_free)
     }

@@ -152,6 +152,7 @@ impl Model {
 
     fn cache_slot(&self, caches: &mut Caches, pfn: Pfn, slot: SwapEntry) {
         caches.swap.slots.get_mut(&slot).expect("a slot in use").cached = Some(pfn);
+        caches.counts_of(self, pfn).swap_cached += 1;
         self.page(pfn).get();
         self.page(pfn).set_private(word_of(slot));
         self.page(pfn).flags().edit(PageFlags::SWAPCACHE, PageFlags::empty());
@@ -186,6 +187,7 @@ impl Model {
             if at.users == 0 {
                 caches.swap.slots.remove(&slot);
             }
+            caches.counts_of(self, pfn).swap_cached -= 1;
         }
         self.page(pfn).set_private(0);
         self.page(pfn).flags().edit(PageFlags::DIRTY, PageFlags::SWAPCACHE);

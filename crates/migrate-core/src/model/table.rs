@@ -89,7 +89,14 @@ impl Entry for HeldEntry<'_, '_> {
             .put
             .filter(|pfn| self.model.page(*pfn).flags().load().contains(PageFlags::SWAPCACHE));
         gather.swap.extend(cached.map(|pfn| self.model.slot_of(pfn)));
-        get_for_ledger(map, &counts);
+        if let Some(pfn) = counts.get {
+            // Of two who map a page first, or unmap it last, one is: the others wait for the lock.
+            let mut caches = self.model.caches.lock();
+            get_for_ledger(map, &counts);
+            if self.model.page(pfn).mapcount() == 1 {
+                caches.count_mapped(self.model, pfn, 1);
+            }
+        }
         if let Some(slot) = counts.swap_dup {
             self.model.caches.lock().swap.dup(slot);
         }
@@ -100,7 +107,13 @@ impl Entry for HeldEntry<'_, '_> {
             self.model.caches.lock().swap.free(slot);
             gather.swap.push(slot);
         }
-        gather.unmapped.extend(unmap_for_ledger(map, &counts));
+        if let Some(pfn) = counts.put {
+            let mut caches = self.model.caches.lock();
+            gather.unmapped.extend(unmap_for_ledger(map, &counts));
+            if self.model.page(pfn).mapcount() == 0 {
+                caches.count_mapped(self.model, pfn, -1);
+            }
+        }
         let spared = museum::has(Bug::B21) && after.is_migration() && !before.writable();
         if before.is_present() && !spared {
             gather.sites.push(self.site);

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use mm_types::{AnonVmaId, Pte, Site, SpaceId, Vma, VmaError, VmaFlags, Vpn};
+use mm_types::{AnonVmaId, Mapping, Page, PageFlags, Pte, Site, SpaceId, Vma, VmaError, VmaFlags, Vpn};
 
 use super::Model;
 use super::table::Space;
@@ -13,10 +13,47 @@ use super::table::Space;
 pub(super) struct Vmas {
     pub(super) list: Vec<Vma>,
     pub(super) spaces: u32,
-    next_anon: u32,
+    roots: Vec<Root>,
+}
+
+/// An anon-vma; its number is its place. What is freed is used again as what it was, an anon-vma (Linux: a slab that is
+/// `SLAB_TYPESAFE_BY_RCU`): who kept the number walks somebody else's areas, and nothing traps.
+#[derive(Clone, Copy, Debug, Default)]
+struct Root {
+    in_use: bool,
+    /// How often it was freed.
+    generation: u32,
 }
 
 impl Vmas {
+    /// Frees each anon-vma that no VMA has (any more), unless it is `held`.
+    pub(super) fn free_roots(&mut self, held: impl Fn(AnonVmaId) -> bool) {
+        for (root, id) in self.roots.iter_mut().zip((0..).map(AnonVmaId::new)) {
+            let is_linked = || self.list.iter().any(|vma| vma.anon_vma == Some(id));
+            if root.in_use && !is_linked() && !held(id) {
+                root.in_use = false;
+                root.generation += 1;
+            }
+        }
+    }
+
+    /// Makes an anon-vma, of one that was freed where there is one.
+    fn new_root(&mut self) -> AnonVmaId {
+        let free = self.roots.iter().position(|root| !root.in_use);
+        let at = free.unwrap_or_else(|| {
+            self.roots.push(Root::default());
+            self.roots.len() - 1
+        });
+        self.roots[at].in_use = true;
+        AnonVmaId::new(u32::try_from(at).expect("a small model"))
+    }
+
+    /// How often the anon-vma was freed; 0 for one that never was there.
+    pub(super) fn generation(&self, id: AnonVmaId) -> u32 {
+        let at = usize::try_from(id.raw()).ok();
+        at.and_then(|at| self.roots.get(at)).map_or(0, |root| root.generation)
+    }
+
     /// Makes `start` and `end` edges of VMAs; what is cut off stands right after what it was cut from.
     pub(super) fn cut(&mut self, space: SpaceId, start: Vpn, end: Vpn) {
         for edge in [start, end] {
@@ -119,17 +156,24 @@ impl Model {
     /// The anon-vma of the VMA at `site`, made where there is none yet (Linux: `anon_vma_prepare`).
     pub(super) fn anon_vma(&self, site: Site) -> AnonVmaId {
         let mut vmas = self.vmas.lock();
-        let next = AnonVmaId::new(vmas.next_anon);
-        let vma = vmas
-            .list
-            .iter_mut()
-            .find(|vma| vma.space == site.space && vma.contains(site.page));
-        let vma = vma.expect("a fault has a VMA");
-        let id = *vma.anon_vma.get_or_insert(next);
-        if id == next {
-            vmas.next_anon += 1;
+        let around = |vma: &Vma| vma.space == site.space && vma.contains(site.page);
+        let at = vmas.list.iter().position(around).expect("a fault has a VMA");
+        if let Some(id) = vmas.list[at].anon_vma {
+            return id;
         }
+        // Some may have been held when their last VMA went, and not be any more.
+        vmas.free_roots(|id| self.is_held(id));
+        let id = vmas.new_root();
+        vmas.list[at].anon_vma = Some(id);
         id
+    }
+
+    /// True where a locked page leads to the anon-vma. Nothing else of a page does that keeps it: a page that is mapped has a VMA,
+    /// and of one that is neither mapped nor locked nobody looks for mappings.
+    pub(super) fn is_held(&self, id: AnonVmaId) -> bool {
+        let leads =
+            |page: &Page| page.mapping() == Mapping::Anon(id) && page.flags().load().contains(PageFlags::LOCKED);
+        self.pages.iter().any(leads)
     }
 
     /// The entries of a VMA that are not empty.

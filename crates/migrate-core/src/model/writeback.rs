@@ -115,6 +115,7 @@ impl Model {
                 format_args!("{pfn:?} was written out while in flight"),
             ));
         }
+        self.notice_spinlock("a page is written out");
         let how = match self.page(pfn).mapping() {
             Mapping::File(file) => self.caches.lock().file(file).write,
             Mapping::Anon(_) | Mapping::None => WritePage::Unlocks,

@@ -4,11 +4,12 @@ use core::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use migrate_core::fixture::Recording;
+use migrate_core::invariants::{Watch, check_between_calls};
 use migrate_core::model::Model;
 use migrate_core::{
-    Args, Edge, Effect, FailurePlan, Frames, Hook, Hooked, HookedTarget, Injection, Isolated, Lru, NewPages, PageRef,
-    Profile, Slot, Verdict, isolate_lru_page, migrate_pages, migrate_pages_nowait, migrate_prep, migration_entry_wait,
-    putback_lru_pages,
+    Args, Edge, Effect, Failure, FailurePlan, Frames, Hook, Hooked, HookedTarget, Injection, Isolated, Lru, NewPages,
+    PageRef, Profile, Slot, Verdict, isolate_lru_page, migrate_pages, migrate_pages_nowait, migrate_prep,
+    migration_entry_wait, putback_lru_pages,
 };
 use mm_types::trace::{check_events, text_of};
 use mm_types::{ActorId, Mode, NodeId, Outcome, Pfn, Reason, Refusal};
@@ -57,6 +58,12 @@ impl Ran {
 
     pub(crate) fn is_hit(&self, page: usize) -> bool {
         self.hits.iter().any(|(at, _)| *at == page)
+    }
+
+    /// Somebody dirtied the page in the middle of the run.
+    pub(crate) fn is_dirtied(&self, page: usize) -> bool {
+        let mut hits = self.hits.iter();
+        hits.any(|(at, injection)| *at == page && injection.failure == Failure::Dirtied)
     }
 
     /// How many pages `injection` refused, beyond what they would have been refused by themselves.
@@ -151,19 +158,20 @@ fn run_on(
             touched.set(true);
             touch(stage, config, old, &ask, recording);
         }
-        // Where something has changed since the last look at everything.
-        let looks = matches!(
-            edge,
-            Edge::Flush | Edge::Freeze(_) | Edge::Switch { .. } | Edge::Writeout(_) | Edge::Unlock(_)
-        );
-        let checked = if looks { model.check_always() } else { Ok(()) };
+        // A look changes nothing. No call of a program is in the middle of anything, whatever the run is at.
+        let checked = if edge.is_look() {
+            Ok(())
+        } else {
+            check_between_calls(model)
+        };
         if let Err(violation) = checked {
             let what = format!("before {edge:?}: {violation}");
             trouble.borrow_mut().get_or_insert(what);
         }
         verdict
     };
-    let hooked = Hooked::new(model, &hook);
+    let watch = Watch::new(model, config.profile, config.mode, hook);
+    let hooked = Hooked::new(model, &watch);
     let all: Vec<Pfn> = stage.pages.iter().map(|page| page.pfn).collect();
     let mut lists = Lists::default();
     isolate(&hooked, &all, &mut lists.from, &ran, &page_at, recording);
@@ -175,9 +183,11 @@ fn run_on(
     let tell = |pfn: Pfn, outcome| ran.borrow_mut().told[page_at[&pfn]].push(outcome);
     migrate(&hooked, config, &mut lists, &tell, recording);
     stage.after_the_run();
+    let watched = watch.finish();
     if let Some(trouble) = trouble.take() {
         return Err(trouble);
     }
+    watched.map_err(|violation| format!("before a step: {violation}"))?;
     let ran = ran.into_inner();
     check_lists(&ran, stage, &listed, &lists, &given)?;
     check_pages(&ran, stage, &isolated, &lists, config.profile)?;
@@ -274,6 +284,9 @@ fn try_again(ran: &Ran, stage: &Stage, config: Config, expected: &Expected<'_>) 
     let stayed: Vec<usize> = (0..stage.pages.len()).filter(would).collect();
     if stayed.is_empty() {
         return Ok(());
+    }
+    for n in stayed.iter().filter(|n| ran.is_dirtied(**n)) {
+        stage.write_back(&stage.pages[*n]);
     }
     let pages: Vec<Pfn> = stayed.iter().map(|n| stage.pages[*n].pfn).collect();
     let page_at: BTreeMap<Pfn, usize> = pages.iter().copied().zip(0..).collect();

@@ -1,14 +1,21 @@
 //! One moment: a good state with one thing changed.
 
+use core::cell::RefCell;
 use std::collections::VecDeque;
 
-use migrate_core::invariants::{FrameState, Held, Snapshot, check_always, check_at_rest};
-use migrate_core::{MODERN, putback_lru_pages};
+use migrate_core::invariants::{
+    FrameState, Held, Inspect as _, Snapshot, Violation, Watch, check_always, check_at_rest,
+};
+use migrate_core::model::Model;
+use migrate_core::{Edge, MODERN, Verdict, putback_lru_pages};
 use mm_types::trace::Event;
-use mm_types::{AnonVmaId, Invariant, LruList, Mapping, PageFlags, Pte, PteFlags, Site, SpaceId, VmaFlags, Vpn};
+use mm_types::{
+    AnonVmaId, Invariant, LruList, Mapping, Mode, Page, PageFlags, Pfn, Pte, PteFlags, Site, SpaceId, VmaFlags, Vpn,
+};
 
 use super::system::{
-    ANON, BUFFERED, CACHED, FORKED, SHARED, at, at_rest, frame, in_flight, moved, named, system, traced, waited,
+    ANON, BUFFERED, CACHED, FORKED, SHARED, at, at_rest, frame, hooked, in_flight, moved, named, system, traced,
+    waited, write,
 };
 
 #[test]
@@ -132,6 +139,24 @@ fn i12_a_dirty_page_that_its_slot_calls_clean() {
         page.flags.toggle(PageFlags::DIRTY);
     });
     assert_eq!(broken, Invariant::DirtyCounted);
+    // What the model counts of each node: a page's descriptor says otherwise, and nothing was counted.
+    let recounted = |page: u64, break_it: fn(&Page)| {
+        let model = system(&MODERN);
+        model.dirty_page(frame(&model, SHARED));
+        assert_eq!(model.recount(), Ok(()));
+        break_it(model.page(frame(&model, page)));
+        named(model.recount())
+    };
+    let cleaned = recounted(SHARED, |page| {
+        page.flags().edit(PageFlags::empty(), PageFlags::DIRTY);
+    });
+    assert_eq!(cleaned, Invariant::DirtyCounted);
+    let uncached = recounted(CACHED, |page| {
+        page.flags().edit(PageFlags::empty(), PageFlags::SWAPCACHE);
+    });
+    assert_eq!(uncached, Invariant::DirtyCounted);
+    let not_anonymous = recounted(ANON, |page| page.set_mapping(Mapping::None));
+    assert_eq!(not_anonymous, Invariant::DirtyCounted);
 }
 
 #[test]
@@ -245,6 +270,78 @@ fn i26_a_reverse_map_that_was_given_to_somebody_else() {
     check_always(&model).unwrap();
     page.set_index(page.index() + 1);
     assert_eq!(named(check_always(&model)), Invariant::RootPinned);
+    // Above all while it is in flight, when nothing else knows where its entries are.
+    for break_it in [
+        |page: &Page| page.set_mapping(Mapping::Anon(AnonVmaId::new(77))),
+        |page: &Page| page.set_index(page.index() + 1),
+    ] {
+        let mut found = None;
+        let watched = broken_in_flight(|model, pfn| {
+            let page = model.page(pfn);
+            let (mapping, index) = (page.mapping(), page.index());
+            check_always(model).expect("a good state in flight");
+            break_it(page);
+            found = Some(named(check_always(model)));
+            page.set_mapping(mapping);
+            page.set_index(index);
+        });
+        assert_eq!((found, watched), (Some(Invariant::RootPinned), Ok(())));
+    }
+}
+
+/// Lets somebody do something while the page at [`ANON`] is in flight; what a watch of the run says.
+fn broken_in_flight(mut act: impl FnMut(&Model, Pfn)) -> Result<(), Violation> {
+    let model = system(&MODERN);
+    let pfn = frame(&model, ANON);
+    let act = RefCell::new(&mut act);
+    let hook = |edge: Edge| {
+        if matches!(edge, Edge::Copy { .. }) {
+            (act.borrow_mut())(&model, pfn);
+        }
+        Verdict::Go
+    };
+    let watch = Watch::new(&model, &MODERN, Mode::Sync, hook);
+    hooked(&model, &watch, &MODERN, Mode::Sync, pfn);
+    watch.finish()
+}
+
+#[test]
+fn i26_a_reverse_map_that_is_freed_or_used_again_while_its_page_is_in_flight() {
+    let others = |model: &Model| {
+        let space = model.new_space();
+        let site = Site::new(space, Vpn::new(0));
+        model.map_anon(site, 1);
+        write(model, site, 1);
+        model.vma_at(site).unwrap().anon_vma
+    };
+    let leave = |model: &Model| model.munmap(at(ANON), 1, ());
+    let root = |model: &Model, pfn: Pfn| Some(model.page(pfn).mapping());
+    // Everybody leaves the page in flight: its anon-vma waits for the end of the migration, and is somebody else's then.
+    let mut was = None;
+    let kept = broken_in_flight(|model, pfn| {
+        was = root(model, pfn);
+        leave(model);
+        assert_ne!(others(model).map(Mapping::Anon), was);
+    });
+    assert_eq!(kept, Ok(()));
+    let model = system(&MODERN);
+    let pfn = frame(&model, ANON);
+    let was = root(&model, pfn);
+    leave(&model);
+    assert_eq!(others(&model).map(Mapping::Anon), was, "freed, and used again at once");
+    // One that does not wait, as the kernel's did not once, is gone when the migration comes back for the entries.
+    for reused in [false, true] {
+        let freed = broken_in_flight(|model, pfn| {
+            let flags = model.page(pfn).flags();
+            flags.edit(PageFlags::empty(), PageFlags::LOCKED);
+            leave(model);
+            if reused {
+                others(model);
+            }
+            flags.edit(PageFlags::LOCKED, PageFlags::empty());
+        });
+        assert_eq!(named(freed), Invariant::RootPinned, "{reused}");
+    }
 }
 
 #[test]

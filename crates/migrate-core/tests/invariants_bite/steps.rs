@@ -1,12 +1,14 @@
 //! The steps of a run: its trace, and a watch before each step.
 
+use core::ops::ControlFlow;
+
 use migrate_core::invariants::{Violation, Watch};
 use migrate_core::model::Model;
-use migrate_core::{Edge, Hook as _, LINUX_2_6_17, MODERN, Profile, Verdict};
+use migrate_core::{Edge, Frames, Hook as _, LINUX_2_6_17, MODERN, Profile, Rmap as _, Target as _, Verdict};
 use mm_types::trace::Event;
 use mm_types::{AnonVmaId, Invariant, Mapping, Mode, PageFlags, Pfn};
 
-use super::system::{ANON, CACHED, SHARED, frame, hooked, in_flight, named, place, recorded, system, traced};
+use super::system::{ANON, CACHED, NODE1, SHARED, frame, hooked, in_flight, named, place, recorded, system, traced};
 
 #[test]
 fn i10_a_new_page_that_is_seen_before_its_contents() {
@@ -149,6 +151,48 @@ fn i32_a_run_that_sleeps_with_another_page_locked() {
             "{switched:?}"
         );
     }
+}
+
+#[test]
+fn i34_code_of_others_that_is_called_under_a_spinlock() {
+    for step in [Edge::Take, Edge::Writeout, Edge::ReleaseBuffers] {
+        let called = |locked: bool| {
+            let model = system(&MODERN);
+            let pfn = frame(&model, SHARED);
+            let watch = Watch::new(&model, &MODERN, Mode::Sync, |_: Edge| Verdict::Go);
+            let page = model.try_lock(model.get(pfn).unwrap()).unwrap();
+            let mut gather = model.gather();
+            if locked {
+                model.walk(&page, &mut gather, &mut |_| {
+                    watch.before(step(pfn));
+                    ControlFlow::Break(())
+                });
+            } else {
+                watch.before(step(pfn));
+            }
+            model.flush(gather);
+            model.put(model.unlock(page));
+            watch.finish()
+        };
+        called(false).unwrap();
+        assert_eq!(named(called(true)), Invariant::NoEntriesAtCallback, "{step:?}");
+    }
+}
+
+#[test]
+fn i34_an_allocation_under_a_spinlock_is_noticed_where_nobody_watches() {
+    let model = system(&MODERN);
+    let page = model.try_lock(model.get(frame(&model, ANON)).unwrap()).unwrap();
+    let (mut target, mut gather, mut taken) = (model.target(NODE1), model.gather(), None);
+    assert_eq!(model.check_noticed(), Ok(()));
+    model.walk(&page, &mut gather, &mut |_| {
+        taken = target.take(&model, Frames::page(&model, &page)).ok();
+        ControlFlow::Break(())
+    });
+    model.flush(gather);
+    assert_eq!(named(model.check_noticed()), Invariant::NoEntriesAtCallback);
+    target.give_back(&model, taken.unwrap());
+    model.put(model.unlock(page));
 }
 
 #[test]
