@@ -27,6 +27,10 @@ impl World {
         let answer = match *step {
             Step::Migrate(ref migrate) if !self.in_run.get() => Some(self.migrate(migrate)),
             Step::Migrate(_) => None,
+            Step::Refuse => {
+                self.refuses.set(true);
+                None
+            }
             Step::MapAnon { .. } | Step::MapFile { .. } => self.map(step),
             Step::Read { .. } | Step::Write { .. } | Step::SwapIn { .. } | Step::Again { .. } | Step::Wait { .. } => {
                 self.use_memory(step, observer)

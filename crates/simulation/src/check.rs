@@ -40,6 +40,7 @@ impl World {
         }
         self.counts.add(Kind::Check, EVERYTHING[1]);
         check_between_calls(&self.model).map_err(words)?;
+        self.check_packing()?;
         self.check_entries()
     }
 
@@ -145,6 +146,7 @@ impl World {
     /// # Errors
     /// As [`World::play`].
     pub fn end(&self) -> Result<(), String> {
+        self.ending.set(true);
         let all = Step::Putback { nth: 0 };
         for step in [
             Step::Put { nth: 0 },
@@ -167,9 +169,12 @@ impl World {
         let sites: Vec<Site> = self.reference.borrow().pages.keys().copied().collect();
         for (cpu, write) in [(1, false), (2, true), (3, false)] {
             for site in &sites {
-                let op = if write { Op::Write(self.new_word()) } else { Op::Read };
+                let (word, op) = match write {
+                    true => ("write", Op::Write(self.new_word())),
+                    false => ("read", Op::Read),
+                };
                 self.touched.borrow_mut().clear();
-                self.access(*site, cpu, op, ())?;
+                self.access(word, *site, cpu, op, ())?;
                 self.look()?;
             }
             self.check()?;

@@ -10,6 +10,10 @@ pub enum Kind {
     Call,
     /// A call in the middle of a run.
     Middle,
+    /// A call at the end, when everybody lets go and everything is looked at once more: nobody drew it.
+    Sweep,
+    /// A run, by the rules it followed and its mode.
+    Run,
     /// What became of a page of a run.
     Outcome,
     /// A step of a run that was made to fail.
@@ -22,9 +26,11 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in the order of a report.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Call,
         Self::Middle,
+        Self::Sweep,
+        Self::Run,
         Self::Outcome,
         Self::Fault,
         Self::Wait,
@@ -37,6 +43,8 @@ impl Kind {
         match self {
             Self::Call => "calls",
             Self::Middle => "calls in the middle of a run",
+            Self::Sweep => "calls of the last look at everything",
+            Self::Run => "runs",
             Self::Outcome => "what became of pages",
             Self::Fault => "failures injected",
             Self::Wait => "accesses in the way of a run or a holder",
@@ -74,6 +82,12 @@ impl Counts {
             .range((kind, "")..)
             .take_while(move |((of, _), _)| *of == kind)
             .map(|((_, word), n)| (*word, *n))
+    }
+
+    /// Returns how many different words of a kind there were.
+    #[must_use]
+    pub fn kinds(&self, kind: Kind) -> usize {
+        self.words(kind).count()
     }
 
     /// Returns how many there were of a kind.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use migrate_core::Injection;
 use mm_types::Mode;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -9,7 +10,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::size::Size;
-use crate::step::{Case, Migrate, Step};
+use crate::step::{Case, Fail, Migrate, Step};
 
 /// Returns the generator of `seed`; neighbouring seeds have nothing in common.
 #[must_use]
@@ -107,6 +108,42 @@ fn again() -> impl Strategy<Value = Step> {
     (0..16u32, any::<bool>()).prop_map(|(nth, write)| Step::Again { nth, write })
 }
 
+/// What others do in the middle of a run: anything, and what is rare elsewhere as often as the rest.
+fn meanwhile(size: Size) -> impl Strategy<Value = Step> {
+    let at = any::<u32>;
+    let pages = move || 1..=size.range;
+    let rare = prop_oneof![
+        1 => at().prop_map(|space| Step::Fork { space }),
+        3 => at().prop_map(|space| Step::Exit { space }),
+        1 => (at(), pages(), any::<bool>()).prop_map(|(at, pages, write)| Step::Protect { at, pages, write }),
+        1 => (at(), pages()).prop_map(|(at, pages)| Step::Unmap { at, pages }),
+        1 => (at(), pages(), 0..size.span + 4).prop_map(|(at, pages, to)| Step::Move { at, pages, to }),
+        1 => (at(), pages(), any::<bool>()).prop_map(|(at, pages, locked)| Step::Mlock { at, pages, locked }),
+        1 => (at(), 0..size.file_pages).prop_map(|(at, index)| Step::Remap { at, index }),
+        1 => (at(), at()).prop_map(|(file, pages)| Step::Truncate { file, pages }),
+        1 => at().prop_map(|at| Step::CutOff { at }),
+        1 => at().prop_map(|at| Step::SoftDirty { at }),
+        1 => at().prop_map(|at| Step::Dirty { at }),
+        1 => at().prop_map(|at| Step::WriteBack { at }),
+        2 => (at(), 0..4u8).prop_map(|(at, nth)| Step::DirtyBuffer { at, nth }),
+        2 => at().prop_map(|at| Step::Busy { at }),
+        3 => at().prop_map(|nth| Step::Idle { nth }),
+        1 => at().prop_map(|at| Step::BeginWriteback { at }),
+        3 => at().prop_map(|nth| Step::EndWriteback { nth }),
+        1 => at().prop_map(|at| Step::Lock { at }),
+        2 => at().prop_map(|nth| Step::Unlock { nth }),
+        1 => at().prop_map(|at| Step::Pin { at }),
+        1 => at().prop_map(|nth| Step::Unpin { nth }),
+        2 => at().prop_map(|nth| Step::Put { nth }),
+        2 => at().prop_map(|at| Step::Isolate { at }),
+        3 => at().prop_map(|nth| Step::Putback { nth }),
+        1 => at().prop_map(|at| Step::SwapOut { at }),
+        4 => (at(), any::<bool>()).prop_map(|(at, write)| Step::SwapIn { at, write }),
+        1 => at().prop_map(|at| Step::SwapCache { at }),
+    ];
+    prop_oneof![1 => call(size), 1 => rare]
+}
+
 /// Calls that are about one page or its neighbour: they get into each other's way.
 fn about_one() -> impl Strategy<Value = Vec<Step>> {
     any::<u32>().prop_flat_map(|at| {
@@ -135,8 +172,22 @@ fn about_one() -> impl Strategy<Value = Vec<Step>> {
             1 => Just(Step::SwapOut { at }),
             1 => Just(Step::WriteBack { at }),
         ];
-        (vec(uses, 0..2), vec(holds, 0..3), vec(takes_away, 0..2))
-            .prop_map(|(uses, holds, takes_away)| [uses, holds, takes_away].concat())
+        let then = prop_oneof![
+            2 => any::<bool>().prop_map(move |write| Step::SwapIn { at, write }),
+            1 => Just(Step::Put { nth: 0 }),
+            1 => Just(Step::Unpin { nth: 0 }),
+            1 => Just(Step::Unlock { nth: 0 }),
+            1 => Just(Step::Idle { nth: 0 }),
+            1 => Just(Step::Putback { nth: 0 }),
+            1 => Just(Step::EndWriteback { nth: 0 }),
+        ];
+        (
+            vec(uses, 0..2),
+            vec(holds, 0..3),
+            vec(takes_away, 0..2),
+            vec(then, 0..3),
+        )
+            .prop_map(|(uses, holds, takes_away, then)| [uses, holds, takes_away, then].concat())
     })
 }
 
@@ -146,24 +197,34 @@ fn wait() -> impl Strategy<Value = Step> {
 
 /// Several calls at one edge, so that what one of them changed is used by the next before the run goes on.
 fn at_once(size: Size, edge: impl Strategy<Value = u16>) -> impl Strategy<Value = Vec<(u16, Step)>> {
-    let mixed = vec(prop_oneof![4 => call(size), 2 => again(), 1 => wait()], 1..5);
+    let mixed = vec(prop_oneof![4 => meanwhile(size), 2 => again(), 1 => wait()], 2..7);
     let calls = prop_oneof![2 => mixed, 1 => about_one()];
     (edge, calls).prop_map(|(edge, calls)| calls.into_iter().map(|call| (edge, call)).collect())
 }
 
-/// A run in which others do `middle`, and at most so many edges fail.
+/// A step that fails: one of the first `steps` that can, or one of the first few that can fail in one of all ways.
+fn fail(size: Size, steps: u16) -> impl Strategy<Value = Fail> {
+    let ways = 0..u8::try_from(Injection::ALL.len()).unwrap_or(u8::MAX);
+    prop_oneof![
+        1 => (0..steps).prop_map(Fail::At),
+        2 => (ways, 0..1 + size.run / 4).prop_map(|(way, nth)| Fail::So { way, nth }),
+    ]
+}
+
+/// A run in which others do `middle`, and steps fail as `fails` says.
 fn migrate(
     size: Size,
     middle: impl Strategy<Value = Vec<(u16, Step)>>,
-    fails: impl Strategy<Value = Vec<u16>>,
+    fails: impl Strategy<Value = Vec<Fail>>,
 ) -> impl Strategy<Value = Step> {
     let mode = prop_oneof![Just(Mode::Async), Just(Mode::SyncLight), Just(Mode::Sync)];
     let pages = (any::<u32>(), 1..=size.run, any::<bool>());
-    let how = (mode, prop::bool::weighted(0.1), 1..=size.run, any::<bool>());
+    let back = prop::bool::weighted(0.2);
+    let how = (mode, prop::bool::weighted(0.1), 1..=size.run, any::<bool>(), back);
     // A list that is too short now and then: the longest is as long as the longest run.
     let targets = prop::option::weighted(0.6, 0..=size.run);
     (pages, how, targets, middle, fails).prop_map(
-        |((at, pages, isolated), (mode, other_rules, batch, moved), targets, middle, fails)| {
+        |((at, pages, isolated), (mode, other_rules, batch, moved, back), targets, middle, fails)| {
             Step::Migrate(Migrate {
                 at,
                 pages,
@@ -173,6 +234,8 @@ fn migrate(
                 batch,
                 targets,
                 moved,
+                // Who moves pages there and back is alone.
+                back: back && middle.is_empty() && fails.is_empty(),
                 middle,
                 fails,
             })
@@ -182,14 +245,14 @@ fn migrate(
 
 /// One call, a run, or some calls that are about one page.
 fn any_steps(size: Size) -> BoxedStrategy<Vec<Step>> {
-    let at_once = at_once(size, prop_oneof![0..10u16, 0..size.edges]);
+    let at_once = at_once(size, prop_oneof![2 => 0..10u16, 1 => 0..size.edges]);
     let middle = prop_oneof![
-        1 => Just(Vec::new()),
-        1 => vec(at_once, 1..3 + usize::from(size.edges / 200)).prop_map(|calls| calls.concat()),
+        2 => Just(Vec::new()),
+        3 => vec(at_once, 1..3 + usize::from(size.edges / 200)).prop_map(|calls| calls.concat()),
     ];
     let fails = prop_oneof![
         5 - size.failing => Just(Vec::new()),
-        size.failing => vec(0..size.edges, 1..2 + usize::from(size.edges / 25)),
+        size.failing => vec(fail(size, size.edges), 1..3 + usize::from(size.edges / 25)),
     ];
     prop_oneof![
         6 => call(size).prop_map(|call| vec![call]),
@@ -221,10 +284,11 @@ pub fn case_in_flight(steps: usize) -> BoxedStrategy<Case> {
     let middle = prop_oneof![
         5 => vec(at_once(size, 2..16u16), 1..3).prop_map(|calls| calls.concat()),
         1 => vec((2..16u16, wait()), 1..4),
+        1 => Just(Vec::new()),
     ];
     let fails = prop_oneof![
         2 => Just(Vec::new()),
-        1 => vec(2..16u16, 1..2),
+        1 => vec(fail(size, 16), 1..4),
     ];
     let round = (vec(use_it, 2..6), vec(call(size), 0..2), migrate(size, middle, fails))
         .prop_map(|(uses, calls, migrate)| [uses, calls, vec![migrate]].concat());

@@ -18,8 +18,8 @@ pub(crate) struct Held {
     pub(crate) busy: Vec<Pfn>,
     pub(crate) isolated: VecDeque<Isolated<PageRef>>,
     pub(crate) files: Vec<MappingId>,
-    /// How often a thread would have slept.
-    pub(crate) woken: usize,
+    /// The pages whose holders went on because a thread would have slept, one for each time that one would have.
+    pub(crate) went_on: Vec<Pfn>,
 }
 
 impl Held {
@@ -73,9 +73,10 @@ pub(crate) fn wake_by_holders(model: &Model, held: &Shared) {
     model.on_sleep(move |model| {
         let (locked, busy) = {
             let mut held = lock(&held);
-            held.woken += 1;
             let locked = held.locks.pop();
             let busy = if locked.is_none() { held.busy.pop() } else { None };
+            let pfn = locked.as_ref().map(LockedPage::pfn).or(busy);
+            held.went_on.extend(pfn);
             (locked, busy)
         };
         if let Some(locked) = locked {
@@ -85,6 +86,7 @@ pub(crate) fn wake_by_holders(model: &Model, held: &Shared) {
         } else {
             let written = lock(&held).written(model);
             let pfn = written.first().expect("a thread sleeps and nobody holds anything");
+            lock(&held).went_on.push(*pfn);
             model.end_writeback(*pfn);
         }
         wake_by_holders(model, &held);

@@ -21,14 +21,18 @@
 mod act;
 mod check;
 mod counts;
+mod disturbed;
 mod draw;
 mod held;
+mod packing;
 mod quiet;
 mod ran;
 mod reference;
 mod run;
 mod size;
 mod step;
+mod steps;
+mod there_and_back;
 mod world;
 
 pub use check::EVERYTHING;
@@ -37,5 +41,6 @@ pub use draw::{Calls, any_case, case_in_flight, rng};
 pub use quiet::quietly;
 pub use ran::MOVED;
 pub use size::Size;
-pub use step::{Case, Migrate, Step};
+pub use step::{Case, Fail, Migrate, Step};
+pub use steps::failures_of_a_world;
 pub use world::{Care, World};

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use migrate_core::invariants::{
-    Inspect, Ran as Changed, Snapshot, check_entries, check_must_stay, check_others, check_outcomes, check_pages,
+    Ran as Changed, Snapshot, check_entries, check_must_stay, check_others, check_outcomes, check_pages, check_unmoved,
 };
 use migrate_core::{Mover, Profile, Tally};
 use mm_types::{Mapping, Mode, Outcome, PageFlags, Pfn, Pte, Refusal, Rules, Site};
 
 use crate::check::words;
 use crate::counts::Kind;
+use crate::disturbed::Disturbed;
 use crate::world::World;
 
 /// The word for a page that moved.
@@ -22,12 +23,14 @@ pub(crate) struct Ran {
     pub(crate) targets: Option<usize>,
     /// Nobody did anything in the middle and nothing was made to fail.
     pub(crate) alone: bool,
-    /// As alone, but for threads that waited for its pages and read them.
+    /// As alone, but for threads that waited for its pages and read them, where those hold nothing.
     pub(crate) undisturbed: bool,
     /// Where the run's pages were mapped.
     pub(crate) sites: Vec<Site>,
     /// All there was before, where it is to be compared.
     pub(crate) before: Option<Snapshot>,
+    /// The same, and no page was isolated yet.
+    pub(crate) untouched: Option<Snapshot>,
     pub(crate) bound: BTreeMap<Pfn, Bound>,
     pub(crate) outcomes: Vec<(Pfn, Outcome)>,
     pub(crate) tally: Tally,
@@ -132,6 +135,7 @@ impl Ran {
         world: &World,
         [from, moved, failed]: &[Vec<Pfn>; 3],
         wanted: bool,
+        disturbed: Option<&Disturbed>,
     ) -> Result<(), String> {
         check_outcomes(&self.from, &self.outcomes, &self.tally).map_err(words)?;
         let ended = self.outcomes.iter().filter(|(_, outcome)| outcome.is_final());
@@ -167,32 +171,58 @@ impl Ran {
                 self.from
             ));
         }
-        if self.alone && self.slept > 0 && !self.may_sleep {
+        if self.slept > 0 && !self.may_sleep {
             return Err(format!("an asynchronous run slept {} times (I31)", self.slept));
         }
-        if let Some(before) = self.before.as_ref().filter(|_| self.alone) {
-            world.counts.add(Kind::Check, "what a run changed");
-            check_must_stay(before, &self.outcomes).map_err(words)?;
-            let after = Snapshot::of(&world.model);
-            // Whoever had a page locked let go of it while the run slept for it, and where he was the last, it is free by now.
-            let is_free = |pfn| after.frame(pfn).is_some_and(|page| page.count == 0);
-            let gone = |outcome: &Outcome| matches!(outcome, Outcome::Moved { to } if self.slept > 0 && is_free(*to));
-            let kept = self.outcomes.iter().filter(|(_, outcome)| !gone(outcome));
-            let ran = Changed {
-                profile: self.profile,
-                outcomes: &kept.copied().collect::<Vec<_>>(),
-            };
-            check_entries(before, &after, &ran)
-                .and_then(|()| check_pages(before, &after, &ran))
-                .map_err(words)?;
-            if self.slept == 0 {
-                check_others(before, &after, &ran).map_err(words)?;
-            }
+        if let (Some(before), Some(disturbed)) = (&self.before, disturbed) {
+            self.check_changes(world, before, disturbed)?;
         }
         if self.undisturbed {
             self.check_bounds(&last)?;
         }
         Ok(())
+    }
+
+    /// What others did not change is as it should be after such outcomes, whoever acted and whatever failed.
+    fn check_changes(&self, world: &World, before: &Snapshot, disturbed: &Disturbed) -> Result<(), String> {
+        let word = match (self.alone, disturbed.is_nothing()) {
+            (true, _) => "what a run changed",
+            (false, true) => "what a run changed, where steps failed or others looked",
+            (false, false) => "what a run changed, where others did something",
+        };
+        world.counts.add(Kind::Check, word);
+        let ran = Changed {
+            profile: self.profile,
+            outcomes: &self.outcomes,
+        };
+        let after = Snapshot::of(&world.model);
+        let entries = |of: &Snapshot| disturbed.without_entries(of.clone());
+        check_entries(&entries(before), &entries(&after), &ran).map_err(words)?;
+        let frames = disturbed.without_frames(before.clone(), &self.outcomes);
+        check_must_stay(&frames, &disturbed.heard_the_truth(&self.outcomes))
+            .and_then(|()| check_pages(&frames, &after, &ran))
+            .and_then(|()| check_others(&frames, &after, &ran))
+            .map_err(words)?;
+        match &self.untouched {
+            Some(untouched) if self.did_nothing() && disturbed.is_nothing() => {
+                world
+                    .counts
+                    .add(Kind::Check, "that a run with nothing to do did nothing");
+                check_unmoved(untouched, &after).map_err(words)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Every page was refused before anything was done to it, or there was none.
+    fn did_nothing(&self) -> bool {
+        let early = |outcome: &Outcome| {
+            let (Outcome::Refused(refusal) | Outcome::Retry(refusal)) = outcome else {
+                return false;
+            };
+            matches!(refusal, Refusal::NoTarget | Refusal::LockBusy | Refusal::Pinned { .. })
+        };
+        self.outcomes.iter().all(|(_, outcome)| early(outcome))
     }
 
     /// Who was free to move moved, and who was held stayed (I5, I19, I35).

@@ -3,26 +3,30 @@
 //! To the reference a run is nothing at all. So all that is checked of it is what programs cannot see: its trace, here; outcomes,
 //! lists and entries, in `ran.rs`.
 
-use core::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use core::cell::Cell;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use migrate_core::fixture::Recording;
 use migrate_core::invariants::{Snapshot, Watch, check_targets, check_unused};
 use migrate_core::model::Model;
 use migrate_core::{
-    Args, Edge, Failure, Frames, FromFn, Hook, Hooked, HookedTarget, Isolated, LINUX_2_6_17, MODERN, MoveOrder,
-    NewPages, PageRef, Profile, Slot, Tally, Target, Verdict, WaiterRef, isolate_lru_page, migrate_pages,
-    migrate_pages_nowait, migrate_prep, putback_lru_pages,
+    Args, Edge, Frames, FromFn, Hook, Hooked, HookedTarget, Isolated, LINUX_2_6_17, MODERN, NewPages, PageRef, Profile,
+    Slot, Tally, Target, WaiterRef, migrate_pages, migrate_pages_nowait, migrate_prep, putback_lru_pages,
 };
 use mm_types::trace::{Event, Observer, check_events};
-use mm_types::{Mode, PageFlags, Pfn, Reason, Refusal, Rules, Site};
+use mm_types::{Mode, NodeId, PageFlags, Pfn, Reason, Refusal, Rules, Site};
 
 use crate::check::words;
 use crate::counts::Kind;
+use crate::disturbed::Disturbed;
 use crate::ran::Ran;
 use crate::step::Migrate;
-use crate::world::{World, pick};
+use crate::steps::Course;
+use crate::world::World;
+
+/// Of the runs that are compared where nobody else acts, one in so many is where others do: memory is written down at each of theirs.
+const SELDOM: u32 = 4;
 
 type Pages = VecDeque<Isolated<PageRef>>;
 
@@ -40,23 +44,56 @@ impl Observer for Trace<'_> {
     }
 }
 
+const fn run_word(rules: Rules, mode: Mode) -> &'static str {
+    match (rules, mode) {
+        (Rules::Linux2617, Mode::Async) => "linux-2.6.17 async",
+        (Rules::Linux2617, Mode::SyncLight) => "linux-2.6.17 sync_light",
+        (Rules::Linux2617, Mode::Sync) => "linux-2.6.17 sync",
+        (Rules::Modern, Mode::Async) => "modern async",
+        (Rules::Modern, Mode::SyncLight) => "modern sync_light",
+        (Rules::Modern, Mode::Sync) => "modern sync",
+    }
+}
+
 fn pfns(list: &Pages) -> Vec<Pfn> {
     list.iter().map(|page| page.page().pfn()).collect()
 }
 
 impl World {
-    /// Makes one run, puts everything back, and checks it.
+    pub(crate) fn migrate(&self, migrate: &Migrate) -> Result<(), String> {
+        if migrate.back {
+            self.there_and_back(migrate)
+        } else {
+            self.one_way(migrate, None).map(|_| ())
+        }
+    }
+
+    /// The profile whose rules a run follows.
+    pub(crate) fn rules_of(&self, migrate: &Migrate) -> &'static Profile {
+        match (self.profile.rules, migrate.other_rules) {
+            (Rules::Modern, false) | (Rules::Linux2617, true) => &MODERN,
+            _ => &LINUX_2_6_17,
+        }
+    }
+
+    /// Makes one run, puts everything back, and checks it. Returns what it did. `home` says which pages it is about, and the node
+    /// where each shall go; without it, its picks say that.
     ///
     /// # Errors
     /// What does not hold.
-    pub(crate) fn migrate(&self, migrate: &Migrate) -> Result<(), String> {
+    pub(crate) fn one_way(&self, migrate: &Migrate, home: Option<&BTreeMap<Pfn, NodeId>>) -> Result<Ran, String> {
         let model = &self.model;
-        let profile: &'static Profile = match (self.profile.rules, migrate.other_rules) {
-            (Rules::Modern, false) | (Rules::Linux2617, true) => &MODERN,
-            _ => &LINUX_2_6_17,
-        };
+        let profile = self.rules_of(migrate);
         let run = self.runs.replace(self.runs.get().wrapping_add(1));
         let traced = run % self.care.traces == 0;
+        let alone = migrate.is_alone();
+        // Where others act, memory is written down before and after each of them.
+        let compared = traced && (alone || run % (SELDOM * self.care.traces) == 0 || self.care.every == 1);
+        let course = Course::default();
+        let node = |pfn| {
+            home.and_then(|home| home.get(&pfn).copied())
+                .unwrap_or_else(|| self.other_node(pfn))
+        };
         let recording = traced.then(|| Arc::new(Recording::with_capacity(self.size.events)));
         // Kept from now on, so that it is there when the run panics.
         self.recording.borrow_mut().clone_from(&recording);
@@ -71,9 +108,14 @@ impl World {
         } else {
             Pages::new()
         };
-        for pfn in self.frames(migrate.at, migrate.pages.into()) {
+        let frames = match home {
+            Some(home) => home.keys().copied().collect(),
+            None => self.frames(migrate.at, migrate.pages.into()),
+        };
+        let untouched = (compared && alone && from.is_empty()).then(|| Snapshot::of(model));
+        for pfn in frames {
             let Some(page) = model.get(pfn) else { continue };
-            if let Ok(isolated) = isolate_lru_page(model, &page, trace) {
+            if let Ok(isolated) = self.isolate_for(migrate, profile, &page, &course, trace) {
                 from.push_back(isolated);
             }
             model.put(page);
@@ -94,21 +136,20 @@ impl World {
                 migrate.moved,
             )
         });
+        self.counts.add(Kind::Run, run_word(profile.rules, migrate.mode));
         let entries = self.entries();
         let in_use = self.in_use(&entries);
         let of_run = |site: &Site| self.model.pte(*site).pfn().is_some_and(|pfn| listed.contains(&pfn));
         let bound = |pfn: &Pfn| (*pfn, self.bound(*pfn, &in_use, profile, migrate.mode));
-        // Whoever reads a page in ends that when the run sleeps for it, and the page is up to date then.
-        let alone = migrate.middle.is_empty()
-            && migrate.fails.is_empty()
-            && listed.iter().all(|pfn| self.flags(*pfn).contains(PageFlags::UPTODATE));
         let mut ran = Ran {
             profile,
             targets: migrate.targets.map(usize::from),
             alone,
-            undisturbed: migrate.only_waits() && self.profile.waiter == WaiterRef::None,
+            // In 2006 whoever waits for a page holds it.
+            undisturbed: alone || migrate.only_waits() && self.profile.waiter == WaiterRef::None,
             sites: entries.iter().map(|(site, _)| *site).filter(of_run).collect(),
-            before: (alone && traced).then(|| Snapshot::of(model)),
+            before: compared.then(|| Snapshot::of(model)),
+            untouched,
             bound: listed.iter().map(bound).collect(),
             from: listed,
             outcomes: Vec::new(),
@@ -117,20 +158,17 @@ impl World {
             may_sleep: profile.blocks(migrate.mode),
         };
         let (mut moved, mut failed) = (Pages::new(), Pages::new());
-        let (edges, trouble) = (Cell::new(0usize), RefCell::new(None));
-        let hook = |edge: Edge| self.before(migrate, profile, edge, &edges, &trouble, trace);
+        let hook = |edge: Edge| self.before(migrate, profile, edge, &course, trace);
         let watch = Watch::new(model, profile, migrate.mode, hook);
         let targets_hold;
-        let woken = self.held().woken;
+        let went_on = self.held().went_on.len();
         self.run_sites.borrow_mut().clone_from(&ran.sites);
+        *self.disturbed.borrow_mut() = compared.then(Disturbed::default);
         self.in_run.set(true);
         let lists = (&mut from, &mut moved, &mut failed);
         match migrate.targets {
             Some(targets) => {
-                let node = ran
-                    .from
-                    .first()
-                    .map_or(mm_types::NodeId::new(1), |pfn| self.other_node(*pfn));
+                let node = ran.from.first().map_or(NodeId::new(1), |pfn| node(*pfn));
                 let mut news: VecDeque<PageRef> = (0..targets).filter_map(|_| model.allocate(node)).collect();
                 let offered = news.len();
                 self.run(migrate, &mut ran, &watch, NewPages(&mut news), lists, trace);
@@ -143,7 +181,7 @@ impl World {
                 let given = Cell::new(0usize);
                 let target = FromFn {
                     take: |old: &PageRef| {
-                        let page = model.allocate(self.other_node(old.pfn())).ok_or(Refusal::NoTarget)?;
+                        let page = model.allocate(node(old.pfn())).ok_or(Refusal::NoTarget)?;
                         given.set(given.get() + 1);
                         Ok(page)
                     },
@@ -157,15 +195,20 @@ impl World {
             }
         }
         self.in_run.set(false);
-        ran.slept = self.held().woken - woken;
+        let let_go = self.held().went_on.split_off(went_on);
+        ran.slept = let_go.len() - course.others_slept();
         let lists = [pfns(&from), pfns(&moved), pfns(&failed)];
         for list in [&mut from, &mut moved, &mut failed] {
             putback_lru_pages(model, list, trace);
         }
-        if let Some(trouble) = trouble.take() {
+        if let Some(trouble) = course.trouble() {
             return Err(trouble);
         }
         self.finish_waits()?;
+        let disturbed = self.disturbed.take().map(|mut disturbed| {
+            disturbed.let_go(&let_go);
+            disturbed
+        });
         if let Some(recording) = recording.as_ref().filter(|recording| recording.dropped() == 0) {
             self.counts.add(Kind::Check, "traces replayed");
             let events: Vec<_> = recording.events().collect();
@@ -173,7 +216,8 @@ impl World {
         }
         watch.finish().and(targets_hold).map_err(words)?;
         self.touched.borrow_mut().extend_from_slice(&ran.sites);
-        ran.check(self, &lists, migrate.moved)
+        ran.check(self, &lists, migrate.moved, disturbed.as_ref())?;
+        Ok(ran)
     }
 
     fn run<H: Hook, T: Target<Model>>(
@@ -208,49 +252,8 @@ impl World {
         ran.tally = tally.expect("slots were lent, and the call is the mode's");
     }
 
-    /// Before each step of the core: everything that holds at every moment is looked at, and others do what they do.
-    fn before(
-        &self,
-        migrate: &Migrate,
-        profile: &Profile,
-        edge: Edge,
-        edges: &Cell<usize>,
-        trouble: &RefCell<Option<String>>,
-        trace: Trace<'_>,
-    ) -> Verdict {
-        if edge.is_look() && !matches!(edge, Edge::IsMapped(_)) {
-            return Verdict::Go;
-        }
-        let now = edges.replace(edges.get() + 1);
-        let due = |n: u16| usize::from(n) == now;
-        self.touched.borrow_mut().clear();
-        let mut done = self
-            .finish_waits()
-            .and_then(|()| self.look_in_run())
-            .and_then(|()| self.check_wait(migrate, profile, edge));
-        for (_, step) in migrate.middle.iter().filter(|(n, _)| due(*n)) {
-            done = done
-                .and_then(|()| self.act(step, trace))
-                .and_then(|()| self.look_in_run());
-        }
-        if let Err(what) = done {
-            trouble.borrow_mut().get_or_insert(format!("before {edge:?}: {what}"));
-        }
-        // Contents that cannot be read after the switch of 2006 are lost, and the reference has no word for that.
-        let lost = matches!(edge, Edge::Copy { .. }) && profile.order == MoveOrder::SwitchThenCopy;
-        let fails = migrate.fails.iter().any(|n| due(*n)) && !lost;
-        let ways: Vec<Failure> = edge.kind().failures().filter(|_| fails).collect();
-        // Each edge has its own way, so that a case replays when other failures are taken out of it.
-        let Some(failure) = pick(&ways, now as u32) else {
-            return Verdict::Go;
-        };
-        self.counts.add(Kind::Fault, edge.kind().word());
-        self.log(|| format!("fails {edge:?}: {failure}"));
-        Verdict::FailAs(failure)
-    }
-
     /// A light run does not sleep for a page that is being read in (I31).
-    fn check_wait(&self, migrate: &Migrate, profile: &Profile, edge: Edge) -> Result<(), String> {
+    pub(crate) fn check_wait(&self, migrate: &Migrate, profile: &Profile, edge: Edge) -> Result<(), String> {
         let light = profile.rules == Rules::Modern && migrate.mode == Mode::SyncLight;
         match edge {
             Edge::Lock(pfn) if light && !self.flags(pfn).contains(PageFlags::UPTODATE) => {

@@ -51,9 +51,9 @@ impl Size {
         files: 4,
         file_pages: 4,
         run: 8,
-        runs: 2,
-        edges: 40,
-        failing: 1,
+        runs: 3,
+        edges: 30,
+        failing: 2,
         held: 16,
         events: 1 << 13,
     };

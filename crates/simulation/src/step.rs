@@ -3,6 +3,7 @@
 //! Numbers are picks: `at` is one of the things there are at that moment, so that a sequence from which steps were taken away
 //! still does something.
 
+use migrate_core::Injection;
 use mm_types::Mode;
 
 /// One call. What its picks meant is in the log of whoever plays it.
@@ -92,6 +93,8 @@ pub enum Step {
     Migrate(Migrate),
     /// Somebody stores to a mapped page behind everybody's back. Never drawn: it shows that the comparison notices.
     Corrupt { at: u32 },
+    /// From now on no run gets a new page, and is told of another reason. Never drawn: it shows that somebody wants pages to move.
+    Refuse,
 }
 
 /// One run.
@@ -115,8 +118,34 @@ pub struct Migrate {
     pub moved: bool,
     /// Before the so-many-th edge of the run, somebody else does this.
     pub middle: Vec<(u16, Step)>,
-    /// At these edges a step fails, where it can.
-    pub fails: Vec<u16>,
+    /// What fails in it.
+    pub fails: Vec<Fail>,
+    /// Whatever moved is moved back by a second run. Nobody else does anything then.
+    pub back: bool,
+}
+
+/// A step of a run that fails, when the run comes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fail {
+    /// The so-many-th step that can fail, in a way that its number decides.
+    At(u16),
+    /// In one way, the so-many-th step that can fail so.
+    So {
+        /// The way: its place in [`Injection::ALL`].
+        way: u8,
+        /// Which of these steps.
+        nth: u8,
+    },
+}
+
+impl Fail {
+    /// Returns the way in which it fails, where that is known before the run comes to it.
+    pub(crate) fn way(self) -> Option<Injection> {
+        match self {
+            Self::At(_) => None,
+            Self::So { way, .. } => Injection::ALL.get(usize::from(way)).copied(),
+        }
+    }
 }
 
 /// Where a system starts, and what happens to it.
@@ -188,6 +217,11 @@ impl Case {
 }
 
 impl Migrate {
+    /// Nobody else does anything in the middle, and no step fails.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.fails.is_empty() && self.middle.is_empty()
+    }
+
     /// Others do nothing in the middle but to wait for its pages and read them, and no step fails.
     pub(crate) fn only_waits(&self) -> bool {
         let reads = |step: &Step| matches!(step, Step::Wait { write: false, .. });

@@ -11,6 +11,7 @@ use mm_types::trace::text_of;
 use mm_types::{ActorId, Mapping, MappingId, NodeId, PageFlags, Pfn, Site, SpaceId, Vpn};
 
 use crate::counts::{Counter, Counts, Kind};
+use crate::disturbed::Disturbed;
 use crate::held::{Held, Shared, lock, wake_by_holders};
 use crate::reference::{Page, Reference};
 use crate::size::Size;
@@ -76,6 +77,12 @@ pub struct World {
     pub(crate) cursor: Cell<u64>,
     /// A migration is in progress: nobody may sleep for its pages.
     pub(crate) in_run: Cell<bool>,
+    /// All has been done, and is looked at once more.
+    pub(crate) ending: Cell<bool>,
+    /// No run gets a new page.
+    pub(crate) refuses: Cell<bool>,
+    /// What others changed in the run in progress, where that is kept.
+    pub(crate) disturbed: RefCell<Option<Disturbed>>,
     /// What the last run did.
     pub(crate) recording: RefCell<Option<Arc<Recording>>>,
     pub(crate) counts: Counter,
@@ -145,6 +152,9 @@ impl World {
             runs: Cell::new(0),
             cursor: Cell::new(0),
             in_run: Cell::new(false),
+            ending: Cell::new(false),
+            refuses: Cell::new(false),
+            disturbed: RefCell::default(),
             recording: RefCell::default(),
             counts: Counter::default(),
         };
@@ -182,8 +192,12 @@ impl World {
 
     /// Counts and writes down what is being done, before it is done.
     pub(crate) fn note(&self, word: &'static str, what: impl FnOnce() -> String) {
-        let in_run = self.in_run.get();
-        self.counts.add(if in_run { Kind::Middle } else { Kind::Call }, word);
+        let kind = match (self.in_run.get(), self.ending.get()) {
+            (true, _) => Kind::Middle,
+            (false, true) => Kind::Sweep,
+            (false, false) => Kind::Call,
+        };
+        self.counts.add(kind, word);
         self.log(|| format!("{word} {}", what()));
     }
 

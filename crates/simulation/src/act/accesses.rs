@@ -41,7 +41,12 @@ impl World {
             }
             _ => return None,
         };
-        Some(self.access(site, cpu, op, observer))
+        let word = match (step, op) {
+            (Step::SwapIn { .. }, _) => "swap_in",
+            (_, Op::Read) => "read",
+            (_, Op::Write(_)) => "write",
+        };
+        Some(self.access(word, site, cpu, op, observer))
     }
 
     pub(crate) fn new_word(&self) -> u64 {
@@ -50,11 +55,17 @@ impl World {
     }
 
     /// One access, which either comes to what the reference says, or is in the way of somebody who has the page.
-    pub(crate) fn access<O: Observer>(&self, site: Site, cpu: u8, op: Op, observer: O) -> Result<(), String> {
-        let word = if op == Op::Read { "read" } else { "write" };
+    pub(crate) fn access<O: Observer>(
+        &self,
+        word: &'static str,
+        site: Site,
+        cpu: u8,
+        op: Op,
+        observer: O,
+    ) -> Result<(), String> {
         let what = || match op {
             Op::Read => format!("{} on cpu {cpu}", site_name(site)),
-            Op::Write(word) => format!("{} {word:#x} on cpu {cpu}", site_name(site)),
+            Op::Write(value) => format!("{} {value:#x} on cpu {cpu}", site_name(site)),
         };
         self.note(word, what);
         self.note_access(site, cpu);
@@ -85,6 +96,7 @@ impl World {
         });
         self.waits.borrow_mut().insert(actor, op);
         self.touch([site]);
+        self.disturb_site(site);
         let unheard = || Arc::new(Recording::with_capacity(0));
         let recording = self.recording.borrow().clone().unwrap_or_else(unheard);
         self.model.access_in_thread(actor, site, op, &recording);
@@ -100,6 +112,7 @@ impl World {
                 continue;
             };
             self.touch([site]);
+            self.disturb_site(site);
             let expected = self.reference.borrow().access(site, op);
             match found {
                 // Frozen at that moment: the thread would look again.

@@ -58,11 +58,12 @@ impl World {
             }
             Step::Isolate { at } => {
                 let room = self.held().isolated.len() < most;
-                let pfn = self.frame(at).filter(|_| room)?;
-                if let Ok(page) = model.isolate(pfn, observer) {
-                    self.note("isolate", || self.name(pfn));
-                    self.held().isolated.push_back(page);
-                }
+                // The run has isolated its pages: whoever comes to one takes the next that is on a list.
+                let near = || self.frames(at, usize::from(self.size.run)).into_iter();
+                let mut pages = self.frame(at).into_iter().chain(near()).filter(|_| room);
+                let page = pages.find_map(|pfn| model.isolate(pfn, observer).ok())?;
+                self.note("isolate", || self.name(page.page().pfn()));
+                self.held().isolated.push_back(page);
             }
             _ => return None,
         }
