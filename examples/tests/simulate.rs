@@ -1,6 +1,9 @@
 //! The simulator as a person would run it: what it prints, that it notices, and that what it prints plays the same again.
 
+use core::sync::atomic::AtomicBool;
 use std::process::{Command, Output};
+
+use examples::simulate::{args, run};
 
 fn simulate(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_simulate"))
@@ -45,6 +48,27 @@ fn worlds_go_by_and_everything_is_counted() {
         "{text}"
     );
     assert_eq!((figure(&text, "seed"), number("wrong")), ("0x7".to_owned(), 0));
+}
+
+#[test]
+fn a_simulation_that_was_cut_off_is_not_good() {
+    for (goal, word) in [
+        ("--pages=1e9", "pages:1000000000"),
+        ("--seconds=1000", "seconds:1000"),
+        ("--replay=1", "one-world"),
+    ] {
+        let Ok(asked) = args::simulation(["simulate", goal, "--quiet"].map(Into::into)) else {
+            panic!("{goal}")
+        };
+        let report = run(&asked, &AtomicBool::new(true));
+        let text = report.to_string();
+        assert!(!report.is_good() && report.interrupted, "{text}");
+        assert_eq!(
+            (figure(&text, "goal"), figure(&text, "reached")),
+            (word.to_owned(), "0".to_owned())
+        );
+        assert!(text.contains("WRONG: it ended before its goal"), "{text}");
+    }
 }
 
 #[test]

@@ -111,6 +111,8 @@ const ALWAYS: Place = state("check_always");
 const BETWEEN: Place = state("check_between_calls");
 const AT_REST: Place = state("check_at_rest");
 const MEMORY: &str = "crates/migrate-core/src/model/memory.rs";
+const MODEL: &str = "crates/migrate-core/src/model/mod.rs";
+const MODEL_COUNTS: &str = "crates/migrate-core/src/model/check.rs";
 const WRITEBACK: &str = "crates/migrate-core/src/model/writeback.rs";
 
 macro_rules! checks {
@@ -147,7 +149,7 @@ checks! {
         [bite_steps("i10_a_new_page_that_is_seen_before_its_contents"), replayed_page("i10_nobody_sees_the_new_page_before_its_contents")];
     DirtyConserved: [BETWEEN, change("check_pages")],
         [bite_state("i11_dirt_that_nobody_remembers"), bite_change("i11_a_part_that_was_dirty_and_is_clean")];
-    DirtyCounted: [AT_REST],
+    DirtyCounted: [AT_REST, model(MODEL_COUNTS, "recount")],
         [bite_state("i12_a_dirty_page_that_its_slot_calls_clean")];
     PartsStayClean: [change("check_pages")],
         [bite_change("i13_a_part_that_was_clean_and_is_dirty")];
@@ -175,8 +177,8 @@ checks! {
         [bite_said("i24_a_page_that_stays_because_threads_wait_for_it")];
     NotFreedInUse: [ALWAYS, model(MEMORY, "free")],
         [bite_state("i25_a_page_that_is_free_and_mapped")];
-    RootPinned: [ALWAYS],
-        [bite_state("i26_a_reverse_map_that_was_given_to_somebody_else")];
+    RootPinned: [ALWAYS, WATCH],
+        [bite_state("i26_a_reverse_map_that_was_given_to_somebody_else"), bite_state("i26_a_reverse_map_that_is_freed_or_used_again_while_its_page_is_in_flight")];
     Resident: [ALWAYS],
         [bite_state("i27_a_space_that_miscounts_its_pages")];
     SwapSlots: [ALWAYS, change("check_pages")],
@@ -191,8 +193,8 @@ checks! {
         [bite_steps("i32_a_run_that_sleeps_with_another_page_locked"), replayed_page("i32_nobody_waits_for_writeback_with_another_page_locked")];
     NoStaleTranslation: [ALWAYS, AT_REST, PAGES, ENTRIES, RUNS],
         [bite_state("i33_a_translation_that_is_stale_an_edit_that_is_not_flushed_and_a_free_page_that_is_written"), replayed_entry("i33_no_stale_translation_is_left")];
-    NoEntriesAtCallback: [WATCH, model(WRITEBACK, "write_page"), PAGES],
-        [bite_steps("i34_a_page_that_is_written_out_while_entries_name_it"), replayed_page("i34_no_entry_exists_when_the_file_system_is_called")];
+    NoEntriesAtCallback: [WATCH, model(WRITEBACK, "write_page"), model(MODEL, "notice_spinlock"), PAGES],
+        [bite_steps("i34_code_of_others_that_is_called_under_a_spinlock"), bite_steps("i34_an_allocation_under_a_spinlock_is_noticed_where_nobody_watches"), bite_steps("i34_a_page_that_is_written_out_while_entries_name_it"), replayed_page("i34_no_entry_exists_when_the_file_system_is_called")];
     MustStay: [said("check_must_stay")],
         [bite_said("i35_a_pinned_page_that_moves_and_a_wrong_reason")];
     CopyErrorReported: [change("check_entries"), RUNS],

@@ -25,6 +25,7 @@ mod diff;
 pub mod exhibits;
 mod figures;
 mod html;
+pub mod looks;
 mod marks;
 pub mod performance;
 mod source;

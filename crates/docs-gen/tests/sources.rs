@@ -211,6 +211,13 @@ const CHANGES: &[Change] = &[
         &["invariants-checked"],
     ),
     change(
+        "what a search looks at",
+        "crates/migrate-core/tests/loom/check.rs",
+        "\"I11: {pfn:?} was written\"",
+        "\"{pfn:?} was written\"",
+        &["invariants-looked-at"],
+    ),
+    change(
         "counters",
         "crates/mm-types/src/counters.rs",
         "Huge pages moved whole.",

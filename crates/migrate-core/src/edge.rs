@@ -35,6 +35,8 @@ pub enum Edge {
     IsMapped(Pfn),
     /// A barrier.
     Flush,
+    /// The run asks how many slots hold the page, which is in one and has private data.
+    Slots(Pfn),
     /// The run asks which way the page moves.
     Mover(Pfn),
     /// The references of a locked page are looked at: today's look before the copy. Where somebody else has the lock, also the look
@@ -91,6 +93,7 @@ pub enum EdgeKind {
     Walk,
     IsMapped,
     Flush,
+    Slots,
     Mover,
     Count,
     Copy,
@@ -122,6 +125,7 @@ impl EdgeKind {
         Self::Walk,
         Self::IsMapped,
         Self::Flush,
+        Self::Slots,
         Self::Mover,
         Self::Count,
         Self::Copy,
@@ -154,6 +158,7 @@ impl EdgeKind {
             Self::Walk => "walk",
             Self::IsMapped => "is_mapped",
             Self::Flush => "flush",
+            Self::Slots => "slots",
             Self::Mover => "mover",
             Self::Count => "count",
             Self::Copy => "copy",
@@ -203,6 +208,7 @@ impl Edge {
             Self::Walk(_) => EdgeKind::Walk,
             Self::IsMapped(_) => EdgeKind::IsMapped,
             Self::Flush => EdgeKind::Flush,
+            Self::Slots(_) => EdgeKind::Slots,
             Self::Mover(_) => EdgeKind::Mover,
             Self::Count(_) => EdgeKind::Count,
             Self::Copy { .. } => EdgeKind::Copy,
@@ -236,6 +242,7 @@ impl Edge {
             | Self::Reserve(pfn)
             | Self::Walk(pfn)
             | Self::IsMapped(pfn)
+            | Self::Slots(pfn)
             | Self::Mover(pfn)
             | Self::Count(pfn)
             | Self::Freeze(pfn)
@@ -261,7 +268,13 @@ impl Edge {
     pub const fn is_look(self) -> bool {
         matches!(
             self,
-            Self::Flags(_) | Self::Pins(_) | Self::IsMapped(_) | Self::Mover(_) | Self::Count(_) | Self::CanWrite(_)
+            Self::Flags(_)
+                | Self::Pins(_)
+                | Self::IsMapped(_)
+                | Self::Slots(_)
+                | Self::Mover(_)
+                | Self::Count(_)
+                | Self::CanWrite(_)
         )
     }
 }
@@ -311,7 +324,7 @@ mod tests {
         assert!(Edge::TryLock(page).can_fail() && Edge::Copy { old: page, new: page }.can_fail());
         for edge in [
             Edge::Flush,
-            Edge::Walk(page),
+            Edge::Putback(page),
             Edge::Unlock(page),
             Edge::WaitWriteback(page),
         ] {
@@ -322,7 +335,12 @@ mod tests {
     #[test]
     fn a_look_is_told_from_what_is_done() {
         let page = Pfn::new(1);
-        for look in [Edge::Flags(page), Edge::IsMapped(page), Edge::Count(page)] {
+        for look in [
+            Edge::Flags(page),
+            Edge::IsMapped(page),
+            Edge::Slots(page),
+            Edge::Count(page),
+        ] {
             assert!(look.is_look(), "{look:?}");
         }
         for deed in [Edge::Flush, Edge::Freeze(page), Edge::Unlock(page)] {

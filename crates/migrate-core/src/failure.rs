@@ -1,8 +1,14 @@
 //! Every way in which a step of the protocol can fail, as a table, and what a run makes of each.
 //!
-//! A failure is what somebody else could have done at that moment, or what the hardware or the file system could have
-//! answered; never what no kernel can do. So a run must cope with each of them, at each occurrence, in any mixture:
+//! A failure is what somebody else could have done at that moment or before it, or what the hardware or the file system could
+//! have answered; never what no kernel can do. So a run must cope with each of them, at each occurrence, in any mixture:
 //! [`FailurePlan`](crate::FailurePlan) makes them happen, and [`Injection::effect`] says what must come of it.
+//!
+//! The table is of what one answer of the seam can say, where a hook may be asked: never under an entry lock. So these are not in
+//! it, and are there as pages of their own kind, set up before a run: a page cut off its file that belongs to nothing any more
+//! (that takes its mapping, its slots and its count together), one whose users have freed it, and one that is being read in. That
+//! [`Frames::get`](crate::Frames::get) gives nothing for a frozen page, which a waiter of 2006 finds out under an entry lock, is
+//! for whoever runs threads.
 
 use core::fmt;
 
@@ -36,8 +42,16 @@ pub enum Failure {
     MappingLimit,
     /// An entry maps the page still.
     Mapped,
+    /// Every area that maps the page is locked in memory.
+    Mlocked,
+    /// Every area that maps the page but the first is locked in memory.
+    PartlyMlocked,
     /// The mapping's method refuses to move the page.
     NeverMoves,
+    /// Somebody dirties the page just before; it is dirty then.
+    Dirtied,
+    /// A page with private data was cut off its file before it was locked: no slot has it.
+    Truncated,
     /// Somebody holds one reference more.
     ExtraReference,
     /// There are fewer references than there should be.
@@ -80,7 +94,11 @@ impl Failure {
             Self::Pinned => "pinned",
             Self::MappingLimit => "mapping_limit",
             Self::Mapped => "mapped",
+            Self::Mlocked => "mlocked",
+            Self::PartlyMlocked => "partly_mlocked",
             Self::NeverMoves => "never_moves",
+            Self::Dirtied => "dirtied",
+            Self::Truncated => "truncated",
             Self::ExtraReference => "extra_reference",
             Self::FewerReferences => "fewer_references",
             Self::Unreadable => "unreadable",
@@ -139,7 +157,7 @@ const NEVER_SLEEPS: Effect = Effect::Impossible("a run that never sleeps only tr
 const WRITES_NOTHING: Effect = Effect::Impossible("today's migration writes nothing out");
 
 impl Injection {
-    /// Every pair: all that the seam lets fail.
+    /// Every pair.
     pub const ALL: &'static [Self] = &[
         at(EdgeKind::TryLock, Failure::Busy),
         at(EdgeKind::TryLockNew, Failure::Busy),
@@ -154,8 +172,12 @@ impl Injection {
         at(EdgeKind::Pins, Failure::Pinned),
         at(EdgeKind::Reserve, Failure::MappingLimit),
         at(EdgeKind::Reserve, Failure::Backend),
+        at(EdgeKind::Walk, Failure::Mlocked),
+        at(EdgeKind::Walk, Failure::PartlyMlocked),
         at(EdgeKind::IsMapped, Failure::Mapped),
+        at(EdgeKind::Slots, Failure::Truncated),
         at(EdgeKind::Mover, Failure::NeverMoves),
+        at(EdgeKind::Mover, Failure::Dirtied),
         at(EdgeKind::Count, Failure::ExtraReference),
         at(EdgeKind::Count, Failure::FewerReferences),
         at(EdgeKind::Copy, Failure::Unreadable),
@@ -194,6 +216,8 @@ impl Injection {
                 // It is too late to refuse: the run waits until it has them.
                 BufferLock::AfterSwitch => return Effect::Unseen,
             },
+            // Today's kernel moves what is locked in memory as well.
+            (EdgeKind::Walk, _) if !profile.mlocked_stays => return Effect::Unseen,
             (_, Failure::Late | Failure::Early) => return Effect::Unseen,
             (_, Failure::Busy) => Refusal::LockBusy,
             (_, Failure::NoTarget) => Refusal::NoTarget,
@@ -204,7 +228,11 @@ impl Injection {
             (_, Failure::Pinned) => Refusal::Pinned { pins: 1 },
             (_, Failure::MappingLimit) => Refusal::MappingLimit,
             (_, Failure::Mapped) => Refusal::Mapped { site: None },
+            (_, Failure::Mlocked | Failure::PartlyMlocked) => Refusal::Mlocked { site: None },
             (_, Failure::NeverMoves) => Refusal::NeverMoves,
+            (_, Failure::Dirtied) if profile.writes_out => Refusal::WrittenOut,
+            (_, Failure::Dirtied) => Refusal::Dirty,
+            (_, Failure::Truncated) => Refusal::Truncated,
             (_, Failure::ExtraReference | Failure::FewerReferences) => extra,
             (_, Failure::Unreadable) => match profile.order {
                 MoveOrder::CopyThenSwitch => Refusal::CopyFailed,
@@ -258,7 +286,7 @@ mod tests {
 
     /// What comes of each failure in 2006, in a run of today that never sleeps, and in one that may: the rule by which the page is
     /// refused, `-` where nobody sees it, `x` where there is no such step.
-    const EFFECTS: [(EdgeKind, Failure, [&str; 3]); 30] = {
+    const EFFECTS: [(EdgeKind, Failure, [&str; 3]); 34] = {
         use EdgeKind::*;
         use Failure::*;
         [
@@ -275,8 +303,12 @@ mod tests {
             (Pins, Pinned, ["pinned"; 3]),
             (Reserve, MappingLimit, ["mapping_limit"; 3]),
             (Reserve, Backend, ["backend"; 3]),
+            (Walk, Mlocked, ["mlocked", "-", "-"]),
+            (Walk, PartlyMlocked, ["mlocked", "-", "-"]),
             (IsMapped, Mapped, ["mapped"; 3]),
+            (Slots, Truncated, ["truncated"; 3]),
             (Mover, NeverMoves, ["never_moves"; 3]),
+            (Mover, Dirtied, ["written_out", "dirty", "dirty"]),
             (Count, ExtraReference, ["-", "extra_reference", "extra_reference"]),
             (Count, FewerReferences, ["-", "extra_reference", "extra_reference"]),
             (Copy, Unreadable, ["copied_too_late", "copy_failed", "copy_failed"]),

@@ -9,8 +9,8 @@ use mm_types::errno;
 use mm_types::{CountMismatch, Mapping, PageFlags, Pfn, Pte, Refusal, Site, SpaceId, SwapEntry};
 
 use crate::{
-    Cache, CopyError, Edge, Failure, Faults, Frames, Hook, Lru, Mover, Pair, Rmap, SlotChanged, Target, Visit, Wait,
-    WriteError, Written,
+    Cache, CopyError, Edge, Edited, Entry, EntryVma, Failure, Faults, Frames, Hook, Lru, Mover, Pair, Rmap,
+    SlotChanged, Target, Visit, Wait, WriteError, Written,
 };
 
 /// A backend whose steps a hook sees first.
@@ -170,6 +170,34 @@ impl<B: Frames, H: Hook> Frames for Hooked<'_, B, H> {
     }
 }
 
+/// An entry of an area that is locked in memory, or is what it is.
+struct InArea<'e> {
+    entry: &'e mut dyn Entry,
+    locked: bool,
+}
+
+impl Entry for InArea<'_> {
+    fn site(&self) -> Site {
+        self.entry.site()
+    }
+
+    fn read(&self) -> Pte {
+        self.entry.read()
+    }
+
+    fn update(&mut self, edit: &dyn Fn(Pte) -> Option<Pte>) -> Option<Edited> {
+        self.entry.update(edit)
+    }
+
+    fn vma(&self) -> EntryVma {
+        let vma = self.entry.vma();
+        EntryVma {
+            locked: vma.locked || self.locked,
+            ..vma
+        }
+    }
+}
+
 impl<B: Rmap, H: Hook> Rmap for Hooked<'_, B, H> {
     type Gather = B::Gather;
 
@@ -178,8 +206,17 @@ impl<B: Rmap, H: Hook> Rmap for Hooked<'_, B, H> {
     }
 
     fn walk(&self, page: &B::Locked, gather: &mut B::Gather, visit: &mut Visit<'_>) {
-        self.hook.before(Edge::Walk(self.locked_pfn(page)));
-        self.backend.walk(page, gather, visit);
+        let pfn = self.locked_pfn(page);
+        let mut locked = match self.failure(Edge::Walk(pfn)) {
+            None => return self.backend.walk(page, gather, visit),
+            Some(failure) => failure == Failure::Mlocked,
+        };
+        self.backend.walk(page, gather, &mut |entry| {
+            let maps = entry.read().maps(pfn);
+            let flow = visit(&mut InArea { entry, locked });
+            locked |= maps;
+            flow
+        });
     }
 
     fn flush(&self, gather: B::Gather) {
@@ -210,7 +247,15 @@ impl<B: Rmap, H: Hook> Rmap for Hooked<'_, B, H> {
 
 impl<B: Cache, H: Hook> Cache for Hooked<'_, B, H> {
     fn slots(&self, page: &B::Locked) -> u32 {
-        self.backend.slots(page)
+        let slots = self.backend.slots(page);
+        // Of one without private data nothing would tell but the count, which is there to fail by itself.
+        let flags = || self.backend.flags(self.backend.page(page));
+        let tells = slots > 0 && flags().contains(PageFlags::PRIVATE);
+        if tells && self.fails(Edge::Slots(self.locked_pfn(page))) {
+            0
+        } else {
+            slots
+        }
     }
 
     fn swap_entry(&self, page: &B::Locked) -> Option<SwapEntry> {
@@ -218,11 +263,13 @@ impl<B: Cache, H: Hook> Cache for Hooked<'_, B, H> {
     }
 
     fn mover(&self, page: &B::Locked) -> Mover {
-        if self.fails(Edge::Mover(self.locked_pfn(page))) {
-            Mover::Never
-        } else {
-            self.backend.mover(page)
+        match self.failure(Edge::Mover(self.locked_pfn(page))) {
+            None => {}
+            // Whoever has a reference may, locked or not.
+            Some(Failure::Dirtied) => self.backend.set_dirty(page),
+            Some(_) => return Mover::Never,
         }
+        self.backend.mover(page)
     }
 
     fn switch(&self, pair: Pair<'_, B::Locked>) -> Result<u32, SlotChanged> {

@@ -24,49 +24,60 @@ mod crowds;
 mod explore;
 #[path = "interleavings/files.rs"]
 mod files;
+#[path = "interleavings/meeting.rs"]
+mod meeting;
 #[path = "interleavings/pages.rs"]
 mod pages;
 #[path = "interleavings/schedule.rs"]
 mod schedule;
 #[path = "interleavings/spaces.rs"]
 mod spaces;
+#[path = "interleavings/steps.rs"]
+mod steps;
 #[path = "interleavings/swap.rs"]
 mod swap;
+#[path = "threads/traces.rs"]
+mod traces;
 #[path = "interleavings/world.rs"]
 mod world;
 
-/// Each scenario is a test of its own name.
+use meeting::Meeting::{
+    Asleep, BufferBusy, BuffersTaken, Cleared, Copied, FaultUnderLock, Freed, Frozen, Held, Isolated, Locked, Moved,
+    Protected, Written,
+};
+
+/// Each scenario is a test of its own name; how its threads have to meet is said beside it.
 macro_rules! scenarios {
-    ($($module:ident::$name:ident),* $(,)?) => {
+    ($($module:ident::$name:ident: $($meeting:expr),+;)*) => {
         $(
             #[test]
             fn $name() {
-                explore::explore(stringify!($name), $module::$name);
+                explore::explore(stringify!($name), &[$($meeting),+], $module::$name);
             }
         )*
     };
 }
 
 scenarios! {
-    spaces::fork_against_restore,
-    spaces::mremap_against_restore,
-    spaces::zap_against_entry,
-    spaces::mprotect_against_entry,
-    pages::fault_against_migrate,
-    pages::two_migrators_on_one_page,
-    pages::migrate_against_reclaim,
-    pages::isolation_against_free,
-    pages::pin_against_freeze,
-    swap::swap_in_against_swap_cache_migration,
-    files::lookup_against_switch,
-    files::buffers_against_switch,
-    files::write_out_unlocks,
-    files::write_out_starts,
-    files::write_out_fails_unlocked,
-    files::truncate_against_entry,
-    crowds::one_waiter,
-    crowds::two_waiters,
-    crowds::eight_waiters,
-    crowds::everything_on_anonymous_memory,
-    crowds::everything_on_files,
+    spaces::fork_against_restore: Copied, Asleep(1);
+    spaces::mremap_against_restore: Moved;
+    spaces::zap_against_entry: Cleared;
+    spaces::mprotect_against_entry: Protected;
+    pages::fault_against_migrate: Asleep(1);
+    pages::two_migrators_on_one_page: Isolated;
+    pages::migrate_against_reclaim: Isolated, Locked;
+    pages::isolation_against_free: Freed;
+    pages::pin_against_freeze: Frozen, Held;
+    swap::swap_in_against_swap_cache_migration: FaultUnderLock, Asleep(1);
+    files::lookup_against_switch: Frozen, Held;
+    files::buffers_against_switch: BufferBusy, BuffersTaken;
+    files::write_out_unlocks: Written;
+    files::write_out_starts: Written;
+    files::write_out_fails_unlocked: Written;
+    files::truncate_against_entry: Cleared, Asleep(1);
+    crowds::one_waiter: Asleep(1);
+    crowds::two_waiters: Asleep(2);
+    crowds::eight_waiters: Asleep(8);
+    crowds::everything_on_anonymous_memory: Copied, Cleared, Asleep(1), Isolated;
+    crowds::everything_on_files: Cleared, Asleep(1), Isolated, Frozen;
 }

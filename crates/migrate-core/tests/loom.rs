@@ -20,13 +20,15 @@ mod kernel;
 mod scenario;
 #[path = "../../mm-types/tests/loom/sleepers.rs"]
 mod sleepers;
+#[path = "threads/traces.rs"]
+mod traces;
 #[path = "loom/world.rs"]
 mod world;
 
 use explore::Memory;
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
 use mm_types::Mode;
-use scenario::Actor::{Faulter, Fork, Isolate, Lookup, Mutator, Pin, Protect, Remap, Truncate, Unmap, Writer};
+use scenario::Actor::{Faulter, Fork, Isolate, Lookup, Migrate, Mutator, Pin, Protect, Remap, Truncate, Unmap, Writer};
 use scenario::{Actor, Scenario};
 
 /// Today's rules, one page at a time.
@@ -79,6 +81,14 @@ const fn of_2006(scenario: Scenario) -> Scenario {
     }
 }
 
+/// In the mode of today that may wait for page locks.
+const fn sync(scenario: Scenario) -> Scenario {
+    Scenario {
+        mode: Mode::Sync,
+        ..scenario
+    }
+}
+
 /// Two pages in one batch, the mutators one on each.
 const fn batch(scenario: Scenario) -> Scenario {
     Scenario {
@@ -118,6 +128,8 @@ searches! {
     isolate: |name| from_lru(anon(name, &[Isolate], Some(4)));
     isolate_unmap: |name| from_lru(anon(name, &[Unmap, Isolate], Some(2)));
     mutator_isolate: |name| from_lru(anon(name, &[Mutator(0), Isolate], Some(3)));
+    migrate_migrate: |name| from_lru(anon(name, &[Migrate], Some(4)));
+    migrate_mutator_migrate: |name| from_lru(anon(name, &[Mutator(0), Migrate], Some(3)));
     of_2006_isolate_unmap: |name| of_2006(from_lru(anon(name, &[Unmap, Isolate], Some(2))));
 
     mutator_mutator: |name| anon(name, &[Mutator(0), Mutator(1)], Some(4));
@@ -137,6 +149,22 @@ searches! {
     of_2006_mutator_fork: |name| of_2006(anon(name, &[Mutator(0), Fork], Some(2)));
     of_2006_mutator_unmap: |name| of_2006(anon(name, &[Mutator(0), Unmap], Some(2)));
     of_2006_file_mutator_lookup: |name| of_2006(file(name, &[Mutator(0), Lookup], Some(3)));
+    of_2006_mutator_faulter: |name| of_2006(anon(name, &[Mutator(0), Faulter], Some(3)));
+    of_2006_mutator_protect: |name| of_2006(anon(name, &[Mutator(0), Protect], Some(2)));
+    of_2006_mutator_pin: |name| of_2006(anon(name, &[Mutator(0), Pin], Some(3)));
+    of_2006_mutator_remap: |name| of_2006(anon(name, &[Mutator(0), Remap], Some(2)));
+    of_2006_migrate_migrate: |name| of_2006(from_lru(anon(name, &[Migrate], Some(3))));
+    of_2006_file_mutator_truncate: |name| of_2006(file(name, &[Mutator(0), Truncate], Some(2)));
+    of_2006_mutators_unmap: |name| of_2006(anon(name, &[Mutator(0), Mutator(1), Unmap], Some(2)));
+    of_2006_mutators_protect: |name| of_2006(anon(name, &[Mutator(0), Mutator(1), Protect], Some(2)));
+
+    sync_file_faulter: |name| sync(file(name, &[Faulter], Some(4)));
+    sync_file_mutator_faulter: |name| sync(file(name, &[Mutator(0), Faulter], Some(2)));
+    sync_file_mutator_truncate: |name| sync(file(name, &[Mutator(0), Truncate], Some(2)));
+    sync_file_faulter_truncate: |name| sync(file(name, &[Faulter, Truncate], Some(2)));
+    sync_mutator_unmap: |name| sync(anon(name, &[Mutator(0), Unmap], Some(3)));
+    sync_mutator_pin: |name| sync(anon(name, &[Mutator(0), Pin], Some(3)));
+    sync_migrate_migrate: |name| sync(from_lru(anon(name, &[Migrate], Some(4))));
 
     mutators_unmap: |name| anon(name, &[Mutator(0), Mutator(1), Unmap], Some(3));
     mutators_fork: |name| anon(name, &[Mutator(0), Mutator(1), Fork], Some(2));
@@ -155,4 +183,8 @@ searches! {
     two_pages_five_unmap: |name| batch(anon(name, &[Writer(0), Writer(1), Faulter, Unmap], Some(2)));
     two_pages_five_fork: |name| batch(anon(name, &[Writer(0), Writer(1), Faulter, Fork], Some(2)));
     two_pages_five_protect: |name| batch(anon(name, &[Writer(0), Writer(1), Faulter, Protect], Some(2)));
+    two_pages_five_pin: |name| batch(anon(name, &[Writer(0), Writer(1), Faulter, Pin], Some(2)));
+    two_pages_five_remap: |name| batch(anon(name, &[Writer(0), Writer(1), Faulter, Remap], Some(2)));
+    two_pages_file_mutator_truncate: |name| batch(file(name, &[Mutator(0), Truncate], Some(1)));
+    two_pages_file_five_truncate: |name| batch(file(name, &[Writer(0), Writer(1), Faulter, Truncate], Some(1)));
 }

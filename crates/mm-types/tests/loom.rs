@@ -67,6 +67,7 @@ fn search(name: &'static str, first: fn(&Guarded), actors: &'static [fn(&Guarded
             other.join().expect("its panic is the model's");
         }
         last(&guarded);
+        None
     });
 }
 

@@ -40,6 +40,7 @@ impl World {
         }
         self.counts.add(Kind::Check, EVERYTHING[1]);
         check_between_calls(&self.model).map_err(words)?;
+        self.check_packing()?;
         self.check_entries()
     }
 

@@ -25,6 +25,7 @@ mod counts;
 mod disturbed;
 mod draw;
 mod held;
+mod packing;
 mod quiet;
 mod ran;
 mod reference;

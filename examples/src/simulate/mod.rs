@@ -10,6 +10,7 @@
 //! | which calls does a failure need? | [`shrink`] |
 //! | what came of it all? | [`report`] |
 
+use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -63,7 +64,7 @@ pub fn run(simulation: &Simulation, stop: &AtomicBool) -> Report {
                     if let Some(failure) = played.failure {
                         done.failure.get_or_insert((plan, failure));
                     }
-                    if done.failure.is_some() || simulation.goal.is_reached(moved(&done), begun.elapsed()) {
+                    if done.failure.is_some() || simulation.goal.is_reached(moved(&done.counts), begun.elapsed()) {
                         over.store(true, Ordering::Relaxed);
                     }
                 }
@@ -78,7 +79,7 @@ pub fn run(simulation: &Simulation, stop: &AtomicBool) -> Report {
             let (woken, timeout) = woken.unwrap_or_else(PoisonError::into_inner);
             now = woken;
             if timeout.timed_out() {
-                let share = simulation.goal.share(moved(&now), begun.elapsed());
+                let share = simulation.goal.share(moved(&now.counts), begun.elapsed());
                 gauge.show(progress(&now, begun.elapsed()), share);
             }
         }
@@ -92,14 +93,19 @@ pub fn run(simulation: &Simulation, stop: &AtomicBool) -> Report {
         }
         shrink::shrink(plan, failure, stop)
     });
+    let interrupted = stop.load(Ordering::Relaxed);
+    let moved = moved(&done.counts);
     Report {
+        goal: simulation.goal,
+        // One world, cut off, is none.
+        reached: simulation.goal.is_reached(moved, elapsed) && !(interrupted && simulation.goal == Goal::OneWorld),
         seed: simulation.seed,
         threads: simulation.threads,
         care: simulation.care,
         worlds: done.worlds,
         counts: done.counts,
         elapsed,
-        interrupted: stop.load(Ordering::Relaxed),
+        interrupted,
         failure,
     }
 }
@@ -108,12 +114,12 @@ fn lock(done: &Mutex<Done>) -> MutexGuard<'_, Done> {
     done.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn moved(done: &Done) -> u64 {
-    done.counts.of(Kind::Outcome, MOVED)
+fn moved(counts: &Counts) -> u64 {
+    counts.of(Kind::Outcome, MOVED)
 }
 
 fn progress(done: &Done, elapsed: Duration) -> String {
-    let (moved, calls) = (moved(done), done.counts.total(Kind::Call));
+    let (moved, calls) = (moved(&done.counts), done.counts.total(Kind::Call));
     let rate = moved as f64 / elapsed.as_secs_f64().max(1e-6);
     format!(
         "{moved} pages moved, {rate:.0} pages/s, {calls} calls, {} worlds",
@@ -130,6 +136,16 @@ impl Simulation {
             calls: self.calls.clone(),
             care: self.care,
             corrupt: self.corrupt,
+        }
+    }
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pages(pages) => write!(f, "pages:{pages}"),
+            Self::Elapsed(time) => write!(f, "seconds:{}", time.as_secs_f64()),
+            Self::OneWorld => f.write_str("one-world"),
         }
     }
 }

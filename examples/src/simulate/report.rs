@@ -3,16 +3,24 @@
 use core::fmt::{self, Write as _};
 use core::time::Duration;
 
-use simulation::{Care, Counts, EVERYTHING, Kind, MOVED, Size};
+use simulation::{Care, Counts, EVERYTHING, Kind, MOVED, Size, failures_of_a_world};
 
+use super::args::Goal;
 use super::shrink::Shrunk;
 
 /// Lines of a trace that are printed.
 const LINES: usize = 60;
 
+/// Where so many pages have moved, each way to fail must have been met.
+const ENOUGH: u64 = 500_000;
+
 /// A simulation that is over.
 #[derive(Debug)]
 pub struct Report {
+    /// When it was to end.
+    pub goal: Goal,
+    /// It did not end before.
+    pub reached: bool,
     /// What the worlds' seeds depended on.
     pub seed: u64,
     /// Worlds played at the same time.
@@ -32,10 +40,18 @@ pub struct Report {
 }
 
 impl Report {
-    /// True where nothing went wrong.
+    /// True where nothing went wrong, in all that was asked for.
     #[must_use]
-    pub const fn is_good(&self) -> bool {
-        self.failure.is_none()
+    pub fn is_good(&self) -> bool {
+        self.failure.is_none() && self.reached && self.never_failed().is_empty()
+    }
+
+    /// Returns the ways to fail that were never met, where so many pages moved that each must have been.
+    #[must_use]
+    pub fn never_failed(&self) -> Vec<&'static str> {
+        let met = |word: &&'static str| self.counts.of(Kind::Fault, word) > 0;
+        let all = failures_of_a_world();
+        all.filter(|word| self.moved() >= ENOUGH && !met(word)).collect()
     }
 
     /// Returns how many pages moved.
@@ -53,12 +69,16 @@ impl Report {
     pub fn proof(&self) -> String {
         let total = |kind| self.counts.total(kind);
         format!(
-            "proof: simulate pages={} calls={} middle={} failures={} checks={} everything={} every={} seed={:#x} worlds={} \
+            "proof: simulate goal={} reached={} pages={} calls={} middle={} failures={} kinds={}/{} checks={} everything={} every={} seed={:#x} worlds={} \
              threads={} seconds={:.1} rate={:.0} wrong={}",
+            self.goal,
+            u8::from(self.reached),
             self.moved(),
             total(Kind::Call),
             total(Kind::Middle),
             total(Kind::Fault),
+            self.counts.kinds(Kind::Fault),
+            failures_of_a_world().count(),
             total(Kind::Check),
             EVERYTHING
                 .map(|word| self.counts.of(Kind::Check, word))
@@ -70,7 +90,7 @@ impl Report {
             self.threads,
             self.elapsed.as_secs_f64(),
             self.rate(),
-            u8::from(!self.is_good()),
+            u8::from(self.failure.is_some()),
         )
     }
 }
@@ -116,6 +136,12 @@ impl fmt::Display for Report {
         )?;
         if self.interrupted {
             writeln!(f, "interrupted: the worlds in progress were not played to their end")?;
+        }
+        if !self.reached {
+            writeln!(f, "WRONG: it ended before its goal, {}", self.goal)?;
+        }
+        for word in self.never_failed() {
+            writeln!(f, "WRONG: no step failed so: {word}")?;
         }
         if let Some(shrunk) = &self.failure {
             shrunk.fmt(f)?;

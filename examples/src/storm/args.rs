@@ -29,19 +29,20 @@ struct Cli {
     /// What is done depends on it (how threads meet does not); decimal, or 0x…
     #[arg(long, value_name = "X", default_value = "1", value_parser = number)]
     seed: u64,
-    /// Which engine moves private pages: shared, private (userfaultfd) or auto
-    #[arg(long, value_name = "ENGINE", default_value_t = Engine::Shared)]
-    engine: Engine,
+    /// Which engine moves private pages: shared, private (userfaultfd) or auto [default: a storm on the first, and then one on the
+    /// second where the system has it]
+    #[arg(long, value_name = "ENGINE")]
+    engine: Option<Engine>,
     /// Print nothing but the report
     #[arg(long)]
     quiet: bool,
 }
 
-/// Reads the command line, with the program's name first.
+/// Reads the command line, with the program's name first: the storms that were asked for, one after the other.
 ///
 /// # Errors
 /// The first mistake found, or what was asked for instead.
-pub fn storm(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Storm, ArgsError> {
+pub fn storms(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Vec<Storm>, ArgsError> {
     let cli = Cli::try_parse_from(args).map_err(|error| from_clap(&error))?;
     within("--threads", cli.threads, MAX_THREADS)?;
     if cli.pages == Some(0) {
@@ -51,26 +52,45 @@ pub fn storm(args: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Storm
         Some(_) => None,
         None => Some(cli.pages.unwrap_or(PAGES)),
     };
-    Ok(Storm {
+    let time = cli.seconds.map(time).transpose()?;
+    let engines = cli
+        .engine
+        .map_or(vec![Engine::Shared, Engine::Private], |engine| vec![engine]);
+    let storm = |engine| Storm {
         pages,
-        time: cli.seconds.map(time).transpose()?,
+        time,
         threads: cli.threads,
         seed: cli.seed,
-        engine: cli.engine,
+        engine,
         quiet: cli.quiet,
-    })
+    };
+    Ok(engines.into_iter().map(storm).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn try_storm(args: &str) -> Result<Storm, String> {
+    fn try_storms(args: &str) -> Result<Vec<Storm>, String> {
         let args = core::iter::once("storm").chain(args.split_whitespace());
-        storm(args.map(Into::into)).map_err(|error| match error {
+        storms(args.map(Into::into)).map_err(|error| match error {
             ArgsError::Asked(text) => panic!("{text}"),
             ArgsError::Mistake(line) => line,
         })
+    }
+
+    fn try_storm(args: &str) -> Result<Storm, String> {
+        try_storms(args).map(|storms| storms[0].clone())
+    }
+
+    #[test]
+    fn both_engines_have_a_storm_unless_one_is_named() {
+        let engines = |args| -> Vec<Engine> {
+            let storms = try_storms(args).unwrap();
+            storms.iter().map(|storm| storm.engine).collect()
+        };
+        assert_eq!(engines("--pages 12"), [Engine::Shared, Engine::Private]);
+        assert_eq!(engines("--engine auto"), [Engine::Auto]);
     }
 
     #[test]

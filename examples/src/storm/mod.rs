@@ -69,6 +69,16 @@ impl Storm {
     }
 }
 
+/// Looks whether the system has the second engine.
+///
+/// # Errors
+/// Why it has not.
+pub fn second_engine() -> Result<(), String> {
+    let builder = Machine::builder().nodes(2).frames_per_node(FRAMES);
+    let built = builder.engine(Engine::Private).build();
+    built.map(drop).map_err(|error| error.to_string())
+}
+
 /// A directory of files that are gone at its end.
 #[derive(Debug)]
 struct Scratch(PathBuf);
@@ -218,6 +228,7 @@ pub fn run(storm: &Storm, stop: &AtomicBool) -> Result<Report, String> {
         }
     });
     let elapsed = begun.elapsed();
+    let reached = storm.share(moves.all(), elapsed) >= 1.0;
     drop(memory);
     let (stats, left) = match mapped.end() {
         Ok((stats, left)) => (Some(stats), left),
@@ -245,6 +256,7 @@ pub fn run(storm: &Storm, stop: &AtomicBool) -> Result<Report, String> {
         examples: findings.examples(),
         mappings: stats.map(|stats| (stats.peak_mappings as u64, stats.mapping_limit as u64)),
         blocked: stats.map_or(0, |stats| stats.stalls.count),
+        reached,
         interrupted: stop.load(Ordering::Relaxed),
         failure,
     })

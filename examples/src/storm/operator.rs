@@ -28,6 +28,31 @@ const FILE: usize = 64;
 /// How often each thing was done.
 pub(super) type Times = BTreeMap<&'static str, u64>;
 
+/// Everything that is done, and whether it takes pages that have several places.
+const THINGS: [(&str, bool); 12] = [
+    ("fork", true),
+    ("write to a copy", true),
+    ("map", false),
+    ("write", false),
+    ("protect", false),
+    ("mremap", false),
+    ("unmap", false),
+    ("write to a file", false),
+    ("sync", false),
+    ("truncate", false),
+    ("pin", false),
+    ("watch", false),
+];
+
+/// Returns all that is done on an engine.
+pub(super) fn things(engine: EngineInUse) -> impl Iterator<Item = &'static str> {
+    let one_place = matches!(engine, EngineInUse::Private(_));
+    let done = THINGS
+        .iter()
+        .filter(move |(_, several_places)| !(one_place && *several_places));
+    done.map(|(word, _)| *word)
+}
+
 /// Memory that the operator alone writes.
 struct Own {
     area: Area,

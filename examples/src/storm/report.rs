@@ -6,7 +6,7 @@ use core::time::Duration;
 use backend_user::EngineInUse;
 
 use super::Storm;
-use super::operator::Times;
+use super::operator::{self, Times};
 use crate::refused::Refused;
 
 /// A storm that is over.
@@ -42,6 +42,8 @@ pub struct Report {
     pub mappings: Option<(u64, u64)>,
     /// Accesses that waited for a page in flight.
     pub blocked: u64,
+    /// It did not end before its goal.
+    pub reached: bool,
     /// Somebody asked for the end.
     pub interrupted: bool,
     /// What else went wrong.
@@ -49,10 +51,42 @@ pub struct Report {
 }
 
 impl Report {
-    /// True where nothing went wrong.
+    /// True where nothing went wrong, in all that was asked for.
     #[must_use]
-    pub const fn is_good(&self) -> bool {
-        self.lost_writes == 0 && self.wrong_reads == 0 && self.failure.is_none()
+    pub fn is_good(&self) -> bool {
+        self.lost_writes == 0 && self.wrong_reads == 0 && self.failure.is_none() && self.too_little().is_empty()
+    }
+
+    /// Returns what was to happen and did not: a storm that nobody was out in has shown nothing.
+    #[must_use]
+    pub fn too_little(&self) -> Vec<String> {
+        let mut missing = Vec::new();
+        let mut happen = |did: bool, what: &str| {
+            if !did {
+                missing.push(what.to_owned());
+            }
+        };
+        happen(self.reached, &format!("it ended before its goal, {}", self.goal()));
+        happen(
+            self.moved.iter().all(|moved| *moved > 0),
+            "no page moved by one of the two rules",
+        );
+        happen(self.words_written > 0, "no word was written");
+        happen(self.words_read > 0, "no word was read");
+        for thing in operator::things(self.engine) {
+            happen(self.times.contains_key(thing), &format!("never done: {thing}"));
+        }
+        if let Some((peak, limit)) = self.mappings {
+            happen(peak < limit, "there were as many mappings as there may be");
+        }
+        missing
+    }
+
+    fn goal(&self) -> String {
+        match (self.storm.pages, self.storm.time) {
+            (Some(pages), _) => format!("pages:{pages}"),
+            (None, time) => format!("seconds:{}", time.unwrap_or_default().as_secs_f64()),
+        }
     }
 
     /// Returns how many pages moved.
@@ -98,8 +132,11 @@ impl fmt::Display for Report {
         if let Some(failure) = &self.failure {
             writeln!(f, "WRONG: {failure}")?;
         }
+        for what in self.too_little() {
+            writeln!(f, "WRONG: {what}")?;
+        }
         if self.interrupted {
-            writeln!(f, "interrupted before its end")?;
+            writeln!(f, "interrupted")?;
         }
         if !self.is_good() {
             let (seed, threads) = (self.storm.seed, self.storm.threads);
@@ -114,11 +151,16 @@ impl fmt::Display for Report {
         let seconds = self.elapsed.as_secs_f64();
         write!(
             f,
-            "proof: storms engine={} pages={} linux={linux} modern={modern} operations={} words_written={} words_read={} blocked={} \
+            "proof: storms engine={} goal={} reached={} pages={} linux={linux} modern={modern} operations={} kinds={} words_written={} words_read={} blocked={} \
              peak_mappings={} seed={:#x} threads={} seconds={seconds:.1} rate={:.0} lost={} wrong={} failed={}",
             self.engine.word(),
+            self.goal(),
+            u8::from(self.reached),
             self.pages(),
             self.times.values().sum::<u64>(),
+            operator::things(self.engine)
+                .filter(|thing| self.times.contains_key(thing))
+                .count(),
             self.words_written,
             self.words_read,
             self.blocked,
@@ -128,7 +170,7 @@ impl fmt::Display for Report {
             self.pages() as f64 / seconds.max(1e-6),
             self.lost_writes,
             self.wrong_reads,
-            u8::from(self.failure.is_some()),
+            u8::from(self.failure.is_some() || !self.too_little().is_empty()),
         )
     }
 }

@@ -3,6 +3,7 @@
 use mm_types::{EXEMPTIONS, Invariant, Rules};
 
 use crate::checks::{CHECKS, Place};
+use crate::looks::{SEARCHES, When};
 use crate::source::{Members, variant};
 use crate::table::{Table, code};
 
@@ -32,6 +33,18 @@ pub(super) fn exemptions() -> String {
     for exempt in EXEMPTIONS {
         let ids: Vec<_> = exempt.invariants.iter().map(|invariant| invariant.id()).collect();
         table.row([code(profile(exempt.rules)), ids.join(", "), exempt.instead.to_owned()]);
+    }
+    table.to_string()
+}
+
+/// How often each of the tests that search looks at each.
+pub(super) fn looked_at() -> String {
+    let [a, b, c, d, e, f, g] = SEARCHES.map(|search| search.name);
+    let mut table = Table::new(["number", a, b, c, d, e, f, g]);
+    let looks = SEARCHES.map(|search| search.looks(CHECKS));
+    for (n, row) in CHECKS.iter().enumerate() {
+        let [a, b, c, d, e, f, g] = looks.each_ref().map(|looks| looks[n].map_or("–", When::words));
+        table.row([row.invariant.id(), a, b, c, d, e, f, g]);
     }
     table.to_string()
 }

@@ -57,6 +57,7 @@ const TABLES: &[(&str, Make)] = &[
     ("trace-rules", || Ok(trace::rules())),
     ("invariants", invariants::table),
     ("invariants-checked", || Ok(invariants::checked())),
+    ("invariants-looked-at", || Ok(invariants::looked_at())),
     ("exemptions", || Ok(invariants::exemptions())),
     ("invariants-in-traces", || Ok(trace::invariants_in_traces())),
     ("scenario-fault", || Ok(recorded::scenario_fault())),

@@ -197,13 +197,15 @@ impl Model {
         };
         let mut gather = self.gather();
         let edited = self.with_entry(site, entry_vma(vma), &mut gather, |entry| {
-            entry.update(&|now| same(now).then_some(to))
+            let edited = entry.update(&|now| same(now).then_some(to));
+            // While it is held: who changes it next tells of it later.
+            if edited.is_some() {
+                observer.note(|| Event::Map { site, after: to });
+            }
+            edited.is_some()
         });
         self.flush(gather);
-        if edited.is_some() {
-            observer.note(|| Event::Map { site, after: to });
-        }
-        edited.is_some()
+        edited
     }
 
     /// The bits of a fresh mapping of an anonymous page that nobody else has.

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use core::ops::ControlFlow;
 
+use mm_types::trace::{Event, Observer};
 use mm_types::{AnonVmaId, PageFlags, Pfn, Rules, SWAP_TYPE_BITS, SwapEntry, SwapLayout, SwapType, SwapTypeError};
 
 use super::Model;
@@ -237,6 +238,11 @@ impl Model {
     /// Writes an anonymous page to swap and frees its frame, as reclaim does; false where somebody else uses it. A page that is
     /// not freed stays in the swap cache.
     pub fn swap_out(&self, pfn: Pfn) -> bool {
+        self.reclaim(pfn, ())
+    }
+
+    /// As [`Model::swap_out`], and tells of each entry that it clears.
+    pub fn reclaim<O: Observer>(&self, pfn: Pfn, observer: O) -> bool {
         // A staged page has a reference more.
         self.drain();
         self.swap_cache(pfn);
@@ -254,7 +260,10 @@ impl Model {
         let slot = self.slot_of(pfn);
         let mut gather = self.gather();
         self.walk(&page, &mut gather, &mut |entry| {
-            entry.update(&|pte| pte.install_swap(pfn, slot));
+            if let Some(edited) = entry.update(&|pte| pte.install_swap(pfn, slot)) {
+                let (site, before) = (entry.site(), edited.before);
+                observer.note(|| Event::Zap { site, before });
+            }
             ControlFlow::Continue(())
         });
         self.flush(gather);

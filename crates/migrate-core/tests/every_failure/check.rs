@@ -150,7 +150,7 @@ fn compare(
             Some(Outcome::Moved { to }) => then.moved(stage, page, to, profile)?,
             Some(Outcome::Refused(Refusal::CopiedTooLate) | Outcome::Freed) | None => {}
             Some(Outcome::Refused(refusal) | Outcome::Retry(refusal)) if of(page, refusal) => {
-                then.same(&now, page, profile)?;
+                then.same(&now, page, ran.is_dirtied(n), profile)?;
             }
             Some(Outcome::Refused(_) | Outcome::Retry(_)) => {}
         }
@@ -202,7 +202,9 @@ pub(crate) fn check_outcomes(ran: &Ran, stage: &Stage, config: Config, expected:
         let Some(Outcome::Refused(refusal)) = last else {
             return wrong("it ends otherwise");
         };
-        let goes = matches!(clean_last, Some(Outcome::Moved { .. } | Outcome::Freed));
+        // What was dirtied once is dirty, and stays where nothing is written out.
+        let lasts = refusal == Refusal::Dirty && ran.is_dirtied(n);
+        let goes = matches!(clean_last, Some(Outcome::Moved { .. } | Outcome::Freed)) && !lasts;
         if !ran.is_hit(n) || (expected.once && goes && refusal.is_transient() && refusal != Refusal::NotOnLru) {
             return wrong("it should have gone on");
         }

@@ -7,9 +7,9 @@ use migrate_core::fixture::Recording;
 use migrate_core::invariants::{Watch, check_between_calls};
 use migrate_core::model::Model;
 use migrate_core::{
-    Args, Edge, Effect, FailurePlan, Frames, Hook, Hooked, HookedTarget, Injection, Isolated, Lru, NewPages, PageRef,
-    Profile, Slot, Verdict, isolate_lru_page, migrate_pages, migrate_pages_nowait, migrate_prep, migration_entry_wait,
-    putback_lru_pages,
+    Args, Edge, Effect, Failure, FailurePlan, Frames, Hook, Hooked, HookedTarget, Injection, Isolated, Lru, NewPages,
+    PageRef, Profile, Slot, Verdict, isolate_lru_page, migrate_pages, migrate_pages_nowait, migrate_prep,
+    migration_entry_wait, putback_lru_pages,
 };
 use mm_types::trace::{check_events, text_of};
 use mm_types::{ActorId, Mode, NodeId, Outcome, Pfn, Reason, Refusal};
@@ -58,6 +58,12 @@ impl Ran {
 
     pub(crate) fn is_hit(&self, page: usize) -> bool {
         self.hits.iter().any(|(at, _)| *at == page)
+    }
+
+    /// Somebody dirtied the page in the middle of the run.
+    pub(crate) fn is_dirtied(&self, page: usize) -> bool {
+        let mut hits = self.hits.iter();
+        hits.any(|(at, injection)| *at == page && injection.failure == Failure::Dirtied)
     }
 
     /// How many pages `injection` refused, beyond what they would have been refused by themselves.
@@ -278,6 +284,9 @@ fn try_again(ran: &Ran, stage: &Stage, config: Config, expected: &Expected<'_>) 
     let stayed: Vec<usize> = (0..stage.pages.len()).filter(would).collect();
     if stayed.is_empty() {
         return Ok(());
+    }
+    for n in stayed.iter().filter(|n| ran.is_dirtied(**n)) {
+        stage.write_back(&stage.pages[*n]);
     }
     let pages: Vec<Pfn> = stayed.iter().map(|n| stage.pages[*n].pfn).collect();
     let page_at: BTreeMap<Pfn, usize> = pages.iter().copied().zip(0..).collect();

@@ -74,11 +74,11 @@ impl Snapshot {
     }
 
     /// A page that stayed is what it was, as far as the profile owes it: what entries of 2006 forget is not
-    /// compared, and nonlinear and swap-cache mappings come back by faults.
+    /// compared, and nonlinear and swap-cache mappings come back by faults. One that somebody dirtied meanwhile may be dirty.
     ///
     /// # Errors
     /// What differs.
-    pub(crate) fn same(&self, later: &Self, page: &Listed, profile: &Profile) -> Result<(), String> {
+    pub(crate) fn same(&self, later: &Self, page: &Listed, dirtied: bool, profile: &Profile) -> Result<(), String> {
         let (was, is) = (&self.pages[&page.pfn], &later.pages[&page.pfn]);
         let differ = |what: &str, was: &dyn core::fmt::Debug, is: &dyn core::fmt::Debug| {
             Err(format!(
@@ -91,6 +91,7 @@ impl Snapshot {
         // Locks and writeback are others'; dirty has a rule of its own below.
         let mut others = PageFlags::LOCKED | PageFlags::WAITERS | PageFlags::WRITEBACK | PageFlags::DIRTY;
         others.set(PageFlags::PRIVATE, released);
+        others.set(PageFlags::UPTODATE, page.kind == Kind::ReadIn);
         if was.flags.difference(others) != is.flags.difference(others) {
             return differ("flags", &was.flags, &is.flags);
         }
@@ -120,7 +121,7 @@ impl Snapshot {
             );
         }
         match (self.is_dirty(page), later.is_dirty(page)) {
-            (false, true) => return differ("dirty", &false, &true),
+            (false, true) if !dirtied => return differ("dirty", &false, &true),
             (true, false) if !(profile.writes_out && is.stored == Some(is.word)) => {
                 return differ("dirty", &true, &false);
             }

@@ -33,6 +33,7 @@ pub(crate) enum Kind {
     Pinned,
     ExtraReference,
     Locked,
+    ReadIn,
     Writeback,
     Poisoned,
 }
@@ -65,6 +66,7 @@ impl Kind {
         Self::Pinned,
         Self::ExtraReference,
         Self::Locked,
+        Self::ReadIn,
         Self::Writeback,
         Self::Poisoned,
     ];
@@ -136,9 +138,12 @@ impl Stage {
         let site = Site::new(space, Vpn::new(0x10));
         let file = |mover, write| self.model.create_file(2, mover, write);
         let file = match kind {
-            Kind::FileClean | Kind::FileDirty | Kind::FilePrivate | Kind::Nonlinear | Kind::Writeback => {
-                Some(file(Mover::Plain, WritePage::Unlocks))
-            }
+            Kind::FileClean
+            | Kind::FileDirty
+            | Kind::FilePrivate
+            | Kind::Nonlinear
+            | Kind::ReadIn
+            | Kind::Writeback => Some(file(Mover::Plain, WritePage::Unlocks)),
             Kind::Buffers | Kind::BuffersDirty | Kind::BuffersBusy | Kind::Truncated => {
                 Some(file(Mover::Buffers, WritePage::Unlocks))
             }
@@ -201,6 +206,11 @@ impl Stage {
                 assert!(model.lock_page(pfn));
                 self.locked.borrow_mut().insert(pfn);
             }
+            Kind::ReadIn => {
+                assert!(model.lock_page(pfn));
+                self.locked.borrow_mut().insert(pfn);
+                model.page(pfn).flags().edit(PageFlags::empty(), PageFlags::UPTODATE);
+            }
             Kind::Writeback => model.begin_writeback(pfn),
             Kind::Poisoned => {
                 model.page(pfn).flags().edit(PageFlags::HWPOISON, PageFlags::empty());
@@ -228,8 +238,18 @@ impl Stage {
 
     fn unlock(&self, pfn: Pfn) {
         if self.locked.borrow_mut().remove(&pfn) {
+            // Whoever read it in has done so; the others had no reason to change it.
+            self.model
+                .page(pfn)
+                .flags()
+                .edit(PageFlags::UPTODATE, PageFlags::empty());
             self.model.unlock_page(pfn);
         }
+    }
+
+    /// Writes back what somebody dirtied in the middle of a run.
+    pub(crate) fn write_back(&self, page: &Listed) {
+        self.model.write_back(page.pfn);
     }
 
     /// What others have begun, they end after the run, whether it waited for them or not.

@@ -78,7 +78,7 @@ pub(crate) fn everything_on_anonymous_memory(rules: Rules) {
         }),
         world.spawn(move |world| {
             for pfn in world.frames(&sites[1..3]) {
-                world.model.swap_out(pfn);
+                world.model.reclaim(pfn, world.watch());
             }
             world.model.munmap(sites[3], 1, world.watch());
             assert_eq!(world.access(4, sites[3], Op::Read), Access::Segv, "unmapped");

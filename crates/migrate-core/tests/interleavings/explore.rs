@@ -7,12 +7,14 @@ use std::sync::Once;
 use std::time::Instant;
 
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
-use mm_types::Mode;
 use mm_types::trace::{Event, text_of};
+use mm_types::{Mode, Pfn};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 
-use crate::schedule::{Again, Choices, Recorded, Turns, drawn};
+use crate::meeting::Meeting;
+use crate::schedule::{Again, Choices, Recorded, Turns, current, drawn};
+use crate::traces::{Told, check_threads};
 
 /// Steps after which an execution counts as one that does not end.
 const LONGEST: usize = 60_000;
@@ -20,11 +22,21 @@ const LONGEST: usize = 60_000;
 /// Priority changes of a schedule that PCT draws, and one.
 const PCT_DEPTH: usize = 4;
 
+/// Frames, mapped sites, spaces and threads that a world may have.
+const ROOM: usize = 32;
+
+/// Schedules of a scenario that are too few to say that its threads never meet.
+const FEW: u64 = 10_000;
+
 /// Executions that making a failing schedule shorter may take.
 const SHRINKS: u32 = 5000;
 
 thread_local! {
-    static TRACE: RefCell<Option<Vec<Event>>> = const { RefCell::new(None) };
+    /// What the threads of this execution told, and what they marked.
+    static TOLD: RefCell<Vec<Told>> = const { RefCell::new(Vec::new()) };
+    static MARKS: RefCell<Vec<Meeting>> = const { RefCell::new(Vec::new()) };
+    /// The meetings that are counted, and in how many executions each happened.
+    static MET: RefCell<Vec<(Meeting, u64)>> = const { RefCell::new(Vec::new()) };
     static QUIET: Cell<bool> = const { Cell::new(false) };
     static WHY: RefCell<Option<String>> = const { RefCell::new(None) };
 }
@@ -55,13 +67,66 @@ impl Rules {
     }
 }
 
-/// Writes an event down, where a failing schedule is being told.
+/// Begins an execution: nothing was told yet.
+pub(crate) fn begin() {
+    TOLD.with_borrow_mut(Vec::clear);
+    MARKS.with_borrow_mut(Vec::clear);
+}
+
+/// Writes down an event that the thread that runs now told.
 pub(crate) fn record(event: Event) {
-    TRACE.with_borrow_mut(|trace| {
-        if let Some(trace) = trace {
-            trace.push(event);
-        }
-    });
+    TOLD.with_borrow_mut(|told| told.push((current(), event)));
+}
+
+/// Writes down a meeting that no event tells of.
+pub(crate) fn mark(meeting: Meeting) {
+    MARKS.with_borrow_mut(|marks| marks.push(meeting));
+}
+
+/// Looks at what the thread that runs now has told in this execution.
+pub(crate) fn told_here<R>(look: impl FnOnce(&mut dyn Iterator<Item = Event>) -> R) -> R {
+    let me = current();
+    TOLD.with_borrow(|told| look(&mut told.iter().filter(|(who, _)| *who == me).map(|(_, event)| *event)))
+}
+
+/// True where a page is isolated now, and where it moved away, as far as was told.
+pub(crate) fn is_isolated(pfn: Pfn) -> bool {
+    let of_lists = |event: &Event| matches!(event, Event::Isolate(of) | Event::Putback(of) if *of == pfn);
+    let last = TOLD.with_borrow(|told| told.iter().rev().map(|(_, event)| *event).find(of_lists));
+    matches!(last, Some(Event::Isolate(_)))
+}
+
+pub(crate) fn has_moved(pfn: Pfn) -> bool {
+    TOLD.with_borrow(|told| {
+        told.iter()
+            .any(|(_, event)| matches!(event, Event::Moved { old, .. } if *old == pfn))
+    })
+}
+
+/// Ends an execution: what was told is checked, and the meetings are counted.
+///
+/// # Errors
+/// As [`check_threads`].
+pub(crate) fn end() -> Result<(), String> {
+    TOLD.with_borrow(|told| {
+        MARKS.with_borrow(|marks| {
+            MET.with_borrow_mut(|met| {
+                for (meeting, executions) in met {
+                    *executions += u64::from(meeting.happened(told, marks));
+                }
+            });
+        });
+        check_threads(told, ROOM)
+    })
+}
+
+/// Each meeting, and in how many executions it happened under each of the rules, in their order.
+fn words(meetings: &[Meeting], met: &[[u64; Rules::ALL.len()]]) -> String {
+    let words = meetings
+        .iter()
+        .zip(met)
+        .map(|(meeting, executions)| format!("{meeting}:{}", executions.map(|n| n.to_string()).join("/")));
+    words.collect::<Vec<_>>().join(",")
 }
 
 fn number(name: &str, unset: u64) -> u64 {
@@ -73,18 +138,24 @@ fn number(name: &str, unset: u64) -> u64 {
     }
 }
 
-/// Runs `scenario` under every rule and both schedulers, so many schedules in all as `INTERLEAVINGS_SCHEDULES` says.
-pub(crate) fn explore(name: &str, scenario: fn(Rules)) {
+/// Runs `scenario` under every rule and both schedulers, so many schedules in all as `INTERLEAVINGS_SCHEDULES` says, and counts in
+/// how many of them its threads met.
+///
+/// # Panics
+/// Where an execution fails, and where one of `meetings` happened in none.
+pub(crate) fn explore(name: &str, meetings: &'static [Meeting], scenario: fn(Rules)) {
     if let Ok(text) = std::env::var("INTERLEAVINGS_REPLAY") {
         return replay(name, scenario, &text);
     }
     let (schedules, seed) = (number("INTERLEAVINGS_SCHEDULES", 2000), number("INTERLEAVINGS_SEED", 1));
     let rules = Rules::ALL.len() as u64;
     let (first, mut all) = (Instant::now(), 0);
+    let mut met = vec![[0; Rules::ALL.len()]; meetings.len()];
     // What needs few switches at the right places is found by PCT, and soon.
     for pct in [true, false] {
         let began = Instant::now();
         let mut done = 0;
+        let mut met_now = vec![[0; Rules::ALL.len()]; meetings.len()];
         for (n, rules_now) in (0u64..).zip(Rules::ALL) {
             // Each part gets its share, and the first ones what does not divide.
             let (parts, part) = (2 * rules, 2 * n + u64::from(pct));
@@ -97,13 +168,18 @@ pub(crate) fn explore(name: &str, scenario: fn(Rules)) {
             let ended = if pct {
                 run(
                     move || PctScheduler::new_from_seed(seed, PCT_DEPTH, share),
+                    meetings,
                     scenario,
                     *rules_now,
                 )
             } else {
-                run(move || Turns::new(seed, share), scenario, *rules_now)
+                run(move || Turns::new(seed, share), meetings, scenario, *rules_now)
             };
             (done, all) = (done + ended.drawn, all + ended.drawn);
+            let of = usize::try_from(n).expect("a count");
+            for ((sum, now), (_, executions)) in met.iter_mut().zip(&mut met_now).zip(&ended.met) {
+                (sum[of], now[of]) = (sum[of] + executions, now[of] + executions);
+            }
             if let Some(failure) = ended.failure {
                 let seconds = first.elapsed().as_secs_f64();
                 println!(
@@ -115,7 +191,17 @@ pub(crate) fn explore(name: &str, scenario: fn(Rules)) {
         }
         let scheduler = if pct { "pct" } else { "random" };
         let seconds = began.elapsed().as_secs_f64();
-        println!("shuttle: scenario={name} scheduler={scheduler} schedules={done} seed={seed} seconds={seconds:.1}");
+        println!(
+            "shuttle: scenario={name} scheduler={scheduler} schedules={done} met={} seed={seed} seconds={seconds:.1}",
+            words(meetings, &met_now)
+        );
+    }
+    let never = meetings
+        .iter()
+        .zip(&met)
+        .find(|(_, executions)| executions.iter().sum::<u64>() == 0);
+    if let Some((meeting, _)) = never.filter(|_| all >= FEW) {
+        panic!("{name}: in {all} executions the threads never met so: {meeting}");
     }
 }
 
@@ -143,30 +229,33 @@ struct Ended {
     /// How many there were, the one that failed among them.
     drawn: u64,
     failure: Option<Failure>,
-    /// Everything that happened, where it was to be written down.
+    /// In how many of them each meeting happened.
+    met: Vec<(Meeting, u64)>,
+    /// What the last one told.
     trace: Vec<Event>,
 }
 
 /// Runs every schedule of a scheduler, or up to the first that fails.
 fn run<S: Scheduler + 'static>(
     scheduler: impl FnOnce() -> S + Send + 'static,
+    meetings: &'static [Meeting],
     scenario: fn(Rules),
     rules: Rules,
 ) -> Ended {
     // A thread of its own: where one of an execution's threads panics, the execution is left where it is, and the thread of the
     // system that ran it counts as panicking for ever.
-    let runs = std::thread::spawn(move || run_here(scheduler(), scenario, rules, false));
+    let runs = std::thread::spawn(move || run_here(scheduler(), meetings, scenario, rules));
     runs.join().expect("panics are caught")
 }
 
-fn run_here(scheduler: impl Scheduler + 'static, scenario: fn(Rules), rules: Rules, traced: bool) -> Ended {
+fn run_here(scheduler: impl Scheduler + 'static, meetings: &[Meeting], scenario: fn(Rules), rules: Rules) -> Ended {
     speak_unless_quiet();
     let mut config = Config::new();
     config.failure_persistence = FailurePersistence::None;
     config.max_steps = MaxSteps::FailAfter(LONGEST);
     config.silence_warnings = true;
     config.ungraceful_shutdown_config.immediately_return_on_panic = true;
-    TRACE.set(traced.then(Vec::new));
+    MET.set(meetings.iter().map(|meeting| (*meeting, 0)).collect());
     QUIET.set(true);
     let ran = catch_unwind(AssertUnwindSafe(|| {
         Runner::new(Recorded(scheduler), config).run(move || scenario(rules))
@@ -186,7 +275,8 @@ fn run_here(scheduler: impl Scheduler + 'static, scenario: fn(Rules), rules: Rul
     Ended {
         drawn: drawn(),
         failure,
-        trace: TRACE.take().unwrap_or_default(),
+        met: MET.take(),
+        trace: TOLD.take().into_iter().map(|(_, event)| event).collect(),
     }
 }
 
@@ -227,7 +317,7 @@ fn shrink(mut failure: Failure, scenario: fn(Rules), rules: Rules) -> Failure {
                     continue;
                 };
                 left -= 1;
-                let tried = run(move || Again::new(choices), scenario, rules).failure;
+                let tried = run(move || Again::new(choices), &[], scenario, rules).failure;
                 let better =
                     |tried: &Failure| tried.is_like(&failure) && tried.choices.0.len() < failure.choices.0.len();
                 if let Some(tried) = tried.filter(better) {
@@ -254,11 +344,10 @@ fn fail(name: &str, scenario: fn(Rules), rules: Rules, failure: Failure) -> ! {
     panic_any(format!("{name}, {}: {}", rules.name, short.why));
 }
 
-/// Plays one schedule with its events written down, prints them, and returns how it ended.
+/// Plays one schedule, prints its events, and returns how it ended.
 fn tell(name: &str, scenario: fn(Rules), rules: Rules, choices: &Choices) -> Option<String> {
     let again = choices.clone();
-    let play = std::thread::spawn(move || run_here(Again::new(again), scenario, rules, true));
-    let Ended { failure, trace, .. } = play.join().expect("panics are caught");
+    let Ended { failure, trace, .. } = run(move || Again::new(again), &[], scenario, rules);
     let ended = failure.map(|failure| failure.why);
     print!("{}", text_of(trace));
     match ended.as_deref() {

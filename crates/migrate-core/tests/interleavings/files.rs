@@ -6,7 +6,8 @@ use std::sync::Arc;
 use migrate_core::Mover;
 use migrate_core::model::{Access, Op, POISON, WritePage};
 
-use crate::explore::Rules;
+use crate::explore::{Rules, mark};
+use crate::meeting::Meeting;
 use crate::world::{World, join, site};
 
 /// Who looks a page up in the cache while it moves finds the old page or the new one, with its contents (I9, I10, I18, B30).
@@ -63,6 +64,8 @@ pub(crate) fn buffers_against_switch(rules: Rules) {
                     let seen = world.model.word(pfn);
                     assert_ne!(seen, POISON, "I10: I/O on a page without contents");
                     world.model.set_buffers_busy(pfn, false);
+                } else {
+                    mark(Meeting::BuffersTaken);
                 }
             }
         }),

@@ -3,7 +3,8 @@
 use migrate_core::model::Model;
 use mm_types::{Outcome, Pfn};
 
-use crate::explore::Rules;
+use crate::explore::{Rules, mark};
+use crate::meeting::Meeting;
 use crate::world::{World, join, site};
 
 /// Threads go on storing while their pages move, on CPUs of their own; one more comes late.
@@ -74,13 +75,13 @@ pub(crate) fn migrate_against_reclaim(rules: Rules) {
         }),
         world.spawn(move |world| {
             for pfn in world.frames(&sites[..1]) {
-                if let Ok(page) = world.model.isolate(pfn, world.watch()) {
+                if let Ok(page) = world.isolate(pfn) {
                     let mut list = std::collections::VecDeque::from([page]);
                     migrate_core::putback_lru_pages(&world.model, &mut list, world.watch());
                 }
             }
             for pfn in world.frames(&sites[1..]) {
-                world.model.swap_out(pfn);
+                world.model.reclaim(pfn, world.watch());
             }
         }),
         world.spawn(move |world| world.count_up(1, sites[1], 100, 3)),
@@ -118,6 +119,7 @@ fn pin_at(model: &Model, at: mm_types::Site) -> Option<Pfn> {
     let mapped = |pte: mm_types::Pte| Some(pte).filter(|pte| pte.is_present() && pte.writable())?.pfn();
     let pfn = mapped(model.pte(at))?;
     if !model.pin(pfn) {
+        mark(Meeting::Frozen);
         return None;
     }
     if mapped(model.pte(at)) == Some(pfn) {

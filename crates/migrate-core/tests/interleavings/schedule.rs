@@ -92,6 +92,16 @@ pub(crate) fn drawn() -> u64 {
     DRAWN.take()
 }
 
+/// Returns the number of the thread that runs now.
+pub(crate) fn current() -> usize {
+    CHOSEN.with_borrow(|chosen| chosen.last().copied().map_or(0, usize::from))
+}
+
+/// True in one execution of so many.
+pub(crate) fn one_in(executions: u64) -> bool {
+    DRAWN.get() % executions == 0
+}
+
 /// Runs `f` without letting another thread run, unless `f` blocks.
 pub(crate) fn alone<R>(f: impl FnOnce() -> R) -> R {
     ALONE.set(true);

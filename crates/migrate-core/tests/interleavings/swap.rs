@@ -10,7 +10,7 @@ pub(crate) fn swap_in_against_swap_cache_migration(rules: Rules) {
     let child = world.model.fork(space, world.watch());
     let (ours, theirs) = (site(space, 0), site(child, 0));
     for pfn in world.frames(&[ours]) {
-        assert!(world.model.swap_out(pfn), "nobody else has the page");
+        assert!(world.model.reclaim(pfn, world.watch()), "nobody else has the page");
     }
     join([
         world.spawn(move |world| {
@@ -27,7 +27,7 @@ pub(crate) fn swap_in_against_swap_cache_migration(rules: Rules) {
         world.spawn(move |world| {
             assert_eq!(world.read(2, theirs), 10, "I15: the child's page");
             for pfn in world.frames(&[theirs]) {
-                world.model.swap_out(pfn);
+                world.model.reclaim(pfn, world.watch());
             }
             assert_eq!(world.read(2, theirs), 10, "I15: the child's page, out and in again");
         }),

@@ -1,15 +1,22 @@
 //! The kernel of a scenario, who acts in it, and what they know of what they wrote.
 
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use migrate_core::invariants::check_outcomes;
 use migrate_core::model::{Access, Config, Model, Op};
-use migrate_core::{Frames, Tally, Wait};
+use migrate_core::{
+    Args, Frames, Hooked, HookedTarget, Isolated, Lru, PageRef, Slot, Tally, Wait, migrate_pages, putback_lru_pages,
+};
 use mm_types::trace::{Event, Observer};
-use mm_types::{ActorId, MappingId, NodeId, Outcome, PageFlags, Pfn, Site, SpaceId, Vpn};
+use mm_types::{ActorId, MappingId, NodeId, Outcome, PageFlags, Pfn, Reason, Refusal, Site, SpaceId, Vpn};
 use shuttle::thread::JoinHandle;
 
-use crate::explore::{Rules, record};
-use crate::schedule::alone;
+use crate::explore::{Rules, begin, end, has_moved, is_isolated, mark, record};
+use crate::meeting::Meeting;
+use crate::schedule::{alone, one_in};
+use crate::steps::Steps;
 
 /// Frames of each of the two nodes: few, because all are recounted at the end of every execution.
 const FRAMES: u64 = 6;
@@ -17,10 +24,15 @@ const FRAMES: u64 = 6;
 /// CPUs; each thread that touches memory has one.
 const CPUS: usize = 6;
 
+/// In one execution of so many the state is looked at wherever something is told.
+pub(crate) const CLOSELY: u64 = 32;
+
 /// A kernel, and whose rules it follows.
 pub(crate) struct World {
     pub(crate) model: Model,
     pub(crate) rules: Rules,
+    /// Loads and stores that went through. Core's own: counting is no step of the schedule.
+    pub(crate) accesses: AtomicUsize,
 }
 
 /// What hears the events of a world.
@@ -32,8 +44,8 @@ impl Observer for Watch<'_> {
 
     fn event(self, event: Event) {
         record(event);
-        // At these nobody who tells of it holds a lock of the model.
-        if matches!(event, Event::Flush { .. } | Event::Switch { .. } | Event::Moved { .. }) {
+        // At these nobody who tells of it holds a lock of the model; at others it may be.
+        if matches!(event, Event::Flush { .. } | Event::Switch { .. } | Event::Moved { .. }) || one_in(CLOSELY) {
             self.0.look();
         }
     }
@@ -46,6 +58,7 @@ impl World {
 
     /// A world with so many frames on each of its two nodes.
     pub(crate) fn with_frames(rules: Rules, frames: u64) -> Arc<Self> {
+        begin();
         let config = Config {
             frames,
             spaces: 3,
@@ -56,6 +69,7 @@ impl World {
         Arc::new(Self {
             model: Model::new(config),
             rules,
+            accesses: AtomicUsize::new(0),
         })
     }
 
@@ -106,7 +120,9 @@ impl World {
     }
 
     pub(crate) fn access(&self, cpu: u32, at: Site, op: Op) -> Access {
-        self.model.access_wait(ActorId::new(cpu), at, op, self.watch())
+        let done = self.model.access_wait(ActorId::new(cpu), at, op, self.watch());
+        self.accesses.fetch_add(1, Ordering::Relaxed);
+        done
     }
 
     /// Stores `rounds` words, each one more than the last, and loads each again: nobody else stores here.
@@ -134,9 +150,54 @@ impl World {
 
     pub(crate) fn migrate_frames(&self, frames: &[Pfn], node: u16) -> (Tally, Vec<(Pfn, Outcome)>) {
         let Rules { profile, mode, .. } = self.rules;
-        let batch = frames.len().max(1);
-        self.model
-            .migrate(frames, NodeId::new(node), profile, mode, batch, self.watch())
+        let mut outcomes = Vec::new();
+        let (mut from, mut moved, mut failed) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        for pfn in frames {
+            match self.isolate(*pfn) {
+                Ok(page) => from.push_back(page),
+                Err(refusal) => outcomes.push((*pfn, Outcome::Refused(refusal))),
+            }
+        }
+        let given: Vec<Pfn> = from.iter().map(|page| page.page().pfn()).collect();
+        let steps = Steps::new(self);
+        let kernel = Hooked::new(&self.model, &steps);
+        let mut slots: Vec<_> = frames.iter().map(|_| Slot::new()).collect();
+        slots.extend(frames.is_empty().then(Slot::new));
+        let mut said = Vec::new();
+        let args = Args {
+            from: &mut from,
+            target: HookedTarget(self.model.target(NodeId::new(node))),
+            moved: Some(&mut moved),
+            failed: &mut failed,
+            slots: &mut slots,
+            profile,
+            mode,
+            reason: Reason::SyscallOrCpuset,
+            outcome: &mut |page: &PageRef, outcome| said.push((page.pfn(), outcome)),
+            observer: self.watch(),
+        };
+        let tally = migrate_pages(&kernel, args).expect("slots were lent");
+        for list in [&mut moved, &mut failed, &mut from] {
+            putback_lru_pages(&self.model, list, self.watch());
+        }
+        self.model.drain();
+        let whole = check_outcomes(&given, &said, &tally);
+        assert!(whole.is_ok(), "{}", whole.expect_err("not ok"));
+        outcomes.extend(said);
+        (tally, outcomes)
+    }
+
+    /// Takes a page off the LRU, as whoever wants to move it does.
+    pub(crate) fn isolate(&self, pfn: Pfn) -> Result<Isolated<PageRef>, Refusal> {
+        let isolated = self.model.isolate(pfn, self.watch());
+        if isolated.is_err() {
+            if is_isolated(pfn) {
+                mark(Meeting::Isolated);
+            } else if !has_moved(pfn) {
+                mark(Meeting::Freed);
+            }
+        }
+        isolated
     }
 
     /// Reads a page of a file that nobody truncates as `read()` does: found in the cache, waited for until it is up to date, then
@@ -146,6 +207,7 @@ impl World {
             let Some(page) = self.model.read_page(file, index) else {
                 // Frozen by a migration, or not there.
                 self.model.cached(file, index)?;
+                mark(Meeting::Frozen);
                 mm_types::sync::spin_loop();
                 continue;
             };
@@ -175,6 +237,7 @@ impl World {
                 if self.model.cached(file, index).is_none() {
                     return false;
                 }
+                mark(Meeting::Frozen);
                 mm_types::sync::spin_loop();
                 continue;
             };
@@ -193,11 +256,12 @@ impl World {
         }
     }
 
-    /// Everything is over: all invariants hold.
+    /// Everything is over: all invariants hold, and every trace is a right one.
     pub(crate) fn finish(&self) {
         migrate_core::migrate_prep(&self.model);
         let found = self.model.check(&[]);
         assert!(found.is_ok(), "{}", found.expect_err("not ok"));
+        end().unwrap_or_else(|broken| panic!("{broken}"));
     }
 }
 

@@ -6,7 +6,7 @@ use mm_types::{Pfn, Pte, SpaceId};
 use crate::cpu::{Cpu, Op};
 use crate::kernel::{Area, at, site};
 use crate::scenario::{Actor, FAULTER, INITIAL, OTHER, STORED};
-use crate::world::{Saw, World};
+use crate::world::{Run, Saw, World};
 
 impl World {
     pub(crate) fn act(&self, number: usize, actor: Actor) -> Saw {
@@ -95,12 +95,19 @@ impl World {
                 putback_lru_pages(kernel, &mut list, self.obs());
                 Saw::Nothing
             }
+            Actor::Migrate => {
+                let mut run = Run::new(1, self.take_other());
+                run.lists.from.extend(self.isolate(Pfn::new(0)));
+                let went = self.migrate(&mut run, 1);
+                self.put_back(run);
+                went.first().map_or(Saw::Nothing, |(old, new)| Saw::Went(*old, *new))
+            }
             Actor::Lookup => {
                 let page = kernel.find_get_page().expect("the file is not cut off");
                 let page = kernel.wait_uptodate(page);
                 assert_eq!(kernel.word(page.pfn(), OTHER).get(), INITIAL[OTHER], "I10");
                 assert_eq!(
-                    kernel.cached(),
+                    kernel.cached(0),
                     Some(page.pfn()),
                     "I19: a page that somebody holds has moved"
                 );

@@ -5,14 +5,13 @@
 //! flush of what a migration left pending.
 
 use migrate_core::{Entry, Frames, LockedPage, PageRef, Readers, Rmap, Wait, migration_entry_wait};
-use mm_types::trace::Recorder;
 use mm_types::{ActorId, PageFlags, Pfn, Pte, Site, SpaceId};
 
-use crate::kernel::{Area, Gather, Kernel, at, hold, lock};
+use crate::kernel::{Area, Gather, Hears, Kernel, SLOTS, at, hold, lock};
 
 impl Kernel {
-    fn readers(&self, space: SpaceId) -> Readers<'_, Self, &Recorder> {
-        Readers::begin(self, space, &*self.trace)
+    fn readers(&self, space: SpaceId) -> Readers<'_, Self, Hears<'_>> {
+        Readers::begin(self, space, self.obs())
     }
 
     /// An entry seen under its lock that is a migration entry names a locked page (I3).
@@ -85,7 +84,7 @@ impl Kernel {
     }
 
     /// Clears one entry; a dirty bit goes to a file's page, which its cache slot keeps alive.
-    fn zap_one(&self, readers: &Readers<'_, Self, &Recorder>, site: Site, gather: &mut Gather) {
+    fn zap_one(&self, readers: &Readers<'_, Self, Hears<'_>>, site: Site, gather: &mut Gather) {
         self.with_entry(site, gather, |entry| {
             self.look(entry.read());
             let dirty = readers.zap(entry).filter(|pte| pte.is_present() && pte.dirty());
@@ -95,11 +94,15 @@ impl Kernel {
         });
     }
 
-    /// Moves the page of `from` to `to`, where nothing is, in the same space (Linux: `mremap`).
+    /// Moves the first page of `from` to `to`, where nothing is, in the same space (Linux: `mremap`).
     pub(crate) fn mremap(&self, from: Area, to: Site) {
         let _mm = self.spaces[at(to).0].mmap_sem.write().expect("not poisoned");
         // At the end, so that a walk that passed the old place with the entry still there meets it again.
-        lock(&self.areas).push(Area { site: to, ..from });
+        lock(&self.areas).push(Area {
+            site: to,
+            pages: 1,
+            ..from
+        });
         let readers = self.readers(to.space);
         let mut gather = self.gather();
         self.with_entries(from.site, to, &mut gather, |from, to| {
@@ -110,28 +113,38 @@ impl Kernel {
             let mut table = self.table(to.space);
             table.mapped[at(from.site).1] = false;
         }
-        lock(&self.areas).retain(|area| area.site != from.site);
+        lock(&self.areas).retain_mut(|area| {
+            if area.site == from.site {
+                // The rest stays where it is.
+                (area.site, area.index, area.pages) = (next(area.site, 1), area.index + 1, area.pages - 1);
+            }
+            area.pages > 0
+        });
         self.flush(gather);
         readers.finish();
-        self.assert_flushed(from, |_| true);
+        self.assert_flushed(Area { pages: 1, ..from }, |_| true);
     }
 
-    /// Cuts the file off before its one page (Linux: `vmtruncate`): entries first, then, under its lock, the page.
+    /// Cuts the file off before its first page (Linux: `vmtruncate`): entries first, then, under its lock, each page.
     pub(crate) fn truncate(&self, areas: &[Area]) {
         areas.iter().for_each(|area| self.zap(*area, false));
-        while let Some(pfn) = self.cached() {
+        (0..SLOTS).for_each(|index| self.truncate_one(areas, index));
+    }
+
+    fn truncate_one(&self, areas: &[Area], index: usize) {
+        while let Some(pfn) = self.cached(index) {
             let Some(page) = self.get(pfn) else {
                 self.wait_frozen(pfn);
                 continue;
             };
             let page = self.lock(page);
-            let last = self.cached() == Some(pfn);
+            let last = self.cached(index) == Some(pfn);
             if last {
                 if self.is_mapped(&page) {
                     // Faulted in between the two (2.6.23).
                     areas.iter().for_each(|area| self.zap(*area, false));
                 }
-                *lock(&self.slot) = None;
+                lock(&self.slots)[index] = None;
                 self.disown(&page);
             }
             self.put(self.unlock(page));
@@ -155,7 +168,7 @@ impl Kernel {
                 pte
             };
             pte.migration()?;
-            migration_entry_wait(self, self.profile, site, actor, &*self.trace);
+            migration_entry_wait(self, self.profile, site, actor, self.obs());
         }
     }
 
@@ -164,15 +177,15 @@ impl Kernel {
         self.put(page);
     }
 
-    /// Looks the file's page up (Linux: `find_get_page`): get-unless-zero, and the slot still holds it. The page lock is not taken.
+    /// Looks the file's first page up (Linux: `find_get_page`): get-unless-zero, and the slot still holds it. The page lock is not taken.
     pub(crate) fn find_get_page(&self) -> Option<PageRef> {
         loop {
-            let pfn = self.cached()?;
+            let pfn = self.cached(0)?;
             let Some(page) = self.get(pfn) else {
                 self.wait_frozen(pfn);
                 continue;
             };
-            if self.cached() == Some(pfn) {
+            if self.cached(0) == Some(pfn) {
                 return Some(page);
             }
             self.put(page);

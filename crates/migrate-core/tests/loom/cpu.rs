@@ -1,11 +1,12 @@
 //! What a CPU does: one access is one instruction, and a fault asks the kernel.
 
 use loom::cell::Cell;
-use migrate_core::{Entry, Frames, PageRef, Rmap, Wait, migration_entry_wait};
+use migrate_core::{Frames, PageRef, Rmap, Wait, migration_entry_wait};
 use mm_types::trace::{Event, Observer};
 use mm_types::{ActorId, Mapping, Pfn, Pte, PteFlags, Site};
 
 use crate::kernel::{Kernel, Translation, WORDS, at, hold, lock};
+use crate::scenario::COLD;
 
 /// A load or a store of one word of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,14 +39,14 @@ impl Cpu<'_> {
                 Err(pte) => pte,
             };
             let kernel = self.kernel;
-            kernel.trace.note(|| Event::Fault {
+            kernel.obs().note(|| Event::Fault {
                 actor: self.id(),
                 site,
                 write,
             });
             let again = match pte {
                 Pte::Migration(_) => {
-                    migration_entry_wait(kernel, kernel.profile, site, self.id(), &*kernel.trace);
+                    migration_entry_wait(kernel, kernel.profile, site, self.id(), kernel.obs());
                     true
                 }
                 Pte::Present { .. } => self.write_fault(site),
@@ -116,21 +117,16 @@ impl Cpu<'_> {
         kernel.page_of(new).set_mapping(kernel.page_of(old.pfn()).mapping());
         let mut gather = kernel.gather();
         let mine = Pte::present(new, PteFlags::WRITE | PteFlags::DIRTY | PteFlags::YOUNG);
-        let edited = kernel.with_entry(site, &mut gather, |entry| {
-            entry.update(&|pte| (pte.maps(old.pfn()) && !pte.writable()).then_some(mine))
+        let mapped = kernel.map(site, &mut gather, |pte| {
+            (pte.maps(old.pfn()) && !pte.writable()).then_some(mine)
         });
         kernel.flush(gather);
-        match edited {
-            Some(edited) => {
-                kernel.trace.note(|| Event::Map {
-                    site,
-                    after: edited.after,
-                });
-                reserve.set(None);
-                kernel.put(PageRef::counted(new));
-            }
+        if mapped {
+            reserve.set(None);
+            kernel.put(PageRef::counted(new));
+        } else {
             // It is in flight, or somebody else was faster: kept for the next time.
-            None => kernel.page_of(new).set_mapping(Mapping::None),
+            kernel.page_of(new).set_mapping(Mapping::None);
         }
     }
 
@@ -142,26 +138,26 @@ impl Cpu<'_> {
         if !kernel.file || !kernel.table(site.space).mapped[at(site).1] {
             return kernel.table(site.space).mapped[at(site).1];
         }
-        let Some(pfn) = kernel.cached() else { return false };
+        let index = index_of(site);
+        let Some(pfn) = kernel.cached(index) else { return false };
         let Some(page) = kernel.get(pfn) else {
             kernel.wait_frozen(pfn);
             return true;
         };
         let page = kernel.lock(page);
-        if kernel.cached() == Some(pfn) {
+        if kernel.cached(index) == Some(pfn) {
             let mut gather = kernel.gather();
-            let edited = kernel.with_entry(site, &mut gather, |entry| {
-                entry.update(&|pte| pte.is_none().then_some(Pte::present(pfn, PteFlags::WRITE)))
+            kernel.map(site, &mut gather, |pte| {
+                pte.is_none().then_some(Pte::present(pfn, PteFlags::WRITE))
             });
             kernel.flush(gather);
-            if let Some(edited) = edited {
-                kernel.trace.note(|| Event::Map {
-                    site,
-                    after: edited.after,
-                });
-            }
         }
         kernel.put(kernel.unlock(page));
         true
     }
+}
+
+/// The page of the file that an area shows at `site`.
+fn index_of(site: Site) -> usize {
+    if site == COLD { 0 } else { at(site).1 }
 }

@@ -13,17 +13,22 @@ use std::sync::Arc;
 
 use loom::cell::Cell;
 use loom::sync::{Mutex, MutexGuard, RwLock};
+use loom::thread::ThreadId;
 use migrate_core::{
     Cache, CopyError, Edited, Entry, EntryVma, Faults, Frames, LockedPage, PageRef, Pair, Profile, Rmap, SlotChanged,
     UsesPageMap, Visit, get_for_ledger, unmap_for_ledger,
 };
-use mm_types::trace::Recorder;
-use mm_types::{Lru, Mapping, NodeId, Page, PageFlags, PageMap, Pfn, Pte, Site, Sleep, SpaceId, Vpn, ledger};
+use mm_types::sync::AtomicU32;
+use mm_types::trace::{Event, Observer, Recorder};
+use mm_types::{Lru, LruList, Mapping, NodeId, Page, PageFlags, PageMap, Pfn, Pte, Site, Sleep, SpaceId, Vpn, ledger};
 
 use crate::sleepers::Sleepers;
+use crate::traces::Told;
 
 /// Pages of a space.
 pub(crate) const PAGES: usize = 3;
+/// Pages of the file.
+pub(crate) const SLOTS: usize = 2;
 /// Spaces: a parent and a child, or two that share a file.
 pub(crate) const SPACES: usize = 2;
 /// Words of a frame: one for each actor that stores.
@@ -87,16 +92,38 @@ pub(crate) struct Kernel {
     pub(crate) tlbs: Vec<Mutex<Tlb>>,
     /// In the order in which walks visit them.
     pub(crate) areas: Mutex<Vec<Area>>,
-    /// The page cache: the one slot, behind the tree lock.
-    pub(crate) slot: Mutex<Option<Pfn>>,
+    /// The page cache: the slots of the one file, behind the tree lock.
+    pub(crate) slots: Mutex<[Option<Pfn>; SLOTS]>,
     pub(crate) file: bool,
     lru: Mutex<Lru>,
     sleepers: Sleepers,
-    pub(crate) trace: Arc<Recorder>,
+    /// What has happened, and which thread told of each event.
+    trace: Arc<Recorder>,
+    tellers: std::sync::Mutex<Vec<ThreadId>>,
+    /// Who had to sleep.
+    slept: std::sync::Mutex<Vec<ThreadId>>,
+}
+
+/// Hears the events of a kernel.
+#[derive(Clone, Copy)]
+pub(crate) struct Hears<'k>(&'k Kernel);
+
+impl Observer for Hears<'_> {
+    const ENABLED: bool = true;
+
+    fn event(self, event: Event) {
+        beside(&self.0.tellers).push(loom::thread::current().id());
+        (&*self.0.trace).event(event);
+    }
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("loom's locks are not poisoned")
+}
+
+/// Locks what is beside the search: no lock of loom's, so that telling is no step of it.
+fn beside<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 pub(crate) fn at(site: Site) -> (usize, usize) {
@@ -124,12 +151,41 @@ impl Kernel {
             spaces: [space(), space()],
             tlbs: (0..cpus).map(|_| Mutex::new(Tlb::default())).collect(),
             areas: Mutex::new(Vec::new()),
-            slot: Mutex::new(None),
+            slots: Mutex::new([None; SLOTS]),
             file,
             lru: Mutex::new(Lru::new(NodeId::new(0))),
             sleepers: Sleepers::new(),
             trace,
+            tellers: std::sync::Mutex::default(),
+            slept: std::sync::Mutex::default(),
         }
+    }
+
+    /// Who hears of what happens here.
+    pub(crate) const fn obs(&self) -> Hears<'_> {
+        Hears(self)
+    }
+
+    /// True where a thread, or any at all, found a page locked that it wanted, or an entry in flight, and went to sleep.
+    pub(crate) fn has_slept(&self, thread: Option<ThreadId>) -> bool {
+        let slept = beside(&self.slept);
+        thread.map_or(!slept.is_empty(), |thread| slept.contains(&thread))
+    }
+
+    /// What was told, the threads numbered as they first spoke.
+    pub(crate) fn told(&self) -> Vec<Told> {
+        let mut threads: Vec<ThreadId> = Vec::new();
+        let number = |teller: &ThreadId| {
+            threads.iter().position(|known| known == teller).unwrap_or_else(|| {
+                threads.push(*teller);
+                threads.len() - 1
+            })
+        };
+        beside(&self.tellers)
+            .iter()
+            .map(number)
+            .zip(self.trace.events())
+            .collect()
     }
 
     pub(crate) fn page_of(&self, pfn: Pfn) -> &Page {
@@ -152,6 +208,18 @@ impl Kernel {
             table: &table,
             gather: &gather,
             site,
+        })
+    }
+
+    /// Maps a page where `edit` says so, and tells of it while the entry is held, so that what is told is in order; false where it
+    /// does not.
+    pub(crate) fn map(&self, site: Site, gather: &mut Gather, edit: impl Fn(Pte) -> Option<Pte>) -> bool {
+        self.with_entry(site, gather, |entry| {
+            let edited = entry.update(&edit);
+            if let Some(Edited { after, .. }) = edited {
+                self.obs().note(|| Event::Map { site, after });
+            }
+            edited.is_some()
         })
     }
 
@@ -197,27 +265,48 @@ impl Kernel {
     pub(crate) fn wait_frozen(&self, pfn: Pfn) {
         let flags = self.page_of(pfn).flags();
         match flags.announce_wait(PageFlags::LOCKED) {
-            Some(seen) => self.sleepers.wait(flags.word(), seen),
+            Some(seen) => self.wait(flags.word(), seen),
             // What it saw is older than what is there.
             None => mm_types::spin_loop(),
         }
     }
 
-    /// What the slot holds at this moment.
-    pub(crate) fn cached(&self) -> Option<Pfn> {
-        *lock(&self.slot)
+    /// The list that a page is on, of those that the LRU has.
+    pub(crate) fn listed(&self, pfn: Pfn) -> Option<LruList> {
+        lock(&self.lru).list_of(self.page_map(), pfn)
+    }
+
+    /// What a slot of the cache holds at this moment.
+    pub(crate) fn cached(&self, index: usize) -> Option<Pfn> {
+        lock(&self.slots)[index]
+    }
+
+    /// The slot that is a page's, where it is in it.
+    fn slot_of(&self, pfn: Pfn) -> Option<usize> {
+        lock(&self.slots).iter().position(|slot| *slot == Some(pfn))
+    }
+}
+
+impl Sleep for Kernel {
+    fn wait(&self, word: &AtomicU32, seen: u32) {
+        beside(&self.slept).push(loom::thread::current().id());
+        self.sleepers.wait(word, seen);
+    }
+
+    fn wake_all(&self, word: &AtomicU32) {
+        self.sleepers.wake_all(word);
     }
 }
 
 impl UsesPageMap for Kernel {
-    type Sleep = Sleepers;
+    type Sleep = Self;
 
     fn page_map(&self) -> PageMap<'_> {
         PageMap::new(Pfn::new(0), &self.pages)
     }
 
-    fn sleeper(&self) -> &Sleepers {
-        &self.sleepers
+    fn sleeper(&self) -> &Self {
+        self
     }
 
     fn with_lru<R>(&self, f: impl FnOnce(&mut Lru) -> R) -> R {
@@ -330,7 +419,7 @@ impl Rmap for Kernel {
 
 impl Cache for Kernel {
     fn slots(&self, page: &LockedPage) -> u32 {
-        u32::from(self.file && self.cached() == Some(page.pfn()))
+        u32::from(self.file && self.slot_of(page.pfn()).is_some())
     }
 
     fn switch(&self, pair: Pair<'_, LockedPage>) -> Result<u32, SlotChanged> {
@@ -338,10 +427,10 @@ impl Cache for Kernel {
             return Ok(0);
         }
         let (old, new) = (pair.old().pfn(), pair.new_page().pfn());
-        let mut slot = lock(&self.slot);
-        if *slot != Some(old) {
+        let mut slots = lock(&self.slots);
+        let Some(slot) = slots.iter_mut().find(|slot| **slot == Some(old)) else {
             return Err(SlotChanged);
-        }
+        };
         self.page_of(new).get();
         *slot = Some(new);
         Ok(1)
@@ -358,7 +447,7 @@ impl Faults for Kernel {
             })
         };
         if let Some((pfn, seen)) = sleep {
-            self.sleepers.wait(self.page_of(pfn).flags().word(), seen);
+            self.wait(self.page_of(pfn).flags().word(), seen);
         }
     }
 }

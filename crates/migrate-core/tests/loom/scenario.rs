@@ -17,7 +17,7 @@ pub(crate) const STORED: [u64; 4] = [20, 21, 22, 23];
 pub(crate) const FAULTER: usize = 2;
 pub(crate) const OTHER: usize = 3;
 /// Where a file's late faulter has its area; nothing is mapped there at first.
-pub(crate) const COLD: Site = Site::new(SpaceId::new(1), Vpn::new(1));
+pub(crate) const COLD: Site = Site::new(SpaceId::new(1), Vpn::new(2));
 
 /// Somebody who acts while the migrator does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +44,15 @@ pub(crate) enum Actor {
     Lookup,
     /// Takes the page off the LRU, if it can, and puts it back.
     Isolate,
+    /// Takes the page off the LRU, if it can, and moves it: another migration.
+    Migrate,
 }
 
 impl Actor {
     pub(crate) fn has_cpu(self) -> bool {
         !matches!(
             self,
-            Self::Unmap | Self::Pin | Self::Truncate | Self::Lookup | Self::Isolate
+            Self::Unmap | Self::Pin | Self::Truncate | Self::Lookup | Self::Isolate | Self::Migrate
         )
     }
 }
@@ -88,10 +90,22 @@ impl Scenario {
         self.lossless() && self.actors.iter().all(harmless)
     }
 
-    /// Attempts that a page gets: a second one where that is affordable.
+    /// True where somebody may have the page locked when a migrator comes that sleeps for it.
+    pub(crate) fn is_about_the_lock(&self) -> bool {
+        let locks = |actor: &Actor| matches!(actor, Actor::Truncate) || *actor == Actor::Faulter && self.file;
+        self.mode == Mode::Sync && self.lossless() && self.actors.iter().any(locks)
+    }
+
+    /// Attempts that a page gets: a second one where that is affordable, and all that it takes to sleep for the lock where that is
+    /// what the search is about.
     pub(crate) fn attempts(&self) -> usize {
         let brief = self.actors.iter().any(|actor| matches!(actor, Actor::Writer(_)));
-        if self.actors.len() < 3 && !brief { 2 } else { 1 }
+        match self.mode {
+            // Three passes only try the lock.
+            Mode::Sync if self.lossless() => 4,
+            _ if self.actors.len() < 3 && !brief => 2,
+            _ => 1,
+        }
     }
 
     pub(crate) fn lossless(&self) -> bool {
@@ -113,7 +127,7 @@ impl Scenario {
     pub(crate) fn home(&self, word: usize) -> Site {
         match word {
             0 => site(0, 0),
-            1 if self.file => site(1, 0),
+            1 if self.file => site(1, self.pages as u64 - 1),
             FAULTER if self.file => COLD,
             _ => site(0, self.pages as u64 - 1),
         }
@@ -129,7 +143,7 @@ impl Scenario {
         if self.file {
             areas.push(area(site(1, 0)));
             if self.has(Actor::Faulter) {
-                areas.push(area(COLD));
+                areas.push(Area { pages: 1, ..area(COLD) });
             }
         }
         areas
@@ -142,9 +156,7 @@ impl Scenario {
             self.actors.len() + 1,
             self.bound,
             self.memory,
-            move |trace| {
-                Rc::new(World::new(self, trace)).run();
-            },
+            move |trace| Some(Rc::new(World::new(self, trace)).run()),
         );
     }
 }

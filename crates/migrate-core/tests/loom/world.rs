@@ -9,13 +9,14 @@ use migrate_core::{
     Args, Frames, Isolated, Lru, PageRef, Slot, Target, UsesPageMap, isolate_lru_page, migrate_pages,
     migrate_pages_nowait, migrate_prep, putback_lru_pages,
 };
-use mm_types::trace::Recorder;
+use mm_types::trace::{Event, Recorder};
 use mm_types::{AnonVmaId, Mapping, MappingId, Outcome, PageFlags, Pfn, Pte, PteFlags, Reason, Refusal};
 
 use crate::calls::mapped;
 use crate::cpu::Reserve;
-use crate::kernel::{Kernel, Translation, WORDS, at, lock, site};
+use crate::kernel::{Hears, Kernel, Translation, WORDS, at, lock, site};
 use crate::scenario::{Actor, COLD, INITIAL, Scenario};
+use crate::traces::{Told, read};
 
 /// New pages for so many attempts: a run that is refused ends early, or its passes would be explored one and all.
 struct Budget {
@@ -40,10 +41,25 @@ impl Target<Kernel> for Budget {
 
 /// The lists of a run.
 #[derive(Default)]
-struct Lists {
-    from: VecDeque<Isolated<PageRef>>,
+pub(crate) struct Lists {
+    pub(crate) from: VecDeque<Isolated<PageRef>>,
     moved: VecDeque<Isolated<PageRef>>,
     failed: VecDeque<Isolated<PageRef>>,
+}
+
+/// One migration: its lists, and where pages may go.
+pub(crate) struct Run {
+    pub(crate) lists: Lists,
+    budget: Budget,
+}
+
+impl Run {
+    pub(crate) fn new(attempts: usize, pages: Vec<PageRef>) -> Self {
+        Self {
+            lists: Lists::default(),
+            budget: Budget { pages, attempts },
+        }
+    }
 }
 
 /// What an actor saw, for the end.
@@ -53,12 +69,16 @@ pub(crate) enum Saw {
     Nothing,
     /// Its word holds this from now on.
     Word(usize, u64),
+    /// It moved this page there.
+    Went(Pfn, Pfn),
 }
 
 pub(crate) struct World {
     pub(crate) scenario: Scenario,
     pub(crate) kernel: Kernel,
     pub(crate) reserve: Reserve,
+    /// Somebody did not get a page that another one had isolated.
+    lost: core::cell::Cell<bool>,
 }
 
 impl World {
@@ -67,7 +87,8 @@ impl World {
         let pages = scenario.pages;
         let cpus = scenario.actors.iter().filter(|actor| actor.has_cpu()).count();
         let reserved = if scenario.has(Actor::Fork) { cpus } else { 0 };
-        let frames = 2 * pages + reserved;
+        // The new page of the other migration, if there is one, comes last.
+        let frames = 2 * pages + reserved + usize::from(scenario.has(Actor::Migrate));
         let kernel = Kernel::new(scenario.profile, frames, cpus, scenario.file, Arc::clone(trace));
         let reserve = (0..reserved).map(|n| Cell::new(Some(allocate(&kernel, 2 * pages + n).pfn())));
         let reserve = Reserve(reserve.collect());
@@ -102,7 +123,7 @@ impl World {
             }
             if scenario.file {
                 // The caller's reference is the slot's from now on.
-                *lock(&kernel.slot) = Some(page.pfn());
+                lock(&kernel.slots)[n] = Some(page.pfn());
             } else {
                 kernel.put(page);
             }
@@ -119,34 +140,59 @@ impl World {
             scenario,
             kernel,
             reserve,
+            lost: core::cell::Cell::new(false),
         }
     }
 
-    pub(crate) fn obs(&self) -> &Recorder {
-        &self.kernel.trace
+    pub(crate) const fn obs(&self) -> Hears<'_> {
+        self.kernel.obs()
     }
 
-    /// Runs all actors, the migrator on the model's main thread, and looks at what is left.
-    pub(crate) fn run(self: Rc<Self>) {
-        let mut lists = Lists::default();
+    /// Runs all actors, the migrator on the model's main thread, and looks at what is left; true where they met.
+    pub(crate) fn run(self: Rc<Self>) -> bool {
         let news = (0..self.scenario.pages).map(|n| allocate(&self.kernel, self.scenario.pages + n));
-        let mut budget = Budget {
-            pages: news.collect(),
-            attempts: self.scenario.attempts() * self.scenario.pages,
-        };
+        let mut run = Run::new(self.scenario.attempts() * self.scenario.pages, news.collect());
         let start = |(cpu, actor): (usize, &'static Actor)| {
             let world = Rc::clone(&self);
             loom::thread::spawn(move || world.act(cpu, *actor))
         };
         let others: Vec<_> = self.scenario.actors.iter().enumerate().map(start).collect();
         for n in 0..self.scenario.pages {
-            lists.from.extend(self.isolate(Pfn::new(n as u64)));
+            run.lists.from.extend(self.isolate(Pfn::new(n as u64)));
         }
-        let moved = self.migrate(&mut lists, &mut budget);
+        let mut moved = self.migrate(&mut run, self.scenario.pages);
         let saw = others
             .into_iter()
             .map(|other| other.join().expect("its panic is the model's"));
         let saw: Vec<Saw> = saw.collect();
+        self.put_back(run);
+        self.kernel.drain();
+        moved.extend(saw.iter().filter_map(|saw| match saw {
+            Saw::Went(old, new) => Some((*old, *new)),
+            _ => None,
+        }));
+        let told = self.kernel.told();
+        self.check(&moved, &saw, &told);
+        self.met(&told)
+    }
+
+    /// True where the migrator met another actor: one of them slept for the page, or found an entry in flight, or did not get the
+    /// page; where the search is about the page lock, the migrator slept for it.
+    fn met(&self, told: &[Told]) -> bool {
+        let me = loom::thread::current().id();
+        if self.scenario.is_about_the_lock() {
+            return self.kernel.has_slept(Some(me));
+        }
+        let refused = |event: Event| matches!(event, Event::Refuse { .. } | Event::Freed(_));
+        let in_flight = |event: Event| read(event).is_some_and(|(_, pfn)| pfn.is_some());
+        self.lost.get()
+            || self.kernel.has_slept(None)
+            || told.iter().any(|(_, event)| refused(*event) || in_flight(*event))
+    }
+
+    /// Ends a run: every page to where it came from, and new pages that were not used to nobody.
+    pub(crate) fn put_back(&self, run: Run) {
+        let Run { mut lists, budget } = run;
         for list in [&mut lists.from, &mut lists.moved, &mut lists.failed] {
             if self.scenario.lru {
                 putback_lru_pages(&self.kernel, list, self.obs());
@@ -154,9 +200,12 @@ impl World {
                 list.drain(..).for_each(|page| self.kernel.put(page.into_page()));
             }
         }
-        self.kernel.drain();
-        budget.pages.drain(..).for_each(|page| self.kernel.put(page));
-        self.check(&moved, &saw);
+        budget.pages.into_iter().for_each(|page| self.kernel.put(page));
+    }
+
+    /// The new page of the other migration.
+    pub(crate) fn take_other(&self) -> Vec<PageRef> {
+        vec![allocate(&self.kernel, self.kernel.pages.len() - 1)]
     }
 
     /// Takes a page off the LRU, where the search is about that; else it was never there. `None` where somebody else has it, or it
@@ -165,15 +214,25 @@ impl World {
         if !self.scenario.lru {
             return Some(Isolated::from_isolated(PageRef::counted(pfn)));
         }
-        let page = self.kernel.get(pfn)?;
-        let isolated = isolate_lru_page(&self.kernel, &page, self.obs());
-        self.kernel.put(page);
-        isolated.ok()
+        // What somebody put back is on its list again.
+        migrate_prep(&self.kernel);
+        let isolated = self.kernel.get(pfn).and_then(|page| {
+            let isolated = isolate_lru_page(&self.kernel, &page, self.obs());
+            self.kernel.put(page);
+            isolated.ok()
+        });
+        let of_lists = |event: &Event| matches!(event, Event::Isolate(of) | Event::Putback(of) if *of == pfn);
+        let told = self.kernel.told();
+        let last = told.iter().rev().map(|(_, event)| *event).find(of_lists);
+        let taken = isolated.is_none() && matches!(last, Some(Event::Isolate(_)));
+        self.lost.set(self.lost.get() || taken);
+        isolated
     }
 
-    /// Runs the migration; returns where pages went.
-    fn migrate(&self, lists: &mut Lists, budget: &mut Budget) -> Vec<(Pfn, Pfn)> {
+    /// Runs a migration of so many pages at most; returns where pages went.
+    pub(crate) fn migrate(&self, run: &mut Run, pages: usize) -> Vec<(Pfn, Pfn)> {
         let scenario = self.scenario;
+        let Run { lists, budget } = run;
         let mut slots = [Slot::new(), Slot::new()];
         let mut went = Vec::new();
         let args = Args {
@@ -181,7 +240,7 @@ impl World {
             target: budget,
             moved: Some(&mut lists.moved),
             failed: &mut lists.failed,
-            slots: &mut slots[..scenario.pages],
+            slots: &mut slots[..pages],
             profile: scenario.profile,
             mode: scenario.mode,
             reason: Reason::Compaction,

@@ -1,7 +1,7 @@
 //! The search: counts executions, and says of one that fails what happened in it and how to see it again.
 
 use core::cell::RefCell;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::panic;
 use std::path::PathBuf;
 use std::sync::{Arc, Once};
@@ -36,6 +36,8 @@ struct Current {
     name: &'static str,
     bound: Option<usize>,
     executions: Arc<AtomicU64>,
+    met: Arc<AtomicU64>,
+    counts_meetings: Arc<AtomicBool>,
     trace: Arc<Recorder>,
 }
 
@@ -61,12 +63,17 @@ fn words(bound: Option<usize>) -> String {
 }
 
 /// Runs `body` in every interleaving of its threads with at most `usual` preemptions, or any number of them, and prints one line.
+///
+/// `body` says whether its threads met in this execution, where that is something to count.
+///
+/// # Panics
+/// Where they met in none: such a search has looked at threads that run one after the other.
 pub(crate) fn explore(
     name: &'static str,
     actors: usize,
     usual: Option<usize>,
     memory: Memory,
-    body: impl Fn(&Arc<Recorder>) + Send + Sync + 'static,
+    body: impl Fn(&Arc<Recorder>) -> Option<bool> + Send + Sync + 'static,
 ) {
     tell_what_fails();
     let bound = bound(usual);
@@ -74,6 +81,8 @@ pub(crate) fn explore(
         name,
         bound,
         executions: Arc::default(),
+        met: Arc::default(),
+        counts_meetings: Arc::default(),
         trace: Arc::default(),
     };
     CURRENT.set(Some(current.clone()));
@@ -90,24 +99,33 @@ pub(crate) fn explore(
     let started = Instant::now();
     let resumed = builder.checkpoint_file.as_ref().is_some_and(|file| file.exists());
     let (time, most) = (builder.max_duration, builder.max_permutations);
-    let (executions, trace) = (Arc::clone(&current.executions), Arc::clone(&current.trace));
+    let counted = current.clone();
     builder.check(move || {
-        executions.fetch_add(1, Ordering::Relaxed);
-        drop(trace.take());
-        body(&trace);
+        counted.executions.fetch_add(1, Ordering::Relaxed);
+        drop(counted.trace.take());
+        if let Some(met) = body(&counted.trace) {
+            counted.counts_meetings.store(true, Ordering::Relaxed);
+            counted.met.fetch_add(met.into(), Ordering::Relaxed);
+        }
     });
     CURRENT.set(None);
     let (executions, elapsed) = (current.executions.load(Ordering::Relaxed), started.elapsed());
     // loom's own options can end a search early, or begin it late; such a one proves nothing.
     let cut =
         resumed || time.is_some_and(|time| elapsed >= time) || most.is_some_and(|most| executions + 1 >= most as u64);
+    let met = current
+        .counts_meetings
+        .load(Ordering::Relaxed)
+        .then(|| current.met.load(Ordering::Relaxed));
     println!(
-        "loom: scenario={name} actors={actors} bound={} memory={} exhaustive={} executions={executions} seconds={:.1}",
+        "loom: scenario={name} actors={actors} bound={} memory={} exhaustive={} executions={executions}{} seconds={:.1}",
         words(bound),
         memory.word(),
         if cut { "no" } else { "yes" },
+        met.map_or_else(String::new, |met| format!(" met={met}")),
         elapsed.as_secs_f64(),
     );
+    assert!(met != Some(0), "{name}: the threads met in no execution");
 }
 
 /// Has whatever panics inside a search print the trace so far: before the stacks unwind, for other threads of the model hold
@@ -133,6 +151,7 @@ fn tell(current: &Current) {
         bound,
         executions,
         trace,
+        ..
     } = current;
     let nth = executions.load(Ordering::Relaxed);
     eprintln!(
