@@ -3,7 +3,7 @@
 //! What is noticed at a step is marked there. What only the end of a run shows is searched for from the end: of each step the
 //! state before it is kept, and the mark is behind the last one before which it was not wrong yet.
 
-use std::fmt::Write as _;
+use core::fmt::Write as _;
 
 use migrate_core::invariants::{Inspect, Snapshot, check_between_calls};
 use mm_types::Pfn;

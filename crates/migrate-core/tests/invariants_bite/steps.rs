@@ -102,7 +102,7 @@ fn a_watch_sees_a_switch_of_a_page_that_others_can_get() {
 
 #[test]
 fn a_watch_sees_a_switch_of_a_page_that_could_not_be_read() {
-    let switched = |profile: &Profile, again: bool| {
+    let switched = |profile: &'static Profile, again: bool| {
         let model = system(profile);
         let page = model.allocate(NODE1).unwrap();
         let (old, new) = (frame(&model, SHARED), page.pfn());
