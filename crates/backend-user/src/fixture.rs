@@ -81,6 +81,12 @@ impl UserFixture {
         Self::on(Engine::Auto)
     }
 
+    /// Returns the engine that moves private pages, and why it is that one.
+    #[must_use]
+    pub fn engine(&self) -> EngineInUse {
+        self.machine.engine()
+    }
+
     fn on(engine: Engine) -> Self {
         Self {
             engine,
@@ -118,7 +124,7 @@ impl Fixture for UserFixture {
     }
 
     fn capabilities(&self) -> Capabilities {
-        let places = match self.machine.engine() {
+        let places = match self.engine() {
             EngineInUse::Shared(_) => Capabilities::SHARED | Capabilities::FORK,
             EngineInUse::Private(_) => Capabilities::empty(),
         };

@@ -12,10 +12,16 @@
 //! # fn main() {}
 //! ```
 //!
+//! The line is one; the fixture is not. A kernel's own part of one (system calls, faults, an allocator, a check of everything) is some 300
+//! lines, as `tests/kernel_shape/fixture.rs` has them for a toy kernel; page tables of `backend-x86_64` bring theirs along.
+//!
 //! Each case becomes a `#[test]` of its own, with its profile and its group in the path, so that
 //! `cargo test conformance::modern::flushes` runs the cases about stale translations by today's rules. A file may have the line
 //! once; put a second one into a module. A case that needs what the fixture does not declare prints that it is not applicable and
-//! for want of what; `conformance::no_case_fails_and_all_are_counted` prints all counts in a table (with `--nocapture`).
+//! for want of what; `conformance::no_case_fails_and_all_are_counted` runs every case once more and prints all counts in a table (with
+//! `--nocapture`). Pin the number of those that are not applicable, `conformance!(MyFixture::new, not_applicable: 278)`: then a case
+//! that quietly stops being one of the fixture's fails. libtest runs cases in parallel; a kernel with global state takes
+//! `--test-threads=1`.
 //!
 //! A case that fails names the promise that was broken, method and invariant first, then what was found:
 //!
@@ -37,7 +43,7 @@
 //! | `lists`, `modes`, `batches`, `misuse` | what do the four lists, the passes, the barriers and the typed errors say? |
 //! | `faults`, `flushes` | do threads that touch a page in flight sleep and wake, and no CPU go on with a stale translation? |
 //! | `readers_…` | munmap, exit, mremap, mprotect, fork and truncate, at rest and at each step of a run |
-//! | `failures_…` | every step that can fail, failing once and for good |
+//! | `failures_…` | every step that can fail, failing once and for good; `failures_in_mode_…`: in each of its ways, on a page of each kind |
 //! | `stays`, `files`, `swap` | pins, holders, mlock; page cache, buffers, writing; the swap cache |
 //! | `traces` | does each canonical scenario leave the trace that it leaves on the model, to the byte? |
 //!
@@ -91,6 +97,7 @@ mod stays;
 mod swap;
 mod traces;
 mod verdict;
+mod ways;
 
 pub use contract::{Contract, Failure};
 pub use traces::{Recorded, readable};
@@ -107,12 +114,23 @@ use readers::{
     before_the_locks_open as readers_before_the_locks_open, before_the_restore as readers_before_the_restore,
 };
 use verdict::Done;
+use ways::{
+    in_mode_async as failures_in_mode_async, in_mode_sync as failures_in_mode_sync,
+    in_mode_sync_light as failures_in_mode_sync_light,
+};
 // Cases that exist by the rules of one profile stand beside the others of their subject.
 use {
     failures::of_buffers as buffers_of_today, faults as faults_of_2006, faults as faults_of_today,
     files as files_of_2006, files as files_of_today, lists as lists_of_2006, modes as modes_of_2006,
     modes as modes_of_today,
 };
+
+/// Spaces that a fixture must be able to have at a time, those of forked children among them.
+pub const SPACES: u32 = 4;
+/// Pages that a space must have room for, from page 0 on.
+pub const PAGES: u64 = 64;
+/// Frames that a fixture must have on its source node, and as many on its target node.
+pub const FRAMES: usize = 48;
 
 /// A case and what it does.
 struct Case<F: Fixture> {
@@ -249,10 +267,16 @@ pub fn run_one<F: Fixture>(make: impl FnOnce() -> F, name: CaseName) -> Verdict 
 
 /// Makes a `#[test]` of every case, in a module `conformance`, for fixtures that the closure makes; see the
 /// [module](mod@crate::conformance).
+///
+/// `not_applicable: N` after the closure says how many cases the fixture has no use for. Any other number fails: a case that used
+/// to run, and quietly does not any more, is found out by that alone.
 #[macro_export]
 macro_rules! conformance {
     ($make:expr) => {
-        $crate::conformance_cases! { { $crate::conformance_tests! } ($make) }
+        $crate::conformance_cases! { { $crate::conformance_tests! } ($make, ::core::option::Option::None) }
+    };
+    ($make:expr, not_applicable: $count:expr) => {
+        $crate::conformance_cases! { { $crate::conformance_tests! } ($make, ::core::option::Option::Some($count)) }
     };
 }
 
@@ -260,7 +284,7 @@ macro_rules! conformance {
 #[macro_export]
 macro_rules! conformance_tests {
     (
-        ($make:expr)
+        ($make:expr, $not_applicable:expr)
         both { $([$($group:ident)+] $cases:tt)* }
         linux_2_6_17 { $($linux:ident $linux_cases:tt)* }
         modern { $($modern:ident $modern_cases:tt)* }
@@ -270,6 +294,10 @@ macro_rules! conformance_tests {
     ) => {
         fn conformance_fixture() -> impl $crate::fixture::Fixture {
             ($make)()
+        }
+
+        fn conformance_not_applicable() -> ::core::option::Option<usize> {
+            $not_applicable
         }
 
         mod conformance {
@@ -292,6 +320,9 @@ macro_rules! conformance_tests {
                 ::std::println!("{counts}");
                 let total = counts.total();
                 ::std::assert!(total.passed > 0 && total.failed == 0, "{total:?}");
+                if let ::core::option::Option::Some(count) = super::conformance_not_applicable() {
+                    ::std::assert_eq!(total.not_applicable, count, "cases that are not applicable");
+                }
             }
 
             mod linux_2_6_17 {

@@ -83,9 +83,21 @@ const fn lacks<T>(capability: Capabilities) -> Result<T, FixtureError> {
 /// A backend, its pages, and somebody who uses them.
 ///
 /// A fixture is made anew for each scenario. Provided methods answer "not applicable"; whoever declares a capability
-/// implements the methods that name it.
+/// implements the methods that name it, and answers so to nothing that it declares: that is a failure.
+///
+/// Fixtures of the same kind may be in use by several threads at the same time, one each: libtest runs cases in parallel. Where they share
+/// something (a kernel with global state), run the tests with `--test-threads=1`. After a case that failed,
+/// [`Fixture::finish_faults`] is not called: threads that sleep then must survive the fixture's drop, or be left behind by it.
+///
+/// How big it must be for the conformance kit ([`conformance`](mod@crate::conformance)):
+///
+/// | what | so many |
+/// |---|---|
+/// | spaces at a time, children of forks among them | [`conformance::SPACES`](crate::conformance::SPACES) |
+/// | pages of each space, from 0 on | [`conformance::PAGES`](crate::conformance::PAGES) |
+/// | frames of the source node, and of the target node | [`conformance::FRAMES`](crate::conformance::FRAMES) each |
 pub trait Fixture {
-    /// The backend under test.
+    /// The backend under test. Beyond the seam it can wait for page locks, and at entries in flight: the kit asks for both.
     type Backend: Backend + Wait + Faults;
 
     /// Returns the backend.

@@ -23,6 +23,10 @@ pub struct CopyError;
 #[error("a page cache slot holds another page")]
 pub struct SlotChanged;
 
+#[diagnostic::on_unimplemented(
+    note = "a kernel with a `struct page` of its own implements `Frames`, `Lru` and `Wait`; one without implements `UsesPageMap`, from \
+            which all three follow"
+)]
 /// Frames and their descriptors: references, the page lock, flags, contents (Linux: `struct page` and its accessors).
 pub trait Frames {
     /// One counted reference to a page. Not `Clone`: each is given back once.
@@ -334,6 +338,10 @@ pub trait Cache: Frames {
     }
 }
 
+#[diagnostic::on_unimplemented(
+    note = "a kernel with a `struct page` of its own implements `Frames`, `Lru` and `Wait`; one without implements `UsesPageMap`, from \
+            which all three follow"
+)]
 /// The LRU lists.
 pub trait Lru: Frames {
     /// Takes the page off the LRU and returns a reference for the isolation (Linux: `isolate_lru_page`, with
@@ -356,6 +364,10 @@ pub trait Lru: Frames {
     fn drain(&self) {}
 }
 
+#[diagnostic::on_unimplemented(
+    note = "a kernel with a `struct page` of its own implements `Frames`, `Lru` and `Wait`; one without implements `UsesPageMap`, from \
+            which all three follow"
+)]
 /// Sleeping on pages; asked for by blocking runs only.
 pub trait Wait: Frames {
     /// Takes the page lock, sleeping until it is free (Linux: `lock_page`). The caller holds no other page lock.

@@ -120,7 +120,7 @@ searches! {
     unmap: |name| anon(name, &[Unmap], None);
     pin: |name| anon(name, &[Pin], None);
 
-    writer_writer: |name| anon(name, &[Writer(0), Writer(1)], Some(5));
+    writer_writer: |name| anon(name, &[Writer(0), Writer(1)], Some(6));
     writer_faulter: |name| anon(name, &[Writer(0), Faulter], Some(5));
     writer_unmap: |name| anon(name, &[Writer(0), Unmap], Some(5));
     writer_pin: |name| anon(name, &[Writer(0), Pin], Some(5));

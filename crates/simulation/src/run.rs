@@ -26,7 +26,7 @@ use crate::steps::Course;
 use crate::world::World;
 
 /// Of the runs that are compared where nobody else acts, one in so many is where others do: memory is written down at each of theirs.
-const SELDOM: u32 = 4;
+const SELDOM: u32 = 16;
 
 type Pages = VecDeque<Isolated<PageRef>>;
 

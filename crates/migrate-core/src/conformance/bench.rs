@@ -1,5 +1,6 @@
 //! What a case works with: a fixture that has begun, pages on it, and runs whose every promise is looked at.
 
+mod asked;
 mod look;
 mod pages;
 mod program;
@@ -8,7 +9,7 @@ mod runs;
 use alloc::format;
 use alloc::sync::Arc;
 
-use mm_types::trace::{check_events, text_of};
+use mm_types::trace::{Event, check_events, text_of};
 use mm_types::{Pfn, Vpn};
 
 use super::contract as promise;
@@ -17,6 +18,8 @@ use crate::fixture::report::settle;
 use crate::fixture::{Capabilities, Fixture, LockedOf, PageOf, Recording};
 use crate::{Frames, Profile, migrate_prep};
 
+use asked::Asked;
+pub(super) use look::Looks;
 pub(super) use pages::Mapped;
 
 /// Events that a case may have.
@@ -30,7 +33,7 @@ pub(super) const HERE: Vpn = Vpn::new(3);
 
 /// A fixture that has begun.
 pub(super) struct Bench<F: Fixture> {
-    pub(super) fixture: F,
+    pub(super) fixture: Asked<F>,
     pub(super) profile: &'static Profile,
     recording: Arc<Recording>,
 }
@@ -40,7 +43,7 @@ impl<F: Fixture> Bench<F> {
         let recording = Arc::new(Recording::with_capacity(ROOM));
         fixture.begin(profile, Arc::clone(&recording));
         Self {
-            fixture,
+            fixture: Asked::new(fixture),
             profile,
             recording,
         }
@@ -57,7 +60,14 @@ impl<F: Fixture> Bench<F> {
     }
 
     pub(super) fn backend(&self) -> &F::Backend {
-        self.fixture.backend()
+        self.fixture.inner().backend()
+    }
+
+    /// True from the beginning of the first run on: only then can a migration have spoiled something.
+    pub(super) fn has_run(&self) -> bool {
+        self.recording
+            .events()
+            .any(|event| matches!(event, Event::Start { .. }))
     }
 
     pub(super) fn recording(&self) -> &Recording {
@@ -69,6 +79,7 @@ impl<F: Fixture> Bench<F> {
         self.finish_faults()?;
         migrate_prep(self.backend());
         self.fixture
+            .inner()
             .check()
             .map_err(|text| broken(promise::of_check(&text), text))?;
         if self.recording.dropped() > 0 {

@@ -20,7 +20,9 @@ pub(super) struct Call<'b, F: Fixture> {
     mode: Mode,
     batch: Option<usize>,
     targets: Option<usize>,
+    keep_moved: bool,
     hook: &'b dyn Fn(Edge) -> Verdict,
+    afterwards: &'b dyn Fn(),
 }
 
 /// What a run left. Its pages have been put back.
@@ -48,7 +50,9 @@ impl<'b, F: Fixture> Call<'b, F> {
             mode: Mode::Sync,
             batch: None,
             targets: None,
+            keep_moved: true,
             hook: &|_| Verdict::Go,
+            afterwards: &|| {},
         }
     }
 
@@ -70,6 +74,19 @@ impl<'b, F: Fixture> Call<'b, F> {
         self
     }
 
+    /// The caller does not want the old pages of those that move.
+    pub(super) fn releasing(mut self) -> Self {
+        self.keep_moved = false;
+        self
+    }
+
+    /// Called when the run is over, for who stands in its way no longer than that: before anybody waits for threads, which may
+    /// sleep for what he holds.
+    pub(super) fn afterwards(mut self, afterwards: &'b dyn Fn()) -> Self {
+        self.afterwards = afterwards;
+        self
+    }
+
     /// Called before each step.
     pub(super) fn hook(mut self, hook: &'b dyn Fn(Edge) -> Verdict) -> Self {
         self.hook = hook;
@@ -85,7 +102,7 @@ impl<'b, F: Fixture> Call<'b, F> {
     /// As [`Call::run`], over pages that are isolated already.
     pub(super) fn run_isolated(self, from: VecDeque<Isolated<PageOf<F>>>) -> Result<Ran, Halt> {
         let (bench, backend) = (self.bench, self.bench.backend());
-        let news = call::new_pages(&bench.fixture, self.targets.unwrap_or(from.len()))?;
+        let news = new_pages(bench, self.targets.unwrap_or(from.len()))?;
         news.iter()
             .try_for_each(|page| bench.pristine(page, promise::NEW_PAGE))?;
         let lent: Vec<Pfn> = news.iter().map(|page| backend.pfn(page)).collect();
@@ -101,10 +118,11 @@ impl<'b, F: Fixture> Call<'b, F> {
             mode: self.mode,
             reason: Reason::Compaction,
             batch: self.batch.unwrap_or(from.len()).max(1),
-            keep_moved: true,
+            keep_moved: self.keep_moved,
             hook: self.hook,
         };
-        let called = call.over(&bench.fixture, bench.recording(), from, news);
+        let called = call.over(bench.fixture.inner(), bench.recording(), from, news);
+        (self.afterwards)();
         let mut called = called.map_err(|error| broken(promise::TYPED, format!("{error}")))?;
         // Locks are open: whoever slept on one is awake again, and lets go of what it held.
         let woken = bench.finish_faults();
@@ -122,7 +140,7 @@ impl<'b, F: Fixture> Call<'b, F> {
             woken: woken?,
             private,
         };
-        ran.promises(&given, bench.profile.rules)?;
+        ran.promises(&given, bench.profile.rules, self.keep_moved)?;
         called
             .news
             .iter()
@@ -139,6 +157,12 @@ impl<'b, F: Fixture> Call<'b, F> {
     }
 }
 
+/// New pages of the fixture, for a run.
+fn new_pages<F: Fixture>(b: &Bench<F>, n: usize) -> Result<VecDeque<PageOf<F>>, Halt> {
+    call::new_pages(b.fixture.inner(), n)
+        .map_err(|error| b.fixture.halt(promise::of_fixture("Fixture::new_page"), &[], error))
+}
+
 /// The call that never sleeps, over one page and one new one; everything is put back afterwards.
 pub(super) struct Nowait {
     pub(super) done: Result<Tally, ConfigError>,
@@ -151,7 +175,7 @@ pub(super) struct Nowait {
 impl Nowait {
     pub(super) fn run<F: Fixture>(b: &Bench<F>, pfn: Pfn, slots: usize, mode: Mode) -> Result<Self, Halt> {
         let mut from = VecDeque::from([b.isolate(pfn)?]);
-        let mut news = call::new_pages(&b.fixture, 1)?;
+        let mut news = new_pages(b, 1)?;
         let (mut moved, mut failed) = (VecDeque::new(), VecDeque::new());
         let mut slots: Vec<_> = (0..slots).map(|_| Slot::new()).collect();
         let mut told = 0u32;
@@ -245,14 +269,19 @@ impl Ran {
     }
 
     /// What holds at the end of any run.
-    fn promises(&self, given: &[Pfn], rules: Rules) -> Done {
+    fn promises(&self, given: &[Pfn], rules: Rules, keep_moved: bool) -> Done {
         for pfn in given {
             let lists = [&self.from, &self.moved, &self.failed];
             let on = lists
                 .iter()
                 .map(|list| list.iter().filter(|at| *at == pfn).count())
                 .sum::<usize>();
-            same(promise::LISTS, &format!("lists that {pfn:?} is on"), on, 1)?;
+            let gone = matches!(self.outcome(*pfn), Some(Outcome::Moved { .. } | Outcome::Freed));
+            let must = usize::from(keep_moved || !gone);
+            same(promise::LISTS, &format!("lists that {pfn:?} is on"), on, must)?;
+            if must == 0 {
+                continue;
+            }
             let list = match self.outcome(*pfn) {
                 Some(Outcome::Moved { .. } | Outcome::Freed) => &self.moved,
                 Some(Outcome::Refused(refusal)) if refusal.is_transient() => &self.from,

@@ -108,6 +108,11 @@ contracts! {
     SOUND = "Fixture::check", "I5", "the backend's own invariants hold when no migration is in progress";
 }
 
+/// Returns the promise of a method of the fixture that is asked to do something.
+pub(super) const fn of_fixture(method: &'static str) -> Contract {
+    Contract { method, ..DONE }
+}
+
 /// Returns whose promise it is that a backend's own check says is broken: its text begins with the invariant.
 pub(super) fn of_check(text: &str) -> Contract {
     match text.split(':').next().unwrap_or_default() {

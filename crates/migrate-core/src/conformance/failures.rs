@@ -1,6 +1,7 @@
 //! Every step that can fail, failing once and for good: the page moves in a later attempt or is as it was, and nothing is lost.
 //!
-//! A failure is a hook's answer ([`Hooked`](crate::Hooked)): of a case's own, or of a [`FailurePlan`] for the whole table of ways.
+//! A failure is a hook's answer ([`Hooked`](crate::Hooked)) of a case's own. The whole table of ways in which a step can fail, in every
+//! mode, is the matter of `ways.rs`.
 
 use alloc::{format, vec::Vec};
 use core::cell::Cell;
@@ -12,7 +13,7 @@ use super::bench::{Bench, Mapped};
 use super::contract as promise;
 use super::verdict::{Done, Halt, broken, same};
 use crate::fixture::{Capabilities, Fixture};
-use crate::{Edge, EdgeKind, FailurePlan, Hook, Injection, Verdict};
+use crate::{Edge, Verdict};
 
 /// A step that is to fail, and the rule by which the page is refused then.
 #[derive(Clone, Copy)]
@@ -287,10 +288,18 @@ pub(super) fn a_failure_at_any_step_loses_nothing<F: Fixture>(b: &Bench<F>) -> D
                 let fails = if from_there_on { step >= n } else { step == n };
                 if fails { Verdict::Fail } else { Verdict::Go }
             };
+            let before = b.looks(page.pfn, &page.sites)?;
             let ran = b.call(&[page.pfn]).hook(&hook).run()?;
             if let Some(Outcome::Moved { to }) = ran.outcome(page.pfn) {
                 page.pfn = to;
             }
+            let after = b.looks(page.pfn, &page.sites)?;
+            same(
+                promise::ROLLBACK,
+                &format!("{:?} after step {n} failed", page.pfn),
+                after,
+                before,
+            )?;
             b.is_at(&page, page.pfn)?;
             came = seen.get();
         }
@@ -300,37 +309,6 @@ pub(super) fn a_failure_at_any_step_loses_nothing<F: Fixture>(b: &Bench<F>) -> D
         n = n.saturating_add(1);
     };
     super::verdict::hold(promise::LISTS, steps >= 4, || format!("only {steps} steps could fail"))
-}
-
-/// Every failure of the table, in each of its ways, on a page that several sites map where there can be several.
-fn every_way<F: Fixture>(b: &Bench<F>, plan: fn(Injection, u32) -> FailurePlan) -> Done {
-    let mut page = if b.fixture.capabilities().contains(Capabilities::SHARED) {
-        b.shared()?
-    } else {
-        b.page()?
-    };
-    for pair in Injection::ALL {
-        // In 2006 the contents are lost by then; what is left is looked at in a case of its own.
-        if pair.edge == EdgeKind::Copy && b.profile.rules == Rules::Linux2617 {
-            continue;
-        }
-        let plan = plan(*pair, 0);
-        let hook = |edge: Edge| plan.before(edge);
-        let ran = b.call(&[page.pfn]).hook(&hook).run()?;
-        if let Some(Outcome::Moved { to }) = ran.outcome(page.pfn) {
-            page.pfn = to;
-        }
-        b.is_at(&page, page.pfn)?;
-    }
-    Ok(())
-}
-
-pub(super) fn each_way_in_which_a_step_fails_once_loses_nothing<F: Fixture>(b: &Bench<F>) -> Done {
-    every_way(b, FailurePlan::once)
-}
-
-pub(super) fn each_way_in_which_a_step_fails_for_good_loses_nothing<F: Fixture>(b: &Bench<F>) -> Done {
-    every_way(b, FailurePlan::from_then_on)
 }
 
 #[cfg(all(test, feature = "model"))]

@@ -9,7 +9,7 @@ use super::bench::{Bench, Mapped, VALUE};
 use super::contract as promise;
 use super::verdict::{Done, Halt, broken, same};
 use crate::Rmap;
-use crate::fixture::{Access, Capabilities, Fixture, FixtureError};
+use crate::fixture::{Access, Capabilities, Fixture};
 
 /// The thread, and so the CPU, that has the translation.
 const OTHER: u32 = 1;
@@ -72,8 +72,7 @@ pub(super) fn a_store_before_the_barrier_is_copied<F: Fixture>(b: &Bench<F>) -> 
     let mut page = used(b)?;
     let ran = b.while_moving(page.pfn, At::Flush, || {
         // Through the old translation, which is good until the barrier, or after the fault: seen by everybody either way.
-        b.touch(OTHER, page.site(), Some(9)).map(drop)?;
-        Ok(())
+        b.touch(OTHER, page.site(), Some(9)).map(drop)
     })?;
     page.value = 9;
     let to = ran.moved_to(page.pfn).or_else(|halt| {
@@ -97,16 +96,15 @@ fn pending<F: Fixture>(
     let page = used(b)?;
     b.while_moving(page.pfn, At::Flush, || {
         act(&page)?;
-        match b.touch(OTHER, page.site(), store) {
-            Ok(Access::Asleep) | Err(FixtureError::Killed(_) | FixtureError::BadSite(_)) => Ok(()),
-            Ok(Access::Done(value)) => Err(broken(
+        match b.touch_or_end(OTHER, page.site(), store)? {
+            Some(Access::Asleep) | None => Ok(()),
+            Some(Access::Done(value)) => Err(broken(
                 promise::FLUSH_PENDING,
                 format!(
                     "after {what} returned another CPU still has {:?} as it was: {value:#x}",
                     page.site()
                 ),
             )),
-            Err(error) => Err(error.into()),
         }
     })?;
     Ok(page)
@@ -114,12 +112,7 @@ fn pending<F: Fixture>(
 
 pub(super) fn mprotect_of_a_page_in_flight_reaches_every_cpu<F: Fixture>(b: &Bench<F>) -> Done {
     b.needs(Capabilities::PROTECT)?;
-    let page = pending(
-        b,
-        "mprotect",
-        |page| Ok(b.fixture.protect(page.site(), false)?),
-        Some(9),
-    )?;
+    let page = pending(b, "mprotect", |page| b.fixture.protect(page.site(), false), Some(9))?;
     same(
         promise::FLUSH_PENDING,
         "what is in the page",
@@ -130,7 +123,7 @@ pub(super) fn mprotect_of_a_page_in_flight_reaches_every_cpu<F: Fixture>(b: &Ben
 
 pub(super) fn munmap_of_a_page_in_flight_reaches_every_cpu<F: Fixture>(b: &Bench<F>) -> Done {
     b.needs(Capabilities::UNMAP)?;
-    pending(b, "munmap", |page| Ok(b.fixture.unmap(page.site())?), None).map(drop)
+    pending(b, "munmap", |page| b.fixture.unmap(page.site()), None).map(drop)
 }
 
 pub(super) fn fork_with_a_page_in_flight_reaches_every_cpu<F: Fixture>(b: &Bench<F>) -> Done {
@@ -154,7 +147,7 @@ pub(super) fn mremap_of_a_page_in_flight_reaches_every_cpu<F: Fixture>(b: &Bench
     b.needs(Capabilities::REMAP)?;
     let act = |page: &Mapped| {
         let to = Site::new(page.site().space, mm_types::Vpn::new(0x20));
-        Ok(b.fixture.remap(page.site(), to)?)
+        b.fixture.remap(page.site(), to)
     };
     pending(b, "mremap", act, None).map(drop)
 }

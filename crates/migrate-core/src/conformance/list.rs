@@ -96,6 +96,10 @@ macro_rules! conformance_cases {
                     entries_that_went_out_come_back_as_they_were,
                     an_update_returns_the_dirty_bit_that_was_there,
                     an_update_that_declines_changes_nothing,
+                    a_page_lock_that_is_open_is_taken_at_once,
+                    a_page_that_is_not_written_is_not_waited_for,
+                    a_thread_that_looks_at_an_entry_in_flight_holds_no_reference,
+                    a_thread_that_finds_nothing_in_flight_goes_on,
                 }
                 [lists] {
                     an_empty_list_is_done_at_once,
@@ -108,6 +112,10 @@ macro_rules! conformance_cases {
                     a_page_to_retry_is_tried_in_every_pass,
                     a_page_freed_meanwhile_is_on_moved_and_uses_no_new_page,
                     a_freed_page_needs_no_new_page_at_all,
+                    old_pages_that_nobody_wants_back_are_freed_by_the_run,
+                    pages_that_stay_are_handed_back_where_those_that_move_are_not,
+                    a_page_of_a_file_that_nobody_wants_back_is_freed_by_the_run,
+                    a_page_freed_meanwhile_that_nobody_wants_back_is_gone,
                     a_page_that_stayed_moves_in_a_later_run,
                     every_page_is_told_one_last_outcome,
                     the_one_page_call_hands_the_old_page_back,
@@ -241,8 +249,18 @@ macro_rules! conformance_cases {
                 }
                 [failures] {
                     a_failure_at_any_step_loses_nothing,
-                    each_way_in_which_a_step_fails_once_loses_nothing,
-                    each_way_in_which_a_step_fails_for_good_loses_nothing,
+                }
+                [failures_in_mode_sync] {
+                    an_anonymous_page_survives_every_failure,
+                    a_shared_page_survives_every_failure,
+                    a_page_in_the_swap_cache_survives_every_failure,
+                    a_page_of_a_file_survives_every_failure,
+                    a_page_with_buffers_survives_every_failure,
+                    a_page_without_a_mover_survives_every_failure,
+                    a_page_that_is_written_out_survives_every_failure,
+                    a_page_that_somebody_has_locked_survives_every_failure,
+                    a_page_with_a_busy_buffer_survives_every_failure,
+                    a_page_cut_off_its_file_survives_every_failure,
                 }
             }
             linux_2_6_17 {
@@ -261,6 +279,30 @@ macro_rules! conformance_cases {
                 }
             }
             modern {
+                failures_in_mode_async {
+                    an_anonymous_page_survives_every_failure,
+                    a_shared_page_survives_every_failure,
+                    a_page_in_the_swap_cache_survives_every_failure,
+                    a_page_of_a_file_survives_every_failure,
+                    a_page_with_buffers_survives_every_failure,
+                    a_page_without_a_mover_survives_every_failure,
+                    a_page_that_is_written_out_survives_every_failure,
+                    a_page_that_somebody_has_locked_survives_every_failure,
+                    a_page_with_a_busy_buffer_survives_every_failure,
+                    a_page_cut_off_its_file_survives_every_failure,
+                }
+                failures_in_mode_sync_light {
+                    an_anonymous_page_survives_every_failure,
+                    a_shared_page_survives_every_failure,
+                    a_page_in_the_swap_cache_survives_every_failure,
+                    a_page_of_a_file_survives_every_failure,
+                    a_page_with_buffers_survives_every_failure,
+                    a_page_without_a_mover_survives_every_failure,
+                    a_page_that_is_written_out_survives_every_failure,
+                    a_page_that_somebody_has_locked_survives_every_failure,
+                    a_page_with_a_busy_buffer_survives_every_failure,
+                    a_page_cut_off_its_file_survives_every_failure,
+                }
                 modes_of_today {
                     pages_move_in_mode_async,
                     pages_move_in_mode_sync_light,

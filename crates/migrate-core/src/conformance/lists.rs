@@ -194,6 +194,61 @@ pub(super) fn a_freed_page_needs_no_new_page_at_all<F: Fixture>(b: &Bench<F>) ->
     )
 }
 
+/// The old frames of pages that moved are free, and nobody has put them anywhere.
+fn are_free<F: Fixture>(b: &Bench<F>, pages: &[Mapped]) -> Done {
+    pages.iter().try_for_each(|page| {
+        hold(promise::PUTBACK, b.backend().get(page.pfn).is_none(), || {
+            format!(
+                "{:?} has moved, its caller did not want it back, and it is in use",
+                page.pfn
+            )
+        })
+    })
+}
+
+pub(super) fn old_pages_that_nobody_wants_back_are_freed_by_the_run<F: Fixture>(b: &Bench<F>) -> Done {
+    let pages = b.pages(5)?;
+    let ran = b.call(&frames(&pages)).batch(2).releasing().run()?;
+    same(promise::LISTS, "pages moved", ran.tally.moved, 5)?;
+    for page in &pages {
+        b.is_at(page, ran.moved_to(page.pfn)?)?;
+    }
+    are_free(b, &pages)
+}
+
+pub(super) fn pages_that_stay_are_handed_back_where_those_that_move_are_not<F: Fixture>(b: &Bench<F>) -> Done {
+    let pages = b.pages(4)?;
+    let ran = holding(b, &pages, &[1, 3], || b.call(&frames(&pages)).releasing().run())?;
+    let picked = |n: [usize; 2]| n.into_iter().filter_map(|n| pages.get(n).cloned()).collect::<Vec<_>>();
+    let stayed = picked([1, 3]);
+    let must: Vec<Pfn> = stayed.iter().map(|page| page.pfn).collect();
+    same(promise::LISTS, "pages on `from`", &ran.from, &must)?;
+    for page in &stayed {
+        b.is_at(page, page.pfn)?;
+        b.moves(page)?;
+    }
+    are_free(b, &picked([0, 2]))
+}
+
+pub(super) fn a_page_of_a_file_that_nobody_wants_back_is_freed_by_the_run<F: Fixture>(b: &Bench<F>) -> Done {
+    let (file, page) = b.file(mm_types::scenario::Mover::Plain)?;
+    let to = b.call(&[page.pfn]).releasing().run()?.moved_to(page.pfn)?;
+    b.is_at(&page, to)?;
+    same(promise::SWITCH, "the cached page", b.fixture.cached(file, 1)?, Some(to))?;
+    are_free(b, core::slice::from_ref(&page))
+}
+
+pub(super) fn a_page_freed_meanwhile_that_nobody_wants_back_is_gone<F: Fixture>(b: &Bench<F>) -> Done {
+    b.needs(Capabilities::UNMAP)?;
+    let page = b.page()?;
+    let isolated = VecDeque::from([b.isolate(page.pfn)?]);
+    b.fixture.unmap(page.site())?;
+    let ran = b.call(&[]).targets(1).releasing().run_isolated(isolated)?;
+    let outcome = ran.outcome(page.pfn);
+    same(promise::LISTS, "the freed page", outcome, Some(Outcome::Freed))?;
+    are_free(b, core::slice::from_ref(&page))
+}
+
 pub(super) fn a_page_that_stayed_moves_in_a_later_run<F: Fixture>(b: &Bench<F>) -> Done {
     let pages = b.pages(1)?;
     let ran = holding(b, &pages, &[0], || b.call(&frames(&pages)).run())?;

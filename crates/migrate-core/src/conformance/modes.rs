@@ -59,9 +59,8 @@ fn locked<F: Fixture>(b: &Bench<F>, mode: Mode) -> Result<(Mapped, Ran, bool), H
         }
         Verdict::Go
     };
-    let ran = b.call(&[page.pfn]).mode(mode).hook(&hook).run();
-    open();
-    Ok((page, ran?, slept.get()))
+    let ran = b.call(&[page.pfn]).mode(mode).hook(&hook).afterwards(&open).run()?;
+    Ok((page, ran, slept.get()))
 }
 
 pub(super) fn async_does_not_sleep_for_a_page_lock<F: Fixture>(b: &Bench<F>) -> Done {
@@ -90,6 +89,11 @@ pub(super) fn a_page_lock_that_opens_in_time_is_not_slept_for<F: Fixture>(b: &Be
     let page = b.page()?;
     let lock = RefCell::new(Some(b.lock(page.pfn)?));
     let (tries, slept) = (Cell::new(0u32), Cell::new(false));
+    let open = || {
+        if let Some(locked) = lock.take() {
+            b.backend().put(b.backend().unlock(locked));
+        }
+    };
     let hook = |edge: Edge| {
         match edge {
             Edge::TryLock(pfn) if pfn == page.pfn => tries.set(tries.get().saturating_add(1)),
@@ -97,13 +101,11 @@ pub(super) fn a_page_lock_that_opens_in_time_is_not_slept_for<F: Fixture>(b: &Be
             _ => {}
         }
         if tries.get() == 3 || slept.get() {
-            if let Some(locked) = lock.take() {
-                b.backend().put(b.backend().unlock(locked));
-            }
+            open();
         }
         Verdict::Go
     };
-    let ran = b.call(&[page.pfn]).hook(&hook).run()?;
+    let ran = b.call(&[page.pfn]).hook(&hook).afterwards(&open).run()?;
     same(promise::SLEEPS, "the run slept for the page lock", slept.get(), false)?;
     same(promise::PASSES, "passes", ran.tally.passes, 3)?;
     b.is_at(&page, ran.moved_to(page.pfn)?)
@@ -174,6 +176,11 @@ pub(super) fn no_lock_is_slept_for_while_another_is_held<F: Fixture>(b: &Bench<F
     let last = frames.last().copied().unwrap_or(Pfn::new(0));
     let lock = RefCell::new(Some(b.lock(last)?));
     let other = Cell::new(None);
+    let open = || {
+        if let Some(locked) = lock.take() {
+            b.backend().put(b.backend().unlock(locked));
+        }
+    };
     let hook = |edge: Edge| {
         if let Edge::Lock(slept) = edge {
             let held = |pfn: &&Pfn| {
@@ -182,13 +189,11 @@ pub(super) fn no_lock_is_slept_for_while_another_is_held<F: Fixture>(b: &Bench<F
                         .is_ok_and(|flags| flags.contains(mm_types::PageFlags::LOCKED))
             };
             other.set(frames.iter().find(held).copied().or(other.get()));
-            if let Some(locked) = lock.take() {
-                b.backend().put(b.backend().unlock(locked));
-            }
+            open();
         }
         Verdict::Go
     };
-    let ran = b.call(&frames).hook(&hook).run()?;
+    let ran = b.call(&frames).hook(&hook).afterwards(&open).run()?;
     hold(promise::SLEEPS, other.get().is_none(), || {
         format!("{:?} was locked while the run slept for {last:?}", other.get())
     })?;

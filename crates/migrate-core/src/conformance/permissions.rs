@@ -80,7 +80,7 @@ pub(super) fn permission_taken_before_the_move_is_not_given_back<F: Fixture>(b: 
 pub(super) fn permission_taken_in_flight_is_not_given_back<F: Fixture>(b: &Bench<F>) -> Done {
     b.needs(Capabilities::PROTECT)?;
     let page = b.page()?;
-    let ran = b.while_moving(page.pfn, At::Copy, || Ok(b.fixture.protect(page.site(), false)?))?;
+    let ran = b.while_moving(page.pfn, At::Copy, || b.fixture.protect(page.site(), false))?;
     b.is_at(&page, ran.moved_to(page.pfn)?)?;
     writable(b, promise::PROTECT, page.site(), false)?;
     b.cannot_write(promise::PROTECT, page.site())
@@ -91,7 +91,7 @@ pub(super) fn permission_taken_and_given_in_flight_comes_with_a_fault<F: Fixture
     let page = b.page()?;
     let ran = b.while_moving(page.pfn, At::Copy, || {
         b.fixture.protect(page.site(), false)?;
-        Ok(b.fixture.protect(page.site(), true)?)
+        b.fixture.protect(page.site(), true)
     })?;
     b.is_at(&page, ran.moved_to(page.pfn)?)?;
     writable(b, promise::PROTECT, page.site(), false)?;
@@ -102,7 +102,7 @@ pub(super) fn permission_taken_and_given_in_flight_comes_with_a_fault<F: Fixture
 pub(super) fn permission_given_in_flight_comes_with_a_fault<F: Fixture>(b: &Bench<F>) -> Done {
     b.needs(Capabilities::PROTECT)?;
     let page = read_only(b)?;
-    let ran = b.while_moving(page.pfn, At::Copy, || Ok(b.fixture.protect(page.site(), true)?))?;
+    let ran = b.while_moving(page.pfn, At::Copy, || b.fixture.protect(page.site(), true))?;
     b.is_at(&page, ran.moved_to(page.pfn)?)?;
     writable(b, promise::EDIT, page.site(), false)?;
     b.write(page.site(), VALUE)?;

@@ -11,7 +11,7 @@ use super::call::Ran;
 use super::contract as promise;
 use super::verdict::{Done, Halt, hold, same};
 use crate::Frames;
-use crate::fixture::{Capabilities, Fixture, FixtureError};
+use crate::fixture::{Capabilities, Fixture};
 
 /// Runs over the page; `act` comes in the middle, or, where there is no `at`, between isolation and run.
 fn run<F: Fixture>(b: &Bench<F>, page: &Mapped, at: Option<At>, act: impl FnOnce() -> Done) -> Result<Ran, Halt> {
@@ -28,7 +28,7 @@ fn run<F: Fixture>(b: &Bench<F>, page: &Mapped, at: Option<At>, act: impl FnOnce
 fn munmap<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
     b.needs(Capabilities::UNMAP)?;
     let page = b.page()?;
-    let ran = run(b, &page, at, || Ok(b.fixture.unmap(page.site())?))?;
+    let ran = run(b, &page, at, || b.fixture.unmap(page.site()))?;
     let pte = b.entry(page.site());
     hold(promise::ZAP, pte.is_none(), || {
         format!("{:?} has {pte:?} after munmap", page.site())
@@ -48,11 +48,11 @@ fn munmap<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
 }
 
 /// One of three sites goes, and the others stay.
-fn one_goes<F: Fixture>(b: &Bench<F>, at: Option<At>, act: impl FnOnce(Site) -> Result<(), FixtureError>) -> Done {
+fn one_goes<F: Fixture>(b: &Bench<F>, at: Option<At>, act: impl FnOnce(Site) -> Done) -> Done {
     b.needs(Capabilities::UNMAP)?;
     let mut page = b.shared()?;
     let Some(gone) = page.sites.pop() else { return Ok(()) };
-    let ran = run(b, &page, at, || Ok(act(gone)?))?;
+    let ran = run(b, &page, at, || act(gone))?;
     b.is_at(&page, ran.moved_to(page.pfn)?)?;
     let found = b.count(ran.moved_to(page.pfn)?)?;
     same(promise::LEDGER, "references", found, page.entries())
@@ -78,13 +78,16 @@ fn mremap<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
     b.needs(Capabilities::REMAP)?;
     let mut page = b.page()?;
     let (from, to) = (page.site(), Site::new(page.site().space, Vpn::new(0x20)));
-    let ran = run(b, &page, at, || Ok(b.fixture.remap(from, to)?))?;
+    let ran = run(b, &page, at, || b.fixture.remap(from, to))?;
     page.sites = alloc::vec![to];
     hold(promise::RELOCATE, b.entry(from).is_none(), || {
         format!("{from:?} has {:?} after mremap", b.entry(from))
     })?;
     hold(promise::RELOCATE, !b.entry(to).is_migration(), || {
         format!("{to:?} has {:?} after the run", b.entry(to))
+    })?;
+    hold(promise::RELOCATE, !b.entry(to).is_none(), || {
+        format!("neither {from:?} nor {to:?} has an entry after mremap")
     })?;
     b.is_at(&page, ran.moved_to(page.pfn)?)?;
     b.write(to, !VALUE)
@@ -93,7 +96,7 @@ fn mremap<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
 fn mprotect<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
     b.needs(Capabilities::PROTECT)?;
     let page = b.page()?;
-    let ran = run(b, &page, at, || Ok(b.fixture.protect(page.site(), false)?))?;
+    let ran = run(b, &page, at, || b.fixture.protect(page.site(), false))?;
     b.is_at(&page, ran.moved_to(page.pfn)?)?;
     let pte = b.entry(page.site());
     hold(promise::PROTECT, !pte.writable(), || {
@@ -128,7 +131,7 @@ fn truncate<F: Fixture>(b: &Bench<F>, at: Option<At>) -> Done {
     let (file, page) = b.file(Mover::Plain)?;
     // Whichever of the two pages the cache holds at that moment.
     let cut = || match b.fixture.cached(file, 1)? {
-        Some(cached) => Ok(b.fixture.truncate(cached)?),
+        Some(cached) => b.fixture.truncate(cached),
         None => Ok(()),
     };
     run(b, &page, at, cut)?;

@@ -6,8 +6,10 @@ mod entry;
 mod frames;
 mod lru;
 mod rmap;
+mod waiting;
 
 pub(super) use entry::*;
 pub(super) use frames::*;
 pub(super) use lru::*;
 pub(super) use rmap::*;
+pub(super) use waiting::*;

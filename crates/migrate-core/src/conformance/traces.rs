@@ -66,6 +66,10 @@ pub(super) fn leaves_the_models_trace<F: Fixture>(mut fixture: F, recorded: &Rec
     let replay = run_scenario(&mut fixture, recorded.text, Some(recorded.profile)).map_err(|error| match error {
         ScenarioError::Check(text) => broken(promise::of_check(&text), text),
         ScenarioError::Trace(text) => broken(promise::TRACE, text),
+        ScenarioError::Step { line, .. } | ScenarioError::Declared { line, .. } => {
+            let step = recorded.text.lines().nth(line.saturating_sub(1)).unwrap_or("(its end)");
+            broken(promise::DONE, format!("{step}: {error}"))
+        }
         ScenarioError::Asleep { .. } => broken(promise::UNLOCK, format!("{error}")),
         other => broken(promise::SAME_TRACE, format!("{other}")),
     })?;

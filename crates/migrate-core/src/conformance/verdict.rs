@@ -6,7 +6,7 @@ use core::fmt;
 use mm_types::Rules;
 
 use super::contract::{Contract, Failure};
-use crate::fixture::{Capabilities, FixtureError};
+use crate::fixture::Capabilities;
 
 /// A case's name: by whose rules it runs, what it is about, and what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -160,15 +160,6 @@ pub(crate) enum Halt {
 
 /// What a case returns.
 pub(crate) type Done = Result<(), Halt>;
-
-impl From<FixtureError> for Halt {
-    fn from(error: FixtureError) -> Self {
-        match error {
-            FixtureError::NotApplicable(lacks) => Self::Lacks(lacks),
-            other => broken(super::contract::DONE, alloc::format!("{other}")),
-        }
-    }
-}
 
 impl From<Done> for Verdict {
     fn from(done: Done) -> Self {

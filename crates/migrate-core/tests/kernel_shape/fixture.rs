@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use migrate_core::fixture::{Capabilities, Fixture, FixtureError, Recording};
-use migrate_core::{Entry, Faults, Frames, Lru, Profile, Readers};
+use migrate_core::{Entry, Faults, Frames, Lru, Profile, Readers, conformance};
 use mm_types::trace::{Event, Observer};
 use mm_types::{AnonVmaId, EntryStyle, Mapping, PageFlags, Pfn, Pte, PteFlags, Site, SpaceId, Vpn};
 
 use super::{Page, Ref, Slot, Toy};
 
-pub(super) const SOURCE: usize = 48;
-pub(super) const TARGET: usize = 48;
-pub(super) const SPACES: usize = 4;
-pub(super) const PAGES: usize = 64;
+// What the kit asks for, and no more.
+pub(super) const SOURCE: usize = conformance::FRAMES;
+pub(super) const TARGET: usize = conformance::FRAMES;
+pub(super) const SPACES: usize = conformance::SPACES as usize;
+pub(super) const PAGES: usize = conformance::PAGES as usize;
 pub(super) type Kernel = Toy<{ SOURCE + TARGET }, SPACES, PAGES>;
 
 /// One CPU cannot sleep and let another go on: it looks once.
@@ -163,7 +164,7 @@ impl Fixture for Board {
         let page = pfn.index().ok_or(FixtureError::BadFrame(pfn))?;
         if self.kernel.pages[page].index.get() != to.page.raw() as usize {
             // A page is found at its index in every space, and nowhere else.
-            return Err(FixtureError::NotApplicable(Capabilities::SHARED));
+            return Err(FixtureError::BadSite(to));
         }
         // Nobody has it alone any more, and a store is to be seen by all of them.
         for (site, _) in self

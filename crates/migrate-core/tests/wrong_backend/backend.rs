@@ -1,74 +1,70 @@
 //! The model behind a wrapper that keeps every promise of the seam but one.
 
+use core::cell::Cell;
 use core::ops::ControlFlow;
 
 use migrate_core::fixture::Fixture;
 use migrate_core::model::{Gather, Model, ModelFixture};
 use migrate_core::{
-    Cache, CopyError, Edited, Entry, EntryVma, Faults, Frames, LockedPage, Lru, Mover, PageRef, Pair, Rmap,
-    SlotChanged, UsesPageMap, Visit, Wait, Written,
+    Cache, CopyError, Faults, Frames, LockedPage, Lru, Mover, PageRef, Pair, Rmap, SlotChanged, UsesPageMap, Visit,
+    Wait, Written,
 };
-use mm_types::{CountMismatch, Mapping, Page, PageFlags, Pfn, Pte, PteFlags, Refusal, Site, SpaceId, SwapEntry};
+use mm_types::{CountMismatch, Mapping, Page, PageFlags, Pfn, Pte, Refusal, Site, SpaceId, SwapEntry};
 
-/// Which promise is broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wrong {
-    Nothing,
-    WalkForgetsAMapping,
-    WalkVisitsTwice,
-    WalkGoesOn,
-    FlushForgotten,
-    FlushPendingEmpty,
-    DirtyBitLost,
-    WriteWidened,
-    OldFrameRestored,
-    LedgerTwice,
-    EditDeclinedIsTold,
-    WakeUpLost,
-    FreezeOnlyChecks,
-    FreezeTakesAnyCount,
-    UnfreezeOneTooMany,
-    CopiesNothing,
-    CopiesHalf,
-    GetOfAFreePage,
-    FlagsToldAfter,
-    ClearsOnlyWhereItSets,
-    AdoptForgotten,
-    PrivateWordForgotten,
-    DisownForgotten,
-    PinsForgotten,
-    NeverMapped,
-    IsolatesTwice,
-    IsolatedIsInactive,
-    PutbackLosesThePage,
-    PutBackIsInactive,
-    SlotNotSwitched,
-    SlotsForgotten,
-    BuffersNotMoved,
-    SetDirtyForgotten,
-    ReferenceWhileWaiting,
-    MapsWritable,
-    NewPageDirty,
-}
+use super::entry::WrongEntry;
+use super::wrong::Wrong;
 
 /// A backend with one defect.
 #[derive(Debug)]
 pub(crate) struct Backend {
     pub(crate) inner: ModelFixture,
     pub(crate) wrong: Wrong,
+    /// Locks that were tried for, in the one that is busy at first.
+    pub(crate) tries: Cell<u32>,
 }
 
 impl Backend {
-    fn model(&self) -> &Model {
+    pub(crate) fn model(&self) -> &Model {
         self.inner.backend()
     }
 
-    fn is(&self, wrong: Wrong) -> bool {
+    pub(crate) fn is(&self, wrong: Wrong) -> bool {
         self.wrong == wrong
     }
 
     fn descriptor(&self, pfn: Pfn) -> &Page {
         self.model().page_map().page(pfn).expect("a frame of the model")
+    }
+
+    /// The page lock is open, whoever has it.
+    fn open(&self, pfn: Pfn) {
+        let flags = self.descriptor(pfn).flags();
+        flags.edit(PageFlags::empty(), PageFlags::LOCKED);
+    }
+
+    /// A page whose lock somebody has.
+    pub(crate) fn locked_page(&self) -> Option<Pfn> {
+        let map = self.model().page_map();
+        let mut frames = (map.base().raw()..).map(Pfn::new).take(map.len());
+        frames.find(|pfn| self.descriptor(*pfn).flags().load().contains(PageFlags::LOCKED))
+    }
+
+    /// Changes every entry that maps the page or names it, though somebody may have the page lock.
+    pub(crate) fn edit_entries(&self, pfn: Pfn, edit: &dyn Fn(Pte) -> Option<Pte>) {
+        let model = self.model();
+        let was = self.descriptor(pfn).flags().load();
+        self.open(pfn);
+        let page = model.get(pfn).expect("a page in use");
+        let locked = model.try_lock(page).expect("it is open");
+        let mut gather = model.gather();
+        model.walk(&locked, &mut gather, &mut |entry| {
+            entry.update(edit);
+            ControlFlow::Continue(())
+        });
+        model.flush(gather);
+        model.put(model.unlock(locked));
+        let again = was & (PageFlags::LOCKED | PageFlags::WAITERS);
+        self.descriptor(pfn).flags().edit(again, PageFlags::empty());
     }
 
     fn deactivate(&self, pfn: Pfn) {
@@ -100,14 +96,26 @@ impl Frames for Backend {
     }
 
     fn put(&self, page: PageRef) {
+        if self.is(Wrong::PutForgotten) && self.count(&page) > 2 {
+            return;
+        }
         self.model().put(page);
     }
 
     fn try_lock(&self, page: PageRef) -> Result<LockedPage, PageRef> {
+        match self.wrong {
+            Wrong::LocksTwice => self.open(page.pfn()),
+            // Somebody is always there at first.
+            Wrong::LockBusyOnce if self.tries.replace(self.tries.get() + 1) % 4 == 3 => return Err(page),
+            _ => {}
+        }
         self.model().try_lock(page)
     }
 
     fn unlock(&self, locked: LockedPage) -> PageRef {
+        if matches!(self.wrong, Wrong::LockNotTaken | Wrong::LocksTwice) {
+            self.model().edit_flags(&locked, PageFlags::LOCKED, PageFlags::empty());
+        }
         if self.is(Wrong::WakeUpLost) {
             self.model().edit_flags(&locked, PageFlags::empty(), PageFlags::WAITERS);
         }
@@ -133,6 +141,9 @@ impl Frames for Backend {
     }
 
     fn mapping(&self, page: &PageRef) -> Mapping {
+        if self.is(Wrong::MappingForgotten) {
+            return Mapping::None;
+        }
         self.model().mapping(page)
     }
 
@@ -200,65 +211,6 @@ impl Frames for Backend {
     }
 }
 
-/// An entry of the model, and a wrapper's way with it.
-struct WrongEntry<'e> {
-    entry: &'e mut dyn Entry,
-    backend: &'e Backend,
-}
-
-impl Entry for WrongEntry<'_> {
-    fn site(&self) -> Site {
-        self.entry.site()
-    }
-
-    fn read(&self) -> Pte {
-        self.entry.read()
-    }
-
-    fn update(&mut self, edit: &dyn Fn(Pte) -> Option<Pte>) -> Option<Edited> {
-        let clean = |pte: Pte| match pte {
-            Pte::Present { pfn, flags } => Pte::present(pfn, flags - PteFlags::DIRTY),
-            other => other,
-        };
-        let edited = match self.backend.wrong {
-            Wrong::DirtyBitLost => {
-                let edited = self.entry.update(&|pte| edit(clean(pte)));
-                edited.map(|Edited { before, after }| Edited {
-                    before: clean(before),
-                    after,
-                })
-            }
-            Wrong::WriteWidened => self.entry.update(&|pte| match (pte, edit(pte)?) {
-                (Pte::Migration(_), Pte::Present { pfn, flags }) => Some(Pte::present(pfn, flags | PteFlags::WRITE)),
-                (_, after) => Some(after),
-            }),
-            Wrong::OldFrameRestored => self.entry.update(&|pte| match (pte, edit(pte)?) {
-                (Pte::Migration(entry), Pte::Present { flags, .. }) => Some(Pte::present(entry.pfn(), flags)),
-                (_, after) => Some(after),
-            }),
-            Wrong::EditDeclinedIsTold => {
-                let edited = self.entry.update(edit);
-                let read = self.entry.read();
-                edited.or(read.is_present().then_some(Edited {
-                    before: read,
-                    after: read,
-                }))
-            }
-            _ => self.entry.update(edit),
-        };
-        if let (true, Some(edited)) = (self.backend.is(Wrong::LedgerTwice), edited) {
-            if let Pte::Present { pfn, .. } = edited.after {
-                let _never_given_back = self.backend.model().get(pfn);
-            }
-        }
-        edited
-    }
-
-    fn vma(&self) -> EntryVma {
-        self.entry.vma()
-    }
-}
-
 impl Rmap for Backend {
     type Gather = Gather;
 
@@ -301,6 +253,13 @@ impl Rmap for Backend {
         }
     }
 
+    fn reserve(&self, page: &LockedPage, new: Option<&LockedPage>, gather: &mut Gather) -> Result<(), Refusal> {
+        if self.is(Wrong::ReservesNothing) {
+            return Err(Refusal::MappingLimit);
+        }
+        self.model().reserve(page, new, gather)
+    }
+
     fn is_mapped(&self, page: &LockedPage) -> bool {
         !self.is(Wrong::NeverMapped) && self.model().is_mapped(page)
     }
@@ -324,6 +283,9 @@ impl Cache for Backend {
     }
 
     fn mover(&self, page: &LockedPage) -> Mover {
+        if self.is(Wrong::AnyMover) {
+            return Mover::Plain;
+        }
         self.model().mover(page)
     }
 
@@ -346,6 +308,10 @@ impl Cache for Backend {
     }
 
     fn try_lock_buffers(&self, page: &LockedPage) -> Result<(), Refusal> {
+        if self.is(Wrong::BuffersLockedTwice) {
+            // Whoever does I/O on one of them has it no longer.
+            self.model().set_buffers_busy(page.pfn(), false);
+        }
         self.model().try_lock_buffers(page)
     }
 
@@ -368,6 +334,9 @@ impl Cache for Backend {
     }
 
     fn writeout(&self, page: LockedPage) -> Written<LockedPage, PageRef> {
+        if self.is(Wrong::WritesNothing) {
+            return Written::Unlocked(self.model().unlock(page), Ok(()));
+        }
         self.model().writeout(page)
     }
 }
@@ -406,7 +375,12 @@ impl Lru for Backend {
 
 impl Wait for Backend {
     fn lock(&self, page: PageRef) -> LockedPage {
-        self.model().lock(page)
+        let pfn = page.pfn();
+        let locked = self.model().lock(page);
+        if self.is(Wrong::LockNotTaken) {
+            self.open(pfn);
+        }
+        locked
     }
 
     fn wait_writeback(&self, page: &LockedPage) {
@@ -420,6 +394,11 @@ impl Wait for Backend {
 
 impl Faults for Backend {
     fn wait_on(&self, site: Site, look: &mut dyn FnMut(Pte) -> Option<Pfn>) {
+        let found = self.model().pte(site).migration();
+        let held = found
+            .filter(|_| self.is(Wrong::ReferenceWhileLooking))
+            .and_then(|entry| self.model().get(entry.pfn()));
         self.model().wait_on(site, look);
+        held.into_iter().for_each(|page| self.model().put(page));
     }
 }

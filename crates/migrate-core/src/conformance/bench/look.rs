@@ -22,6 +22,17 @@ pub(in super::super) struct Looks {
     mapping: Mapping,
 }
 
+impl Looks {
+    pub(in super::super) const fn is_dirty(&self) -> bool {
+        self.dirty
+    }
+
+    /// As it looks once it was written to storage.
+    pub(in super::super) const fn clean(&mut self) {
+        self.dirty = false;
+    }
+}
+
 impl<F: Fixture> Bench<F> {
     /// The sites that a walk of `page` shows to map `pfn`.
     pub(in super::super) fn sites(&self, page: Pfn, pfn: Pfn) -> Result<Vec<Site>, Halt> {
@@ -37,7 +48,7 @@ impl<F: Fixture> Bench<F> {
     }
 
     pub(in super::super) fn entry(&self, site: Site) -> Pte {
-        self.fixture.entry(site)
+        self.fixture.inner().entry(site)
     }
 
     pub(in super::super) fn count(&self, pfn: Pfn) -> Result<u32, Halt> {

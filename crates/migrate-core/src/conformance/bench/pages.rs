@@ -34,11 +34,11 @@ impl Mapped {
 
 impl<F: Fixture> Bench<F> {
     pub(in super::super) fn space(&self) -> Result<SpaceId, Halt> {
-        Ok(self.fixture.space()?)
+        self.fixture.space()
     }
 
     fn note_map(&self, site: Site) {
-        let after = self.fixture.entry(site);
+        let after = self.entry(site);
         self.recording().note(|| Event::Map { site, after });
     }
 
@@ -51,7 +51,7 @@ impl<F: Fixture> Bench<F> {
         let mut flags = PteFlags::empty();
         flags.set(PteFlags::WRITE, writable);
         flags.set(PteFlags::EXCLUSIVE, self.profile.entries == EntryStyle::Lossless);
-        let entry = match self.fixture.entry(site) {
+        let entry = match self.entry(site) {
             Pte::Present { pfn, flags } => Pte::present(pfn, flags & kept),
             other => other,
         };
@@ -125,8 +125,7 @@ impl<F: Fixture> Bench<F> {
         self.needs(Capabilities::FILE.union(more))?;
         let (space, file) = (self.space()?, self.fixture.file(4, mover)?);
         let site = Site::new(space, HERE);
-        let pfn = self.fixture.map_file(file, 1, site, true, sharing)?;
-        self.note_map(site);
+        let pfn = self.map_file(file, 1, site, sharing)?;
         let value = self.read(site)?;
         Ok((
             file,
@@ -136,5 +135,18 @@ impl<F: Fixture> Bench<F> {
                 value,
             },
         ))
+    }
+
+    /// Maps a page of a file, writable.
+    pub(in super::super) fn map_file(
+        &self,
+        file: MappingId,
+        index: u64,
+        site: Site,
+        sharing: Sharing,
+    ) -> Result<Pfn, Halt> {
+        let pfn = self.fixture.map_file(file, index, site, true, sharing)?;
+        self.note_map(site);
+        Ok(pfn)
     }
 }
