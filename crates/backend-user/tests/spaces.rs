@@ -174,7 +174,7 @@ fn no_stale_read(profile: &Profile, readable: bool) {
                     let seen = view.page(page)[7].load(Ordering::SeqCst);
                     assert!(
                         seen >= written,
-                        "page {page}: {seen} was read after {written} had been written"
+                        "I9: page {page}: {seen} was read after {written} had been written"
                     );
                 }
             }

@@ -121,12 +121,12 @@ impl Exhibit {
         let breaks = self.catalogued()?.breaks;
         let checked = check_text(self.trace());
         if let Err(CheckError::Violation(violation)) = &checked
-            && violation.rule.id() == breaks
+            && violation.rule == breaks
         {
             return Ok(Finding::Line(*violation));
         }
         let noticed = self.noticed();
-        if noticed.contains(&format!(" {breaks}: ")) || noticed.contains(": expected ") {
+        if noticed.contains(&format!(" {}: ", breaks.id())) || noticed.contains(": expected ") {
             return Ok(Finding::Recount(noticed.to_owned()));
         }
         Err(match checked {

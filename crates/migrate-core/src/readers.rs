@@ -151,10 +151,9 @@ impl<'b, B: Rmap, O: Observer> Readers<'b, B, O> {
 
 impl<B: Rmap, O: Observer> Drop for Readers<'_, B, O> {
     fn drop(&mut self) {
-        if museum::has(Bug::B22) {
-            return;
+        if !museum::has(Bug::B22) {
+            self.backend.flush_pending(self.space);
         }
-        self.backend.flush_pending(self.space);
         let space = self.space;
         self.observer.note(|| Event::FlushPending(space));
     }

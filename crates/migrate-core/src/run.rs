@@ -192,7 +192,7 @@ where
             lost = slot.unlock(cx).or(lost);
         }
         // Looked at under each lock, told after the last: the run that this panic drops must not come by here again.
-        debug_assert!(lost.is_none(), "a migration entry of {lost:?} was not found again");
+        debug_assert!(lost.is_none(), "I6: a migration entry of {lost:?} was not found again");
         for n in 0..self.used {
             self.account(n, tell);
         }

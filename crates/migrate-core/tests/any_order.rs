@@ -23,7 +23,7 @@ use migrate_core::{LINUX_2_6_17, MODERN, Profile};
 use mm_types::Rules;
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
-use simulation::{Case, Counts, Kind, MOVED, Step, World, any_case, case_in_flight, quietly, rng};
+use simulation::{Care, Case, Counts, Kind, MOVED, Step, World, any_case, case_in_flight, quietly, rng};
 
 fn number(variable: &str, unset: u64) -> u64 {
     let Ok(text) = std::env::var(variable) else {
@@ -37,30 +37,19 @@ fn number(variable: &str, unset: u64) -> u64 {
 }
 
 /// Plays a case; an error or a panic is what went wrong.
-fn play(profile: &'static Profile, case: &Case) -> (World, Result<(), String>) {
-    let world = World::new(profile, case);
+fn play(profile: &'static Profile, care: Care, case: &Case) -> (World, Result<(), String>) {
+    let world = World::new(profile, care, case);
     let done = quietly(|| world.play(case));
     (world, done)
 }
 
-/// What is told of a case that fails: what happened, and the trace of the last run.
-fn report(world: &World, what: &str) -> String {
-    let trace = world.trace();
-    let lines: Vec<&str> = trace.lines().collect();
-    // Passes are alike: the first ones and the end say it all.
-    let shown = match lines.len().checked_sub(60) {
-        Some(left_out @ 1..) => {
-            let (first, last) = (lines[..40].join("\n"), lines[lines.len() - 20..].join("\n"));
-            format!("{first}\n[{left_out} lines more]\n{last}")
-        }
-        _ => lines.join("\n"),
-    };
-    format!("{what}\n\n{}\n\nthe last run:\n{shown}\n", world.story())
-}
-
 /// What proptest leaves is shortest for each call by itself; some calls can only go together.
 fn shortest(profile: &'static Profile, mut case: Case) -> Case {
-    while let Some(shorter) = case.shorter().into_iter().find(|case| play(profile, case).1.is_err()) {
+    while let Some(shorter) = case
+        .shorter()
+        .into_iter()
+        .find(|case| play(profile, Care::FULL, case).1.is_err())
+    {
         case = shorter;
     }
     case
@@ -208,18 +197,18 @@ fn in_any_order(profile: &'static Profile, in_flight: bool, test: &str) {
         };
         let mut runner = TestRunner::new_with_rng(config, rng(seed));
         let failed = runner.run(&draw(steps as usize), |case| {
-            let (world, done) = play(profile, &case);
+            let (world, done) = play(profile, Care::FULL, &case);
             counts.borrow_mut().merge(&world.take_counts());
             done.map_err(TestCaseError::fail)
         });
         if let Err(TestError::Fail(_, case)) = failed {
             let case = shortest(profile, case);
-            let (world, done) = play(profile, &case);
+            let (world, done) = play(profile, Care::REPORT, &case);
             let what = done.err().unwrap_or_else(|| "it does not fail again".to_owned());
             panic!(
-                "{}\nsteps: {}\nreplay: ANY_ORDER_SEED={seed:#x} ANY_ORDER_CASES=1 ANY_ORDER_STEPS={steps} \
+                "{what}\n\n{}\nsteps: {}\nreplay: ANY_ORDER_SEED={seed:#x} ANY_ORDER_CASES=1 ANY_ORDER_STEPS={steps} \
                  cargo test -p migrate-core --test any_order {test}\n{case:?}",
-                report(&world, &what),
+                world.report(&what),
                 case.count_steps()
             );
         }
@@ -291,9 +280,9 @@ fn an_engine_that_moves_nothing_is_found_under_either_rules_and_by_either_way_of
             let found = (0..40).find_map(|seed| {
                 let mut runner = TestRunner::new_with_rng(Config::default(), rng(seed));
                 let mut case = draw(40).new_tree(&mut runner).expect("cases are drawn").current();
-                assert_eq!(play(profile, &case).1, Ok(()), "seed {seed}");
+                assert_eq!(play(profile, Care::FULL, &case).1, Ok(()), "seed {seed}");
                 case.steps.insert(0, Step::Refuse);
-                let what = play(profile, &case).1.err()?;
+                let what = play(profile, Care::FULL, &case).1.err()?;
                 what.contains("was bound ToMove, and ended as Some(Refused(Backend")
                     .then_some(seed)
             });

@@ -67,13 +67,20 @@ fn every_failure_in(column: usize) -> Coverage {
 /// Every failure at each occurrence in one scene: once, and from there on for ever.
 fn every_failure_on(kinds: &[Kind], config: Config, column: usize, coverage: &mut Coverage) {
     let counted = FailurePlan::nothing();
-    let clean = run(kinds, config, &counted, None).unwrap_or_else(|what| panic!("{kinds:?}, {config:?}: {what}"));
+    let clean = run(kinds, config, &counted, None).unwrap_or_else(|what| {
+        let first = what.lines().next().unwrap_or_default();
+        panic!("{kinds:?}, {config:?}: {what}\n! nothing fails: {first}")
+    });
     for injection in Injection::ALL {
         let mut one = |plan: FailurePlan, once: bool, nth: u32| {
             let expected = Expected { clean: &clean, once };
             let ran = run(kinds, config, &plan, Some(&expected)).unwrap_or_else(|what| {
                 let how = if once { "once" } else { "from then on" };
-                panic!("{injection} {how} at its occurrence {nth}, {kinds:?}, {config:?}: {what}")
+                let first = what.lines().next().unwrap_or_default();
+                panic!(
+                    "{injection} {how} at its occurrence {nth}, {kinds:?}, {config:?}: {what}\n\
+                     ! {injection} {how} at its occurrence {nth}: {first}"
+                )
             });
             let effect = injection.effect(config.profile, config.mode);
             let effects = ran.refused_by(*injection, effect, &clean);

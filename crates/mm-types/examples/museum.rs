@@ -1,12 +1,17 @@
 //! Lets each search look for each bug of the museum that it is said to find, and prints a table. `ci/museum` runs it.
 //!
 //! ```text
-//! museum OUT-DIR SEARCH=TEST-BINARY... [-- BUG...]
+//! museum OUT-DIR SEARCH=TEST-BINARY... [-- [--seeds N] BUG...]
 //! ```
 //!
-//! A search is a test binary that knows of no bug; the environment switches one on in it. A bug is found where the search
-//! fails in time, and a search is good where it passes with no bug switched on. What a search printed of a bug goes to
-//! `OUT-DIR/BUG.txt`: the shrunk case, what happened in it, and the step at which an invariant broke.
+//! A search is a test binary that knows of no bug; the environment switches one on in it. A bug is found where each of its
+//! searches fails in time, names an invariant that the bug breaks, and marks the step at which it broke; a search is good where it
+//! passes with no bug switched on. What the first search printed of a bug goes to `OUT-DIR/BUG.txt`, with the case that it
+//! shrunk to and what happened in it.
+
+//!
+//! A search that draws may be lucky: with `--seeds N` each looks from N seeds that nobody chose, and what is told is from how many
+//! of them it found the bug in time.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -18,6 +23,7 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Instant;
 
+use mm_types::Invariant;
 use mm_types::museum::{ABSENT, BUGS, Exhibit, Search};
 
 /// A bug is to be found within this time of the processor, whatever else the machine does.
@@ -36,8 +42,12 @@ enum Ended {
 }
 
 /// Runs one search, on the system with `bug` or on the one without, until it ends or has told of a failure.
-fn search(binary: &Path, kind: Search, bug: Option<&Exhibit>) -> std::io::Result<(Ended, Duration)> {
+fn search(binary: &Path, kind: Search, bug: Option<&Exhibit>, seed: Option<u32>) -> std::io::Result<(Ended, Duration)> {
     let mut command = Command::new(binary);
+    if let (Some(seed), Some(variable)) = (seed, kind.seed()) {
+        // Cases have the seeds from there on.
+        command.env(variable, (u64::from(seed) * 1_000_000).to_string());
+    }
     command.arg("--nocapture").args(kind.filter());
     command.env("RUST_BACKTRACE", "0").env_remove("MUSEUM");
     if let Some(bug) = bug {
@@ -113,6 +123,7 @@ fn boxed(output: impl Read + Send + 'static) -> Box<dyn BufRead + Send> {
 fn is_last(kind: Search, line: &str) -> bool {
     match kind {
         Search::AnyOrder | Search::Interleavings(_) => line.starts_with("replay: "),
+        Search::Failures => line.starts_with("! "),
         Search::Live => line.contains("was read after"),
     }
 }
@@ -129,10 +140,10 @@ fn steps(said: &str) -> Option<usize> {
 ///
 /// A search that draws is given the same seed each time, and searches once. A live process is never twice the same: it tries
 /// again for as long as there is time.
-fn seek(binary: &Path, kind: Search, bug: &Exhibit) -> std::io::Result<Option<(String, Duration)>> {
+fn seek(binary: &Path, kind: Search, bug: &Exhibit, seed: Option<u32>) -> std::io::Result<Option<(String, Duration)>> {
     let mut spent = Duration::ZERO;
     loop {
-        let (ended, took) = search(binary, kind, Some(bug))?;
+        let (ended, took) = search(binary, kind, Some(bug), seed)?;
         spent += took;
         match ended {
             Ended::Failed(said) => return Ok((spent <= LIMIT).then_some((said, spent))),
@@ -142,45 +153,91 @@ fn seek(binary: &Path, kind: Search, bug: &Exhibit) -> std::io::Result<Option<(S
     }
 }
 
-/// Shows one bug; returns how long it took to be found, where it was.
+/// The invariant that a search saw broken, by the words that it marked the step with.
+///
+/// # Errors
+/// It says none, or one that the bug does not break, or marks no step though it knows them.
+fn broken(kind: Search, bug: &Exhibit, said: &str) -> Result<Invariant, String> {
+    let mark = match kind.knows_steps() {
+        true => said.lines().find(|line| line.starts_with("! ")),
+        false => said.lines().find(|line| is_last(kind, line)),
+    };
+    let mark = mark.ok_or("no step is marked")?;
+    let mut words = mark.split(|c: char| !c.is_ascii_alphanumeric());
+    let named = words.find_map(|word| Invariant::ALL.iter().find(|invariant| invariant.id() == word));
+    let named = *named.ok_or_else(|| format!("no invariant is named: {mark}"))?;
+    if bug.breaks(named) {
+        Ok(named)
+    } else {
+        Err(format!("is one of {}, but: {mark}", bug.breaks.id()))
+    }
+}
+
+/// Lets each of a bug's searches look for it; returns the longest time that one took, where all found it.
 fn show(bug: &Exhibit, binaries: &BTreeMap<&str, PathBuf>, out: &Path) -> std::io::Result<Option<Duration>> {
-    for kind in bug.found_by {
-        let Some(binary) = binaries.get(kind.test()) else {
+    let mut slowest = Some(Duration::ZERO);
+    for (n, kind) in bug.found_by.iter().enumerate() {
+        let name = kind.to_string();
+        let fix: String = bug.fix.chars().take(32).collect();
+        let found = match binaries.get(kind.test()) {
+            Some(binary) => seek(binary, *kind, bug, None)?,
+            None => None,
+        };
+        let Some((said, took)) = found else {
+            println!("{:9} {fix:32} {name:50} NOT FOUND", bug.id);
+            slowest = None;
             continue;
         };
-        let Some((said, took)) = seek(binary, *kind, bug)? else {
-            continue;
+        let steps = match steps(&said) {
+            Some(steps) => steps.to_string(),
+            None if !kind.knows_steps() => "live".to_owned(),
+            None => "–".to_owned(),
         };
-        let steps = steps(&said).map_or_else(|| "–".to_owned(), |steps| steps.to_string());
+        let broken = broken(*kind, bug, &said);
+        let breaks = broken.as_ref().map_or("WRONG", |invariant| invariant.id());
         println!(
-            "{:9} {:44} {:34} {:>5} {:>6.2} s",
+            "{:9} {fix:32} {name:50} {breaks:>6} {steps:>5} {:>6.2} s",
             bug.id,
-            bug.fix.chars().take(44).collect::<String>(),
-            kind.to_string(),
-            steps,
             took.as_secs_f64()
         );
+        slowest = slowest.filter(|_| broken.is_ok()).map(|slowest| slowest.max(took));
+        if let Err(wrong) = &broken {
+            println!("  {wrong}");
+        }
+        if n > 0 && broken.is_ok() {
+            continue;
+        }
         let text = format!(
             "{} (fixed in Linux: {})\n{}\nbreaks {}; found by {} in {} steps and {:.2} s\n\
              to see it again: RUSTFLAGS='--cfg museum' MUSEUM={} and what stands after replay:\n\n{said}",
             bug.id,
             bug.fix,
             bug.scenario,
-            bug.breaks,
+            breaks,
             kind,
             steps,
             took.as_secs_f64(),
             bug.id
         );
         fs::write(out.join(format!("{}.txt", bug.id)), text)?;
-        return Ok(Some(took));
     }
-    println!(
-        "{:9} {:44} NOT FOUND",
-        bug.id,
-        bug.fix.chars().take(44).collect::<String>()
-    );
-    Ok(None)
+    Ok(slowest)
+}
+
+/// Tells from how many of so many seeds each search that draws finds a bug.
+fn rate(bug: &Exhibit, binaries: &BTreeMap<&str, PathBuf>, seeds: u32) -> std::io::Result<()> {
+    for kind in bug.found_by.iter().filter(|kind| kind.seed().is_some()) {
+        let Some(binary) = binaries.get(kind.test()) else {
+            continue;
+        };
+        let mut found = 0;
+        for seed in 1..=seeds {
+            let said = seek(binary, *kind, bug, Some(seed))?;
+            found += u32::from(said.is_some_and(|(said, _)| broken(*kind, bug, &said).is_ok()));
+        }
+        println!("{:9} {:50} from {found} of {seeds} seeds", bug.id, kind.to_string());
+    }
+    Ok(())
 }
 
 fn run() -> Result<bool, Box<dyn core::error::Error>> {
@@ -188,7 +245,7 @@ fn run() -> Result<bool, Box<dyn core::error::Error>> {
     let mut args = args.iter().map(String::as_str);
     let out = PathBuf::from(
         args.next()
-            .ok_or("usage: museum OUT-DIR SEARCH=TEST-BINARY... [-- BUG...]")?,
+            .ok_or("usage: museum OUT-DIR SEARCH=TEST-BINARY... [-- [--seeds N] BUG...]")?,
     );
     fs::create_dir_all(&out)?;
     let mut binaries = BTreeMap::new();
@@ -198,17 +255,29 @@ fn run() -> Result<bool, Box<dyn core::error::Error>> {
             .ok_or_else(|| format!("{arg}: SEARCH=TEST-BINARY is wanted"))?;
         binaries.insert(name, PathBuf::from(path));
     }
-    let wanted: Vec<&str> = args.collect();
+    let mut wanted: Vec<&str> = args.collect();
+    let seeds = match wanted.as_slice() {
+        ["--seeds", seeds, ..] => Some(seeds.parse()?),
+        _ => None,
+    };
+    wanted.drain(..if seeds.is_some() { 2 } else { 0 });
     if let Some(unknown) = wanted.iter().find(|id| !BUGS.iter().any(|bug| bug.id == **id)) {
         return Err(format!("{unknown}: no such bug").into());
     }
 
+    let shown = || BUGS.iter().filter(|bug| wanted.is_empty() || wanted.contains(&bug.id));
+    if let Some(seeds) = seeds {
+        for bug in shown() {
+            rate(bug, &binaries, seeds)?;
+        }
+        return Ok(true);
+    }
     println!(
-        "{:9} {:44} {:34} {:>5} {:>8}",
-        "bug", "fixed in Linux", "found by", "steps", "time"
+        "{:9} {:32} {:50} {:>6} {:>5} {:>8}",
+        "bug", "fixed in Linux", "found by", "breaks", "steps", "time"
     );
     let (mut bugs, mut found, mut slowest) = (0, 0, Duration::ZERO);
-    for bug in BUGS.iter().filter(|bug| wanted.is_empty() || wanted.contains(&bug.id)) {
+    for bug in shown() {
         bugs += 1;
         if let Some(took) = show(bug, &binaries, &out)? {
             found += 1;
@@ -217,7 +286,7 @@ fn run() -> Result<bool, Box<dyn core::error::Error>> {
     }
     let mut fixed = true;
     let mut searches: Vec<Search> = Vec::new();
-    for kind in BUGS.iter().flat_map(|bug| bug.found_by) {
+    for kind in shown().flat_map(|bug| bug.found_by) {
         if !searches.contains(kind) {
             searches.push(*kind);
         }
@@ -226,7 +295,7 @@ fn run() -> Result<bool, Box<dyn core::error::Error>> {
         let Some(binary) = binaries.get(kind.test()) else {
             continue;
         };
-        let (ended, took) = search(binary, kind, None)?;
+        let (ended, took) = search(binary, kind, None, None)?;
         let verdict = match ended {
             Ended::Passed => "passes",
             Ended::Failed(_) => "FAILS",
@@ -234,7 +303,7 @@ fn run() -> Result<bool, Box<dyn core::error::Error>> {
         };
         fixed &= matches!(ended, Ended::Passed);
         println!(
-            "{:9} {:44} {:34} {verdict:>5} {:>6.2} s",
+            "{:9} {:32} {:50} {verdict:>12} {:>6.2} s",
             "none",
             "as it is",
             kind.to_string(),

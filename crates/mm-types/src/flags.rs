@@ -182,7 +182,7 @@ impl AtomicPageFlags {
         let before = self.clear_with_waiters(PageFlags::LOCKED);
         debug_assert!(
             before.contains(PageFlags::LOCKED),
-            "a page lock was opened that nobody held"
+            "I3: a page lock was opened that nobody held"
         );
         before.contains(PageFlags::WAITERS)
     }

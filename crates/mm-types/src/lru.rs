@@ -305,7 +305,7 @@ impl Lru {
     #[inline]
     pub fn forget(&mut self, map: PageMap<'_>, pfn: Pfn) -> bool {
         let Some(page) = map.page(pfn).filter(|page| page.count() == 0) else {
-            debug_assert!(false, "a page that is still referenced was to be forgotten");
+            debug_assert!(false, "I5: a page that is still referenced was to be forgotten");
             return false;
         };
         page.flags().edit(

@@ -8,8 +8,12 @@
 #[cfg(all(museum, not(debug_assertions)))]
 compile_error!("the museum's bugs are for tests: no build without debug assertions may have them");
 
+use crate::Invariant;
+
 macro_rules! museum {
-    ($($bug:ident = $id:literal, $fix:literal, $breaks:literal, $found_by:expr, $scenario:literal;)*) => {
+    ($(
+        $bug:ident = $id:literal, $fix:literal, $breaks:ident $(or $other:ident: $why:literal)*, $found_by:expr, $scenario:literal;
+    )*) => {
         /// A bug that this system could have, were it written as Linux once was.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Bug {
@@ -21,7 +25,8 @@ macro_rules! museum {
             bug: Bug::$bug,
             id: $id,
             fix: $fix,
-            breaks: $breaks,
+            breaks: Invariant::$breaks,
+            or: &[$((Invariant::$other, $why)),*],
             found_by: $found_by,
             scenario: $scenario,
         },)*];
@@ -37,12 +42,22 @@ pub struct Exhibit {
     pub id: &'static str,
     /// What fixed it in Linux.
     pub fix: &'static str,
-    /// The invariants that it breaks.
-    pub breaks: &'static str,
-    /// The searches that find it, the quickest first.
+    /// The invariant that it breaks.
+    pub breaks: Invariant,
+    /// Others that a search may see broken first, each with the reason.
+    pub or: &'static [(Invariant, &'static str)],
+    /// The searches that find it, each by itself.
     pub found_by: &'static [Search],
     /// What happens.
     pub scenario: &'static str,
+}
+
+impl Exhibit {
+    /// True where the bug is one that breaks `invariant`: a search that saw another one broken saw something else.
+    #[must_use]
+    pub fn breaks(&self, invariant: Invariant) -> bool {
+        self.breaks == invariant || self.or.iter().any(|(other, _)| *other == invariant)
+    }
 }
 
 /// A test that searches, and knows of no bug.
@@ -50,6 +65,8 @@ pub struct Exhibit {
 pub enum Search {
     /// Calls in any order on the model, and others in the middle of a run, against a plain reference.
     AnyOrder,
+    /// Every step of the protocol on the model, failing in each of its ways.
+    Failures,
     /// Threads in any schedule on the model, in the scenario of this name.
     Interleavings(&'static str),
     /// A live process, its pages moving under threads that compare what they read.
@@ -62,8 +79,25 @@ impl Search {
     pub const fn test(self) -> &'static str {
         match self {
             Self::AnyOrder => "any_order",
+            Self::Failures => "every_failure",
             Self::Interleavings(_) => "interleavings",
             Self::Live => "spaces",
+        }
+    }
+
+    /// True where it can tell the step at which an invariant broke: a live process has no order of steps.
+    #[must_use]
+    pub const fn knows_steps(self) -> bool {
+        !matches!(self, Self::Live)
+    }
+
+    /// Returns the variable that its seed is asked from, where it draws.
+    #[must_use]
+    pub const fn seed(self) -> Option<&'static str> {
+        match self {
+            Self::AnyOrder => Some("ANY_ORDER_SEED"),
+            Self::Interleavings(_) => Some("INTERLEAVINGS_SEED"),
+            Self::Failures | Self::Live => None,
         }
     }
 
@@ -72,6 +106,7 @@ impl Search {
     pub const fn filter(self) -> Option<&'static str> {
         match self {
             Self::AnyOrder => None,
+            Self::Failures => Some("everything_is_as_it_was"),
             Self::Interleavings(scenario) => Some(scenario),
             Self::Live => Some("never_disagree"),
         }
@@ -101,72 +136,95 @@ pub struct Absent {
     pub reason: &'static str,
 }
 
-use Search::{AnyOrder, Interleavings, Live};
+use Search::{AnyOrder, Failures, Interleavings, Live};
 
 museum! {
-    B1 = "B1", "2.6.18, with 0697212a41", "I6", &[Interleavings("fork_against_restore")],
+    B1 = "B1", "2.6.18, with 0697212a41", NoEntryLeft, &[Interleavings("fork_against_restore")],
         "The restorer passed the child's area before fork had copied the parent's migration entry into it, and the child kept an entry that nobody came back for.";
-    B2 = "B2", "2.6.35, a8bef8ff6ea1", "I6", &[Interleavings("mremap_against_restore")],
+    B2 = "B2", "2.6.35, a8bef8ff6ea1", NoEntryLeft, &[Interleavings("mremap_against_restore")],
         "Exec moved the bounds of its temporary stack before the entries, and the restorer looked for them where they were not yet.";
-    B5 = "B5", "3.14, 7e09e738afd2", "I6", &[AnyOrder],
+    B5 = "B5", "3.14, 7e09e738afd2", NoEntryLeft, &[AnyOrder],
         "An area turned nonlinear while its pages were in flight: they were unmapped through the tree of linear areas, where the restorer found it no more.";
-    B10 = "B10", "2.6.17-mm", "I15", &[AnyOrder],
+    B10 = "B10", "2.6.17-mm", ForkIsReadOnly, &[AnyOrder],
         "Fork made the child's entry with a type number where a boolean was wanted, which is always write, and the child wrote the parent's page.";
-    B11 = "B11", "2.6.17-mm", "I40", &[AnyOrder],
+    B11 = "B11", "2.6.17-mm", EntryReadsBack
+        or Resident: "the space counts a page in swap, and its entry is read as one in flight"
+        or NotFreedInUse: "the number of a slot is read as that of a frame, which does not exist",
+        &[AnyOrder],
         "The number of swap files was no power of two any more, and the check of the type field's width let a swap file have a migration entry's type.";
-    B12 = "B12", "3.13, c3d16e16522f", "I16", &[AnyOrder],
+    B12 = "B12", "3.13, c3d16e16522f", MarksKept, &[AnyOrder],
         "The soft-dirty mark was not carried through a migration, and a checkpoint missed what had been written.";
-    B15 = "B15", "6.1, 2e3468778dbe", "I17", &[AnyOrder],
+    B15 = "B15", "6.1, 2e3468778dbe", YoungAsProfile, &[AnyOrder],
         "Young and dirty bits were not carried through a migration, and pages in use looked cold.";
-    B16 = "B16", "2.6.17-mm", "I14", &[AnyOrder],
+    B16 = "B16", "2.6.17-mm", WriteNotWidened, &[AnyOrder, Interleavings("mprotect_against_entry")],
         "mprotect passed entries in flight by, and the restorer gave back the permission that had been taken away meanwhile.";
-    B17 = "B17", "2.6.17-rc4, 4c28f81193", "I11", &[AnyOrder],
+    B17 = "B17", "2.6.17-rc4, 4c28f81193", DirtyConserved, &[AnyOrder],
         "A page without a mover was looked at before it was unmapped: only its entries knew that it was dirty, and it moved away from its file system.";
-    B18 = "B18", "2.6.26, 3a902c5f68", "I13", &[AnyOrder],
+    B18 = "B18", "2.6.26, 3a902c5f68", PartsStayClean, &[AnyOrder],
         "The dirty flag was set on the new page as for a store to all of it, and every clean buffer became a dirty one.";
-    B19 = "B19", "4.4, 42cb14b110a5", "I12", &[AnyOrder],
+    B19 = "B19", "4.4, 42cb14b110a5", DirtyCounted, &[AnyOrder],
         "Clearing the dirty flag on the old page and setting it on the new one were not accounted alike, and each move left one dirty page too many in the counts.";
-    B20 = "B20", "6.0, fd35ca3d12cc", "I11", &[AnyOrder],
+    B20 = "B20", "6.0, fd35ca3d12cc", DirtyConserved
+        or FailureRestores: "a page that stays is clean, and was dirty",
+        &[AnyOrder, Failures],
         "The dirty bit of an entry that was replaced was not handed to the page, which was discarded as clean later.";
-    B21 = "B21", "3.13, 20841405940e", "I33", &[AnyOrder],
+    B21 = "B21", "3.13, 20841405940e", NoStaleTranslation, &[AnyOrder],
         "An entry that allowed nothing, or not enough, was replaced without a flush, as if no processor could hold more than it says.";
-    B22 = "B22", "6.0, 60bae7370896", "I33", &[AnyOrder],
+    B22 = "B22", "6.0, 60bae7370896", NoStaleTranslation, &[AnyOrder],
         "The entry lock was dropped before the flush: another processor cleared or changed the range, found nothing that was left to flush, and returned while stale translations still worked.";
-    B26 = "B26", "5.0, cc4f11e69fd0", "I31", &[AnyOrder],
+    B26 = "B26", "5.0, cc4f11e69fd0", OnlyForward, &[AnyOrder],
         "Buffers were locked after the switch, when there was no way back from one that was under I/O.";
-    B28 = "B28", "6.11, 060913999d7a", "I36", &[AnyOrder],
+    B28 = "B28", "6.11, 060913999d7a", CopyErrorReported, &[AnyOrder, Failures],
         "The contents could not be read, and the mapping pointed to the new page all the same.";
-    B30 = "B30", "2.6.27, e286781d5f", "I19", &[AnyOrder],
+    B30 = "B30", "2.6.27, e286781d5f", SwitchFrozen
+        or References: "the reference that was gained is forgotten when the count is set anew",
+        &[AnyOrder, Failures, Interleavings("lookup_against_switch"), Interleavings("buffers_against_switch")],
         "A lookup without a lock gained a reference between the check of the count and the store into the slot.";
-    B31 = "B31", "5.0, 9a1ea439b16b; 5.17", "I24", &[AnyOrder],
+    B31 = "B31", "5.0, 9a1ea439b16b; 5.17", WaitingIsFree, &[AnyOrder],
         "Each thread that waited on an entry held a reference meanwhile, and every attempt to move the page failed for that.";
-    B32 = "B32", "4.12, 3c226c637b69", "I25", &[Interleavings("fault_against_migrate")],
+    B32 = "B32", "4.12, 3c226c637b69", NotFreedInUse, &[Interleavings("fault_against_migrate")],
         "A waiter without a reference dropped the entry lock before it slept, so that the page could be freed and then be marked as waited for.";
-    B35 = "B35", "2.6.23, 3dd9fe8c39", "I5", &[Interleavings("isolation_against_free")],
+    B35 = "B35", "2.6.23, 3dd9fe8c39", References, &[Interleavings("isolation_against_free")],
         "A page whose last reference was gone was isolated, because its LRU flag was still set.";
-    B37 = "B37", "2.6.23, dc386d4d1e", "I5", &[AnyOrder],
+    B37 = "B37", "2.6.23, dc386d4d1e", References, &[AnyOrder],
         "A page that had been cut off its file was moved like any other, and lost its private data.";
-    B39 = "B39", "2.6.23, by a second pass under the page lock; 5.18, 5abfd71d936a, skips no entries", "I9", &[AnyOrder],
+    B39 = "B39", "2.6.23, by a second pass under the page lock; 5.18, 5abfd71d936a, skips no entries", Contents, &[AnyOrder],
         "Truncation skipped a migration entry, and restoring it mapped a page beyond the end of the file.";
-    B45 = "B45", "6.8, d1adb25df711", "I22", &[AnyOrder],
+    B41 = "B41", "5.3, 4643d67e8cb0", MappedAsBefore,
+        &[
+            AnyOrder,
+            Interleavings("zap_against_entry"),
+            Interleavings("two_migrators_on_one_page"),
+            Interleavings("migrate_against_reclaim"),
+            Interleavings("swap_in_against_swap_cache_migration"),
+            Interleavings("write_out_starts"),
+        ],
+        "A fault that met a migration entry took it for a page that cannot be used, and the program got SIGBUS.";
+    B43 = "B43", "3.13, 2b4847e73004, 3f926ab945b6", SwitchFrozen
+        or References: "the reference that was gained is forgotten when the count is set anew",
+        &[AnyOrder, Failures, Interleavings("pin_against_freeze")],
+        "A page in no cache was only checked, as if nobody could find it, and a reference was gained after the check.";
+    B45 = "B45", "6.8, d1adb25df711", DestinationUntouched, &[AnyOrder, Failures],
         "The run kept notes in the new page's mapping, where others decode it, and left them there when the page stayed.";
-    B50 = "B50", "2.6.18, 04e62a29bf", "I34", &[AnyOrder],
+    B50 = "B50", "2.6.18, 04e62a29bf", NoEntriesAtCallback
+        or NoEntryLeft: "the run has given away the lock under which it would have restored the entries",
+        &[AnyOrder, Interleavings("write_out_unlocks")],
         "Write-out unlocked the page while migration entries named it, and a fault that met one trapped, as an entry's page has to be locked.";
-    B51 = "B51", "after 2.6.18, before 6.1", "I3", &[AnyOrder],
+    B51 = "B51", "after 2.6.18, before 6.1", EntryNamesLocked, &[AnyOrder, Interleavings("write_out_fails_unlocked")],
         "When write-out failed after it had unlocked the page, the caller unlocked the page again.";
-    B53 = "B53", "6.3, fb3592c41a44", "I32", &[AnyOrder],
+    B53 = "B53", "6.3, fb3592c41a44", NoWaitWithLocks, &[AnyOrder, Failures],
         "A batch that held the lock of one page waited for the writeback of another, which needed the first.";
-    B56 = "B56", "6.6, 4bb6dc79d987", "I31", &[AnyOrder],
+    B56 = "B56", "6.6, 4bb6dc79d987", AsyncNeverWaits, &[AnyOrder],
         "The light mode slept for pages that were being read in.";
-    B59 = "B59", "2.6.21, 0e8c7d0fd5", "I12", &[AnyOrder],
+    B59 = "B59", "2.6.21, 0e8c7d0fd5", DirtyCounted, &[AnyOrder],
         "The count of a zone's page-cache pages did not move along with the page.";
-    B69 = "B69", "6.7, a259945efe6a", "I29", &[AnyOrder],
+    B69 = "B69", "6.7, a259945efe6a", OneOutcome, &[AnyOrder],
         "A page that was refused in one pass was counted again in the next, and the sum was more than the pages given.";
-    B75 = "B75", "2026", "I6", &[Interleavings("fork_against_restore")],
+    B75 = "B75", "2026", NoEntryLeft, &[Interleavings("fork_against_restore")],
         "The reverse map's lock was dropped in the middle of restoring, and an area came to be behind the restorer's back.";
-    Rss = "RSS", "never in 2006", "I27", &[AnyOrder],
+    Rss = "RSS", "never in 2006", Resident, &[AnyOrder],
         "Fork did not count a page in flight as resident in the child, though its restoring or unmapping did.";
-    ProtRead = "PROT_READ", "measured here, in user space", "I9", &[Live],
+    ProtRead = "PROT_READ", "measured here, in user space", Contents, &[Live],
         "A page mapped at several places stayed readable at all of them while it was copied: one place was remapped and written while another still read the old frame.";
 }
 
@@ -197,21 +255,9 @@ pub const ABSENT: &[Absent] = &[
         "there are no interrupts to be off; the host's futex wakes",
     ),
     absent(
-        "B41",
-        "4.0, e66f17ff7177; 4.11, c9d398fa2378; 5.3, 4643d67e8cb0",
-        "A huge page was looked up without its table's lock while it was freed.",
-        HUGE,
-    ),
-    absent(
         "B42",
         "5.1, cb6acd01e2e4; 5.10, 336bf30eb765",
         "The accounting of a pool of huge pages moved to the wrong page.",
-        HUGE,
-    ),
-    absent(
-        "B43",
-        "3.13, 2b4847e73004, 3f926ab945b6",
-        "Huge pages moved without entries, and a lookup gained a reference after the check.",
         HUGE,
     ),
     absent(

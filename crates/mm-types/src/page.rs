@@ -205,7 +205,7 @@ impl Page {
         let mut seen = self.count.load(Ordering::Relaxed);
         loop {
             let Some(less) = seen.checked_sub(1) else {
-                debug_assert!(false, "a reference was dropped that nobody held");
+                debug_assert!(false, "I5: a reference was dropped that nobody held");
                 return false;
             };
             match self

@@ -19,6 +19,7 @@
 )]
 
 mod act;
+mod broke;
 mod check;
 mod counts;
 mod disturbed;

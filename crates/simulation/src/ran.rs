@@ -7,7 +7,7 @@ use migrate_core::invariants::{
     check_unmoved,
 };
 use migrate_core::{Mover, Profile, Tally};
-use mm_types::{Mapping, Mode, Outcome, PageFlags, Pfn, Pte, Refusal, Rules, Site};
+use mm_types::{Invariant, Mapping, Mode, Outcome, PageFlags, Pfn, Pte, Refusal, Rules, Site};
 
 use crate::check::words;
 use crate::counts::Kind;
@@ -57,12 +57,24 @@ pub(crate) enum Bound {
     ToMove,
     /// Only the isolation holds it.
     ToBeFreed,
-    /// Somebody holds a reference for longer than the run, or it may not move.
-    ToStay,
+    /// Somebody holds a reference for longer than the run, or it may not move: what breaks if it does.
+    ToStay(Invariant),
     /// It is pinned, and nothing else is noticed before that.
     Pinned,
     /// Depends on who gives up what.
     Either,
+}
+
+impl Bound {
+    /// What does not hold where it came otherwise.
+    fn breaks(self) -> Invariant {
+        match self {
+            Self::ToMove | Self::Either => Invariant::References,
+            Self::ToBeFreed => Invariant::OnlyForward,
+            Self::ToStay(invariant) => invariant,
+            Self::Pinned => Invariant::MustStay,
+        }
+    }
 }
 
 /// Leaves out what was free and is free: a page that was offered and given back is as fresh as any, not as it was left by its last user.
@@ -103,13 +115,13 @@ impl World {
         let waits = profile.rules == Rules::Linux2617 || mode == Mode::Sync;
         if held.pins.contains(&pfn) {
             return if locked || written {
-                Bound::ToStay
+                Bound::ToStay(Invariant::MustStay)
             } else {
                 Bound::Pinned
             };
         }
         if held.refs.iter().any(|page| page.pfn() == pfn) {
-            return Bound::ToStay;
+            return Bound::ToStay(Invariant::SwitchFrozen);
         }
         if (locked || written || held.busy.contains(&pfn)) && !(waits && in_use.few_holders) {
             return Bound::Either;
@@ -122,7 +134,7 @@ impl World {
             return Bound::Either;
         }
         if profile.mlocked_stays && in_use.mlocked.contains(&pfn) {
-            return Bound::ToStay;
+            return Bound::ToStay(Invariant::MustStay);
         }
         let dirty = flags.contains(PageFlags::DIRTY) || in_use.dirty.contains(&pfn);
         match page.mapping() {
@@ -130,9 +142,9 @@ impl World {
             Mapping::None => Bound::Either,
             Mapping::Anon(_) => Bound::ToMove,
             Mapping::File(file) => match self.mover(file) {
-                Mover::Never => Bound::ToStay,
+                Mover::Never => Bound::ToStay(Invariant::MustStay),
                 // Its file system knows where it is.
-                Mover::Fallback if dirty && !profile.writes_out => Bound::ToStay,
+                Mover::Fallback if dirty && !profile.writes_out => Bound::ToStay(Invariant::DirtyConserved),
                 Mover::Fallback if dirty => Bound::Either,
                 Mover::Fallback | Mover::Plain | Mover::Buffers => Bound::ToMove,
             },
@@ -193,7 +205,7 @@ impl Ran {
             self.check_changes(world, before, disturbed)?;
         }
         if self.undisturbed {
-            self.check_bounds(&last)?;
+            self.check_bounds(world, &last)?;
         }
         Ok(())
     }
@@ -212,12 +224,17 @@ impl Ran {
         };
         let after = Snapshot::of(&world.model);
         let entries = |of: &Snapshot| disturbed.without_entries(of.clone());
-        check_entries(&entries(before), &entries(&after), &ran).map_err(words)?;
         let frames = disturbed.without_frames(before.clone(), &self.outcomes);
-        check_must_stay(&frames, &disturbed.heard_the_truth(&self.outcomes))
-            .and_then(|()| check_pages(&frames, &after, &ran))
-            .and_then(|()| check_others(&frames, &after, &ran))
-            .map_err(words)?;
+        check_must_stay(&frames, &disturbed.heard_the_truth(&self.outcomes)).map_err(words)?;
+        let check = |after: &Snapshot| {
+            check_entries(&entries(before), &entries(after), &ran)
+                .and_then(|()| check_pages(&frames, after, &ran))
+                .and_then(|()| check_others(&frames, after, &ran))
+        };
+        check(&after).map_err(|wrong| {
+            world.mark_where(|state, _| check(state).as_ref() == Err(&wrong));
+            words(wrong)
+        })?;
         match &self.untouched {
             Some(untouched) if self.did_nothing() && disturbed.is_nothing() => {
                 world
@@ -242,13 +259,14 @@ impl Ran {
     }
 
     /// Who was free to move moved, and who was held stayed (I5, I19, I35).
-    fn check_bounds(&self, last: &BTreeMap<Pfn, Outcome>) -> Result<(), String> {
+    fn check_bounds(&self, world: &World, last: &BTreeMap<Pfn, Outcome>) -> Result<(), String> {
         for (pfn, outcome) in &self.outcomes {
             let (Outcome::Refused(refusal) | Outcome::Retry(refusal)) = outcome else {
                 continue;
             };
             let counted = matches!(refusal, Refusal::ExtraReference { .. });
             if counted && self.bound.get(pfn) == Some(&Bound::ToMove) {
+                world.mark_outcome(*pfn);
                 return Err(format!(
                     "f{:x} stayed for who waits for it: {refusal:?} (I24)",
                     pfn.raw()
@@ -261,15 +279,17 @@ impl Ran {
             let good = match bound {
                 Bound::ToMove => !enough || matches!(outcome, Some(Outcome::Moved { .. })),
                 Bound::ToBeFreed => outcome == Some(&Outcome::Freed),
-                Bound::ToStay => !matches!(outcome, Some(Outcome::Moved { .. } | Outcome::Freed)),
+                Bound::ToStay(_) => !matches!(outcome, Some(Outcome::Moved { .. } | Outcome::Freed)),
                 Bound::Pinned => matches!(outcome, Some(Outcome::Refused(Refusal::Pinned { .. }))),
                 Bound::Either => true,
             };
             // Without a new page even a page that its users freed may not be reached.
             let reached = outcome != Some(&Outcome::Refused(Refusal::NoTarget));
             if !good && (reached || enough) {
+                world.mark_outcome(*pfn);
                 return Err(format!(
-                    "f{:x} was bound {bound:?}, and ended as {outcome:?}",
+                    "{}: f{:x} was bound {bound:?}, and ended as {outcome:?}",
+                    bound.breaks().id(),
                     pfn.raw()
                 ));
             }

@@ -12,10 +12,10 @@ use migrate_core::invariants::{Snapshot, Watch, check_targets, check_unused};
 use migrate_core::model::Model;
 use migrate_core::{
     Args, Edge, Frames, FromFn, Hook, Hooked, HookedTarget, Isolated, LINUX_2_6_17, MODERN, NewPages, PageRef, Profile,
-    Slot, Tally, Target, WaiterRef, migrate_pages, migrate_pages_nowait, migrate_prep, putback_lru_pages,
+    Slot, Tally, Target, Verdict, WaiterRef, migrate_pages, migrate_pages_nowait, migrate_prep, putback_lru_pages,
 };
-use mm_types::trace::{Event, Observer, check_events};
-use mm_types::{Mode, NodeId, PageFlags, Pfn, Reason, Refusal, Rules, Site};
+use mm_types::trace::{CheckError, Event, Observer, check_events};
+use mm_types::{Mode, NodeId, Pfn, Reason, Refusal, Rules, Site};
 
 use crate::check::words;
 use crate::counts::Kind;
@@ -38,7 +38,7 @@ impl Observer for Trace<'_> {
     const ENABLED: bool = true;
 
     fn event(self, event: Event) {
-        if let Some(recording) = self.0 {
+        if let Some(recording) = self.0.filter(|_| !std::thread::panicking()) {
             recording.push(event);
         }
     }
@@ -97,6 +97,7 @@ impl World {
         let recording = traced.then(|| Arc::new(Recording::with_capacity(self.size.events)));
         // Kept from now on, so that it is there when the run panics.
         self.recording.borrow_mut().clone_from(&recording);
+        self.moments.borrow_mut().clear();
         let trace = Trace(recording.as_deref());
         migrate_prep(model);
         // The trace begins where the first of them was isolated.
@@ -158,8 +159,20 @@ impl World {
             may_sleep: profile.blocks(migrate.mode),
         };
         let (mut moved, mut failed) = (Pages::new(), Pages::new());
-        let hook = |edge: Edge| self.before(migrate, profile, edge, &course, trace);
-        let watch = Watch::new(model, profile, migrate.mode, hook);
+        let act = |edge: Edge| self.before(migrate, profile, edge, &course, trace);
+        let watch = Watch::new(model, profile, migrate.mode, act);
+        let hook = |edge: Edge| {
+            // A run that panicked is given up, and went wrong before.
+            if std::thread::panicking() {
+                return Verdict::Go;
+            }
+            self.keep_moment();
+            let verdict = watch.before(edge);
+            if let Some(wrong) = watch.wrong() {
+                course.trouble_at(self, edge, &wrong);
+            }
+            verdict
+        };
         let targets_hold;
         let went_on = self.held().went_on.len();
         self.run_sites.borrow_mut().clone_from(&ran.sites);
@@ -171,7 +184,7 @@ impl World {
                 let node = ran.from.first().map_or(NodeId::new(1), |pfn| node(*pfn));
                 let mut news: VecDeque<PageRef> = (0..targets).filter_map(|_| model.allocate(node)).collect();
                 let offered = news.len();
-                self.run(migrate, &mut ran, &watch, NewPages(&mut news), lists, trace);
+                self.run(migrate, &mut ran, &hook, NewPages(&mut news), lists, trace);
                 let unused: Vec<Pfn> = news.iter().map(PageRef::pfn).collect();
                 targets_hold =
                     check_unused(model, &unused).and_then(|()| check_targets(offered, unused.len(), &ran.outcomes));
@@ -190,7 +203,7 @@ impl World {
                         model.put(page);
                     },
                 };
-                self.run(migrate, &mut ran, &watch, target, lists, trace);
+                self.run(migrate, &mut ran, &hook, target, lists, trace);
                 targets_hold = check_targets(given.get(), 0, &ran.outcomes);
             }
         }
@@ -212,9 +225,15 @@ impl World {
         if let Some(recording) = recording.as_ref().filter(|recording| recording.dropped() == 0) {
             self.counts.add(Kind::Check, "traces replayed");
             let events: Vec<_> = recording.events().collect();
-            check_events(&events).map_err(|error| format!("the trace: {error}"))?;
+            check_events(&events).map_err(|error| {
+                if let CheckError::Violation(violation) = error {
+                    // The version line is line 1.
+                    self.mark(violation.line.saturating_sub(1));
+                }
+                format!("the trace: {error}")
+            })?;
         }
-        watch.finish().and(targets_hold).map_err(words)?;
+        targets_hold.map_err(words)?;
         self.touched.borrow_mut().extend_from_slice(&ran.sites);
         ran.check(self, &lists, migrate.moved, disturbed.as_ref())?;
         Ok(ran)
@@ -250,16 +269,5 @@ impl World {
             migrate_pages_nowait(&hooked, args)
         };
         ran.tally = tally.expect("slots were lent, and the call is the mode's");
-    }
-
-    /// A light run does not sleep for a page that is being read in (I31).
-    pub(crate) fn check_wait(&self, migrate: &Migrate, profile: &Profile, edge: Edge) -> Result<(), String> {
-        let light = profile.rules == Rules::Modern && migrate.mode == Mode::SyncLight;
-        match edge {
-            Edge::Lock(pfn) if light && !self.flags(pfn).contains(PageFlags::UPTODATE) => {
-                Err(format!("a light run sleeps while {} is read in (I31)", self.name(pfn)))
-            }
-            _ => Ok(()),
-        }
     }
 }

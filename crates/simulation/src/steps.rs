@@ -1,6 +1,7 @@
 //! The steps of a run as everybody else sees them: before each, everything is looked at, others act, and it may fail.
 
 use core::cell::{Cell, RefCell};
+use core::fmt::Display;
 use std::sync::LazyLock;
 
 use migrate_core::model::Model;
@@ -50,6 +51,15 @@ pub(crate) struct Course {
 }
 
 impl Course {
+    /// Something does not hold at this step: told if it is the first that does not.
+    pub(crate) fn trouble_at(&self, world: &World, edge: Edge, what: &dyn Display) {
+        let mut trouble = self.trouble.borrow_mut();
+        if trouble.is_none() {
+            *trouble = Some(format!("before {edge:?}: {what}"));
+            world.mark_here();
+        }
+    }
+
     /// Returns the first thing that did not hold.
     pub(crate) fn trouble(&self) -> Option<String> {
         self.trouble.take()
@@ -73,7 +83,7 @@ impl World {
     ) -> Verdict {
         // Looks come in clusters: who acts before one acts before the step as well.
         if !edge.is_look() || matches!(edge, Edge::IsMapped(_)) {
-            self.others_act(migrate, profile, edge, course, trace);
+            self.others_act(migrate, edge, course, trace);
         }
         if self.refuses.get() && matches!(edge, Edge::Take(_)) {
             return Verdict::FailAs(Failure::Backend);
@@ -97,15 +107,12 @@ impl World {
         Verdict::FailAs(failure)
     }
 
-    fn others_act<O: Observer>(&self, migrate: &Migrate, profile: &Profile, edge: Edge, course: &Course, trace: O) {
+    fn others_act<O: Observer>(&self, migrate: &Migrate, edge: Edge, course: &Course, trace: O) {
         let now = course.edges.replace(course.edges.get() + 1);
         let slept = || self.held().went_on.len();
         let before = slept();
         self.touched.borrow_mut().clear();
-        let mut done = self
-            .finish_waits()
-            .and_then(|()| self.look_in_run())
-            .and_then(|()| self.check_wait(migrate, profile, edge));
+        let mut done = self.finish_waits().and_then(|()| self.look_in_run());
         let due = migrate.middle.iter().filter(|(n, _)| usize::from(*n) == now);
         for (_, step) in due {
             done = done
@@ -114,8 +121,7 @@ impl World {
         }
         course.others_slept.set(course.others_slept.get() + slept() - before);
         if let Err(what) = done {
-            let mut trouble = course.trouble.borrow_mut();
-            trouble.get_or_insert(format!("before {edge:?}: {what}"));
+            course.trouble_at(self, edge, &what);
         }
     }
 

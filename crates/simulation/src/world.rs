@@ -10,6 +10,7 @@ use migrate_core::{Mover, Profile};
 use mm_types::trace::text_of;
 use mm_types::{ActorId, Mapping, MappingId, NodeId, PageFlags, Pfn, Site, SpaceId, Vpn};
 
+use crate::broke::Moment;
 use crate::counts::{Counter, Counts, Kind};
 use crate::disturbed::Disturbed;
 use crate::held::{Held, Shared, lock, wake_by_holders};
@@ -32,6 +33,8 @@ pub struct Care {
     pub traces: u32,
     /// Calls are written down in words.
     pub log: bool,
+    /// The state before each step of a run is kept, so that a report says where what is seen at the end began.
+    pub moments: bool,
 }
 
 impl Care {
@@ -40,6 +43,13 @@ impl Care {
         every: 1,
         traces: 1,
         log: true,
+        moments: false,
+    };
+
+    /// As [`Care::FULL`], for the report of a case that fails.
+    pub const REPORT: Self = Self {
+        moments: true,
+        ..Self::FULL
     };
 }
 
@@ -85,6 +95,10 @@ pub struct World {
     pub(crate) disturbed: RefCell<Option<Disturbed>>,
     /// What the last run did.
     pub(crate) recording: RefCell<Option<Arc<Recording>>>,
+    /// The state before each of its steps, where that is kept.
+    pub(crate) moments: RefCell<Vec<Moment>>,
+    /// How many events it had told when it went wrong.
+    pub(crate) broke: Cell<Option<usize>>,
     pub(crate) counts: Counter,
 }
 
@@ -98,10 +112,10 @@ pub(crate) fn site_name(site: Site) -> String {
 }
 
 impl World {
-    /// Makes a small world, of which everything is looked at always.
+    /// Makes a small world for `case`.
     #[must_use]
-    pub fn new(profile: &'static Profile, case: &Case) -> Self {
-        Self::sized(Size::SMALL, Care::FULL, profile, case.writes)
+    pub fn new(profile: &'static Profile, care: Care, case: &Case) -> Self {
+        Self::sized(Size::SMALL, care, profile, case.writes)
     }
 
     /// Makes a world with one empty space and its files; the ones without a mover write their pages in the `writes`th way.
@@ -156,6 +170,8 @@ impl World {
             refuses: Cell::new(false),
             disturbed: RefCell::default(),
             recording: RefCell::default(),
+            moments: RefCell::default(),
+            broke: Cell::new(None),
             counts: Counter::default(),
         };
         for _ in 0..size.files {
@@ -344,8 +360,10 @@ impl World {
     /// # Errors
     /// As [`World::play`].
     pub fn step(&self, step: &Step) -> Result<(), String> {
+        self.moments.borrow_mut().clear();
         self.act(step, ())?;
         self.look()
+            .inspect_err(|what| self.mark_where(|_, wrong| wrong.contains(what)))
     }
 
     /// The node that is further on from where a page is.

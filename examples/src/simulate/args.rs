@@ -137,6 +137,7 @@ impl Cli {
             every: self.every,
             traces: if self.every == 1 { 1 } else { TRACES },
             log: self.replay.is_some(),
+            moments: false,
         };
         Ok(Simulation {
             goal,

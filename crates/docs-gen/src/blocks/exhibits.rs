@@ -18,7 +18,7 @@ pub(super) fn list() -> Result<String, String> {
             Finding::Recount(noticed) if noticed.starts_with("at the end") => "by the recount at the end".to_owned(),
             Finding::Recount(_) => "by what the scenario expects".to_owned(),
         };
-        table.row([exhibit.id, exhibit.catalogued()?.breaks, &shows]);
+        table.row([exhibit.id, exhibit.catalogued()?.breaks.id(), &shows]);
     }
     Ok(table.to_string())
 }

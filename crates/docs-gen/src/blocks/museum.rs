@@ -8,7 +8,9 @@ pub(super) fn bugs() -> String {
     let mut table = Table::new(["number", "fixed in Linux", "what happened", "breaks", "found by"]);
     for bug in BUGS {
         let searches: Vec<String> = bug.found_by.iter().map(code).collect();
-        table.row([bug.id, bug.fix, bug.scenario, bug.breaks, &searches.join(", ")]);
+        let others = bug.or.iter().map(|(other, why)| format!("; or {}: {why}", other.id()));
+        let breaks = format!("{}{}", bug.breaks.id(), others.collect::<String>());
+        table.row([bug.id, bug.fix, bug.scenario, &breaks, &searches.join(", ")]);
     }
     table.to_string()
 }

@@ -92,7 +92,9 @@ fn museum(exhibit: &Exhibit) -> Result<Trace, String> {
         group: MUSEUM,
         about: format!(
             "{} (fixed in Linux: {}; breaks {}).{seen}",
-            bug.scenario, bug.fix, bug.breaks
+            bug.scenario,
+            bug.fix,
+            bug.breaks.id()
         ),
         text: exhibit.trace().to_owned(),
     })

@@ -13,7 +13,7 @@
 //! | what a run changed | [`check_run`], [`check_unused`] | I7–I9, I11, I13, I14, I16–I18, I20, I21, I28, I36 |
 //! | that nothing changed | [`check_unmoved`], [`check_round_trip`] | I38, I39 |
 //! | what a run said | [`check_outcomes`], [`check_targets`], [`check_must_stay`], [`check_waiters`] | I24, I29, I30, I35, I37 |
-//! | the steps of a run | [`Watch`], before each; [`mm_types::trace::Checker`], afterwards | I10, I19, I22, I26, I31, I32, I34, and others |
+//! | the steps of a run | [`Watch`], before each; [`mm_types::trace::Checker`], afterwards | I10, I19, I22, I26, I31, I32, I34, I36, and others |
 //! | the packing of entries | [`check_packing`] | I40 |
 //!
 //! Where a profile is exempt ([`mm_types::EXEMPTIONS`]) a check knows it by the rules it is given.

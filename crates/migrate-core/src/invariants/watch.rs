@@ -6,13 +6,13 @@ use alloc::format;
 use core::cell::RefCell;
 
 use mm_types::Invariant as I;
-use mm_types::{Mapping, Mode, PageFlags, Pfn};
+use mm_types::{Mapping, Mode, PageFlags, Pfn, Rules};
 
 use super::inspect::Inspect;
 use super::{Violation, hold};
-use crate::{Edge, Hook, Profile, Verdict};
+use crate::{Edge, Hook, MoveOrder, Profile, Verdict};
 
-/// A hook around another: it looks at each step that the run is about to make (I22, I26, I31, I32, I34).
+/// A hook around another: it looks at each step that the run is about to make (I19, I22, I26, I31, I32, I34, I36).
 ///
 /// The inner hook acts first, so that what it does is seen. Remembers the first step that should not be.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ struct State {
     locked: BTreeSet<Pfn>,
     /// Tried for, or lent to a file system: open or not.
     unsure: Option<Pfn>,
+    /// Pages whose contents could not be read the last time they were tried.
+    unreadable: BTreeSet<Pfn>,
     /// The old page of each locked new page whose slots were to be switched.
     pairs: BTreeMap<Pfn, Pfn>,
     /// The root that each locked page had when its entries were visited first.
@@ -52,6 +54,7 @@ impl<'w, B: Inspect, H: Hook> Watch<'w, B, H> {
         let state = State {
             locked: BTreeSet::new(),
             unsure: None,
+            unreadable: BTreeSet::new(),
             pairs: BTreeMap::new(),
             roots: BTreeMap::new(),
             wrong: None,
@@ -63,6 +66,12 @@ impl<'w, B: Inspect, H: Hook> Watch<'w, B, H> {
             mode,
             state: RefCell::new(state),
         }
+    }
+
+    /// Returns the first step so far that should not have been.
+    #[must_use]
+    pub fn wrong(&self) -> Option<Violation> {
+        self.state.borrow().wrong.clone()
     }
 
     /// Ends the watch.
@@ -87,7 +96,17 @@ impl<'w, B: Inspect, H: Hook> Watch<'w, B, H> {
             })
         };
         match edge {
-            Edge::Lock(pfn) => sleeps(pfn, state.locked.is_empty()),
+            Edge::Lock(pfn) => {
+                // Today's light mode waits for whoever has a page for a moment, and not for a disk.
+                let light = self.profile.rules == Rules::Modern && self.mode == Mode::SyncLight;
+                let page = self.backend.frame(pfn).unwrap_or_default();
+                hold(
+                    I::AsyncNeverWaits,
+                    !light || page.flags.contains(PageFlags::UPTODATE),
+                    || format!("{edge:?} in {} mode, and the page is being read in", self.mode),
+                )?;
+                sleeps(pfn, state.locked.is_empty())
+            }
             Edge::WaitWriteback(pfn) | Edge::WaitBuffers(pfn) => sleeps(pfn, alone(pfn)),
             Edge::Writeout(pfn) => {
                 let out = self.backend.frame(pfn).and_then(|page| page.entries_out).unwrap_or(0);
@@ -99,6 +118,15 @@ impl<'w, B: Inspect, H: Hook> Watch<'w, B, H> {
             Edge::Copy { new, .. } if !self.profile.settings_early => {
                 hold(I::DestinationUntouched, self.is_new(new), || {
                     format!("{edge:?}, and the new page is {:?}", self.backend.frame(new))
+                })
+            }
+            Edge::Switch { old, .. } => {
+                hold(I::CopyErrorReported, !state.unreadable.contains(&old), || {
+                    format!("{edge:?}, and its contents could not be read")
+                })?;
+                let count = self.backend.frame(old).map_or(0, |page| page.count);
+                hold(I::SwitchFrozen, count == 0, || {
+                    format!("{edge:?} of a page that others can get: its count is {count}")
                 })
             }
             _ => Ok(()),
@@ -162,6 +190,13 @@ impl<B: Inspect, H: Hook> Hook for Watch<'_, B, H> {
             // Locked already, it is somebody else's.
             Edge::TryLock(pfn) => state.unsure = (!self.is_locked(pfn) && verdict == Verdict::Go).then_some(pfn),
             Edge::Lock(pfn) => drop(state.locked.insert(pfn)),
+            // After the switch of 2006 there is no way back.
+            Edge::Copy { old, .. } if self.profile.order == MoveOrder::CopyThenSwitch => {
+                state.unreadable.remove(&old);
+                if verdict != Verdict::Go {
+                    state.unreadable.insert(old);
+                }
+            }
             Edge::Switch { old, new } => drop(state.pairs.insert(new, old)),
             Edge::Unlock(pfn) => state.opens(pfn),
             Edge::Writeout(pfn) => {

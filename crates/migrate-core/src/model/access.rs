@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use mm_types::museum::{self, Bug};
 use mm_types::trace::{Event, Observer};
 use mm_types::{
     ActorId, AnonVmaId, Backing, EntryStyle, Mapping, PageFlags, Pfn, Pte, PteFlags, Site, SwapEntry, SwapPteFlags,
@@ -172,6 +173,7 @@ impl Model {
         match pte {
             Pte::Present { pfn, flags } if write => self.write_fault(&vma, site, pfn, flags, observer),
             Pte::Present { .. } => Ok(()),
+            Pte::Migration(_) if museum::has(Bug::B41) => Err(Access::Bus),
             Pte::Migration(_) => Err(Access::MustWait(site)),
             Pte::Poison(_) => Err(Access::Bus),
             Pte::Swap { entry, flags } => self.swap_fault(&vma, site, (entry, flags), write, observer),

@@ -128,7 +128,7 @@ impl Model {
         let Some(buffers) = caches.buffers.remove(&old) else {
             return;
         };
-        debug_assert!(buffers.held, "buffers moved while nobody held them");
+        debug_assert!(buffers.held, "I20: buffers moved while nobody held them");
         caches.buffers.insert(new, buffers);
         self.page(new).get();
         self.page(new).set_private(self.page(old).private());

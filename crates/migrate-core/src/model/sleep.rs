@@ -21,7 +21,7 @@ impl Model {
         let next = self.wakeups.lock().pop_front();
         match next {
             Some(wakeup) => wakeup(self),
-            None => panic!("a thread sleeps for ever: queue what wakes it with on_sleep"),
+            None => panic!("I23: a thread sleeps for ever: queue what wakes it with on_sleep"),
         }
     }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use mm_types::museum::{self, Bug};
-use mm_types::{PageFlags, Pte, Site, SwapEntry, Vpn, ledger};
+use mm_types::{EntryFormat, NonPresent, PageFlags, Pfn, Pte, Rules, Site, SwapEntry, Vpn, ledger};
 
 use super::Model;
 use super::lock::{Guard, Lock, RwSem};
@@ -100,7 +100,7 @@ impl Entry for HeldEntry<'_, '_> {
         if let Some(slot) = counts.swap_dup {
             self.model.caches.lock().swap.dup(slot);
         }
-        table.set(self.site.page, after);
+        table.set(self.site.page, self.model.read_back(after));
         table.rss += i64::from(counts.rss);
         table.swapents += i64::from(counts.swapents);
         if let Some(slot) = counts.swap_free {
@@ -186,6 +186,24 @@ impl Model {
         };
         let (mut first, mut second) = (held(first, &table), held(second, other.as_ref().unwrap_or(&table)));
         f(&mut first, &mut second)
+    }
+
+    /// Returns what the word that stands for `pte` in a page table reads back as: a swap type is all that tells a page in swap from
+    /// one in flight.
+    fn read_back(&self, pte: Pte) -> Pte {
+        let Pte::Swap { entry, flags } = pte else { return pte };
+        let format = match self.config.profile.rules {
+            Rules::Linux2617 => &EntryFormat::X86_64_2_6_17,
+            Rules::Modern => &EntryFormat::X86_64,
+        };
+        let Ok(word) = format.encode(NonPresent::Swap { entry, flags }) else {
+            return pte;
+        };
+        // What is neither is a device's memory or a marker, and nothing that a program could use.
+        let read = format
+            .decode(word)
+            .unwrap_or(NonPresent::Poison(Pfn::new(entry.offset())));
+        read.into()
     }
 
     pub(super) fn table(&self, site: Site) -> Guard<'_, Table> {

@@ -263,7 +263,10 @@ fn run_here(scheduler: impl Scheduler + 'static, meetings: &[Meeting], scenario:
     QUIET.set(false);
     let failure = ran.err().map(|panic| {
         // What the thread said; else it is the checker that speaks, of a deadlock or an execution without an end.
-        let said = WHY.take().or_else(|| words_of(&*panic));
+        let mut said = WHY.take().or_else(|| words_of(&*panic));
+        if let Some(said) = said.as_mut().filter(|said| said.starts_with("deadlock")) {
+            said.insert_str(0, "I23: ");
+        }
         Failure {
             why: said.unwrap_or_else(|| "a panic without words".into()),
             choices: Choices::last(),
@@ -347,7 +350,11 @@ fn tell(name: &str, scenario: fn(Rules), rules: Rules, choices: &Choices) -> Opt
     let Ended { failure, trace, .. } = run(move || Again::new(again), &[], scenario, rules);
     let ended = failure.map(|failure| failure.why);
     print!("{}", text_of(trace));
-    println!("{}", ended.as_deref().unwrap_or("nothing failed"));
+    match ended.as_deref() {
+        // The newest event is the step at which it went wrong.
+        Some(why) => println!("! {}", why.lines().collect::<Vec<_>>().join(" ")),
+        None => println!("nothing failed"),
+    }
     println!(
         "replay: INTERLEAVINGS_REPLAY={}:{choices} ci/shuttle {name}",
         rules.name

@@ -137,7 +137,7 @@ pub(crate) fn mprotect_against_entry(rules: Rules) {
                         assert_eq!(world.read(1, at), word, "I9: a load after the store");
                     }
                     Access::Segv => {}
-                    other => panic!("a store ends with {other:?}"),
+                    other => panic!("I8: a store ends with {other:?}"),
                 }
             }
         }),

@@ -108,14 +108,14 @@ impl World {
     /// A store that must go through.
     pub(crate) fn write(&self, cpu: u32, at: Site, word: u64) {
         let done = self.access(cpu, at, Op::Write(word));
-        assert_eq!(done, Access::Done(word), "a store at {at:?}");
+        assert_eq!(done, Access::Done(word), "I8: a store at {at:?}");
     }
 
     /// A load that must go through.
     pub(crate) fn read(&self, cpu: u32, at: Site) -> u64 {
         match self.access(cpu, at, Op::Read) {
             Access::Done(word) => word,
-            other => panic!("a load at {at:?} ends with {other:?}"),
+            other => panic!("I8: a load at {at:?} ends with {other:?}"),
         }
     }
 

@@ -76,6 +76,74 @@ fn steps(mode: Mode, steps: impl FnOnce(&Model, &dyn Fn(Edge))) -> Result<(), Vi
     watch.finish()
 }
 
+/// A switch as it should be made: of a page whose count is frozen.
+fn switch(model: &Model, step: &dyn Fn(Edge), old: Pfn, new: Pfn) {
+    let page = model.page(old);
+    let count = page.count();
+    page.freeze(count).unwrap();
+    step(Edge::Switch { old, new });
+    page.unfreeze(count);
+}
+
+#[test]
+fn a_watch_sees_a_switch_of_a_page_that_others_can_get() {
+    let pair = |model: &Model| (frame(model, SHARED), frame(model, ANON));
+    steps(Mode::Sync, |model, step| {
+        let (old, new) = pair(model);
+        switch(model, step, old, new);
+    })
+    .unwrap();
+    let open = steps(Mode::Sync, |model, step| {
+        let (old, new) = pair(model);
+        step(Edge::Switch { old, new });
+    });
+    assert_eq!(named(open), Invariant::SwitchFrozen);
+}
+
+#[test]
+fn a_watch_sees_a_switch_of_a_page_that_could_not_be_read() {
+    let switched = |profile: &'static Profile, again: bool| {
+        let model = system(profile);
+        let page = model.allocate(NODE1).unwrap();
+        let (old, new) = (frame(&model, SHARED), page.pfn());
+        let fails = core::cell::Cell::new(true);
+        let watch = Watch::new(&model, profile, Mode::Sync, |edge: Edge| match edge {
+            Edge::Copy { .. } if fails.get() => Verdict::Fail,
+            _ => Verdict::Go,
+        });
+        watch.before(Edge::Copy { old, new });
+        if again {
+            fails.set(false);
+            watch.before(Edge::Copy { old, new });
+        }
+        let step = |edge| {
+            watch.before(edge);
+        };
+        switch(&model, &step, old, new);
+        model.put(page);
+        watch.finish()
+    };
+    assert_eq!(named(switched(&MODERN, false)), Invariant::CopyErrorReported);
+    // Where it could be read when it was tried again, and where there was no way back.
+    switched(&MODERN, true).unwrap();
+    switched(&LINUX_2_6_17, false).unwrap();
+}
+
+#[test]
+fn a_watch_sees_a_light_run_that_sleeps_for_a_page_that_is_being_read_in() {
+    let sleep = |read: bool| {
+        move |model: &Model, step: &dyn Fn(Edge)| {
+            let pfn = frame(model, ANON);
+            let gone = if read { PageFlags::empty() } else { PageFlags::UPTODATE };
+            model.page(pfn).flags().edit(PageFlags::empty(), gone);
+            step(Edge::Lock(pfn));
+        }
+    };
+    steps(Mode::SyncLight, sleep(true)).unwrap();
+    steps(Mode::Sync, sleep(false)).unwrap();
+    assert_eq!(named(steps(Mode::SyncLight, sleep(false))), Invariant::AsyncNeverWaits);
+}
+
 #[test]
 fn i31_a_run_that_sleeps_and_may_not() {
     let sleep = |model: &Model, step: &dyn Fn(Edge)| step(Edge::Lock(frame(model, ANON)));
@@ -133,7 +201,7 @@ fn i32_a_run_that_sleeps_with_another_page_locked() {
             }
             if let [old, new] = switched {
                 let (old, new) = (frame(model, *old), frame(model, *new));
-                step(Edge::Switch { old, new });
+                switch(model, step, old, new);
             }
             step(Edge::WaitWriteback(frame(model, SHARED)));
             for page in locked {

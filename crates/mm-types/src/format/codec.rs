@@ -5,6 +5,7 @@
 use bitflags::bitflags;
 
 use super::{EntryFormat, bit, ones, pick, shl, shr};
+use crate::museum::{self, Bug};
 use crate::{MigrationEntry, MigrationFlags, MigrationKind, Pfn, Pte, SwapEntry, SwapPteFlags, SwapType, TypeKind};
 
 bitflags! {
@@ -223,7 +224,7 @@ impl EntryFormat {
     }
 
     fn swap_word(&self, entry: SwapEntry, flags: SwapPteFlags) -> Result<u64, EncodeError> {
-        if self.layout.kind(entry.ty()) != TypeKind::SwapFile {
+        if self.layout.kind(entry.ty()) != TypeKind::SwapFile && !museum::has(Bug::B11) {
             return Err(EncodeError::NotASwapFile(entry.ty()));
         }
         if entry.offset() > ones(self.offset_bits) {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use migrate_core::fixture::Recording;
+use migrate_core::invariants::Inspect;
 use migrate_core::model::{Access, Op};
 use mm_types::trace::Observer;
-use mm_types::{ActorId, PageFlags, Pfn, Pte, Site, Vpn};
+use mm_types::{ActorId, Invariant, PageFlags, Pfn, Pte, Site, Vpn};
 
 use super::{Answer, DONE};
 use crate::counts::Kind;
@@ -81,7 +82,13 @@ impl World {
                     self.reference.borrow_mut().store(site, word);
                 }
             }
-            found => return Err(format!("{word} {}: {found:?}, and should be {expected:?}", what())),
+            found => {
+                let broken = self.broken_by(cpu.into(), site, found).id();
+                return Err(format!(
+                    "{broken}: {word} {}: {found:?}, and should be {expected:?}",
+                    what()
+                ));
+            }
         }
         Ok(())
     }
@@ -125,7 +132,8 @@ impl World {
                 }
                 found => {
                     return Err(format!(
-                        "thread {} at {}: {found:?}, and should be {expected:?}",
+                        "{}: thread {} at {}: {found:?}, and should be {expected:?}",
+                        self.broken_by(actor.raw(), site, found).id(),
                         actor.raw(),
                         site_name(site)
                     ));
@@ -133,6 +141,22 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// What does not hold where an access came to something else than it should have.
+    fn broken_by(&self, cpu: u32, site: Site, found: Access) -> Invariant {
+        let mut stale = false;
+        let pte = self.model.pte(site);
+        self.model.translations(&mut |held| {
+            stale |= (held.cpu, held.site) == (cpu, site) && !pte.maps(held.pfn);
+        });
+        match found {
+            // The processor did as its old translation said.
+            Access::Done(_) if stale => Invariant::NoStaleTranslation,
+            Access::Done(_) => Invariant::Contents,
+            Access::MustWait(_) | Access::Busy(_) => Invariant::WaitersWake,
+            Access::Segv | Access::Bus | Access::OutOfMemory => Invariant::MappedAsBefore,
+        }
     }
 
     fn is_in_use(&self, pfn: Pfn) -> bool {

@@ -136,7 +136,7 @@ fn an_old_bug_is_shown_at_the_step_where_its_invariant_breaks() {
             assert!(page.shown("#about").contains("The recount says: "), "{}", exhibit.id);
             continue;
         };
-        let place = format!("Line {}, column 1: {} (", violation.line, bug.breaks);
+        let place = format!("Line {}, column 1: {} (", violation.line, bug.breaks.id());
         let said = page.shown("#problem");
         assert!(
             said.contains(&place) && said.contains(violation.what),
