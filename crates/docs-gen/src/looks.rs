@@ -73,8 +73,9 @@ const SIMULATION: &[(&str, When)] = texts! {
         "simulation/src/act/housekeeping.rs",
         "simulation/src/act/mappings.rs",
         "simulation/src/check.rs",
+        "simulation/src/packing.rs",
     ],
-    Run: ["simulation/src/ran.rs"],
+    Run: ["simulation/src/ran.rs", "simulation/src/there_and_back.rs"],
     Step: ["simulation/src/run.rs"],
 };
 
@@ -120,7 +121,7 @@ pub const SEARCHES: [Search; 7] = [
                 "migrate-core/tests/loom/kernel.rs",
                 "migrate-core/tests/loom/world.rs",
             ],
-            End: ["migrate-core/tests/loom/check.rs"],
+            End: ["migrate-core/tests/loom/check.rs", "migrate-core/tests/threads/traces.rs"],
         },
         calls: &[],
         otherwise: When::End,
@@ -131,14 +132,18 @@ pub const SEARCHES: [Search; 7] = [
     },
     Search {
         name: "shuttle",
-        files: texts! { Call: [
-            "migrate-core/tests/interleavings/crowds.rs",
-            "migrate-core/tests/interleavings/files.rs",
-            "migrate-core/tests/interleavings/pages.rs",
-            "migrate-core/tests/interleavings/spaces.rs",
-            "migrate-core/tests/interleavings/swap.rs",
-            "migrate-core/tests/interleavings/world.rs",
-        ] },
+        files: texts! {
+            Step: ["migrate-core/tests/interleavings/steps.rs"],
+            Call: [
+                "migrate-core/tests/interleavings/crowds.rs",
+                "migrate-core/tests/interleavings/files.rs",
+                "migrate-core/tests/interleavings/pages.rs",
+                "migrate-core/tests/interleavings/spaces.rs",
+                "migrate-core/tests/interleavings/swap.rs",
+                "migrate-core/tests/interleavings/world.rs",
+            ],
+            End: ["migrate-core/tests/threads/traces.rs"],
+        },
         calls: &[("check_always", When::Sample)],
         otherwise: When::End,
         at_rest: Some(".check(&"),
@@ -206,13 +211,13 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 
 /// True where the file imports the check.
 fn imports(text: &str, check: &str) -> bool {
-    let (name, from) = match check {
-        "Checker" => ("check_events", "trace::"),
-        check => (check, "invariants::"),
+    let (names, from): (&[&str], &str) = match check {
+        "Checker" => (&["check_events", "Checker"], "trace::"),
+        check => (&[check], "invariants::"),
     };
     let text: String = code(text).flat_map(|line| [line, "\n"]).collect();
     let mut uses = text.split("use ").skip(1).filter_map(|rest| rest.split(';').next());
-    uses.any(|of| of.contains(from) && words(of).any(|word| word == name))
+    uses.any(|of| of.contains(from) && words(of).any(|word| names.contains(&word)))
 }
 
 /// True where a text of the file names the invariant by its number.
