@@ -133,26 +133,3 @@ fn what_went_wrong_is_played_again_by_the_command_that_is_printed() {
         assert_eq!(output.status.code(), Some(0), "without call {left_out}: {args:?}");
     }
 }
-
-/// Worlds in which the simulator was wrong about what must become of a page: they go on being played.
-#[test]
-fn a_page_whose_locker_is_its_last_user_moves_or_is_freed() {
-    let calls = "3,4,53,57,67,95,98,99";
-    let world = [
-        "--replay",
-        "0x67591275d35fc709",
-        "--every",
-        "1",
-        "--only",
-        calls,
-        "--quiet",
-    ];
-    let output = simulate(&world);
-    let text = stdout(&output);
-    assert_eq!(
-        (output.status.code(), figure(&text, "wrong")),
-        (Some(0), "0".to_owned()),
-        "{text}"
-    );
-    assert!(text.contains("freed"), "{text}");
-}

@@ -137,7 +137,8 @@ impl fmt::Display for Report {
         if self.interrupted {
             writeln!(f, "interrupted: the worlds in progress were not played to their end")?;
         }
-        if !self.reached {
+        // Where something went wrong nothing else ended it.
+        if !self.reached && self.failure.is_none() {
             writeln!(f, "WRONG: it ended before its goal, {}", self.goal)?;
         }
         for word in self.never_failed() {
