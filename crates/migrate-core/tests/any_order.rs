@@ -20,10 +20,10 @@
 use core::cell::RefCell;
 
 use migrate_core::{LINUX_2_6_17, MODERN, Profile};
-use mm_types::{Mode, Rules};
+use mm_types::Rules;
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
-use simulation::{Care, Case, Counts, Kind, MOVED, Migrate, Step, World, any_case, case_in_flight, quietly, rng};
+use simulation::{Care, Case, Counts, Kind, MOVED, Step, World, any_case, case_in_flight, quietly, rng};
 
 fn number(variable: &str, unset: u64) -> u64 {
     let Ok(text) = std::env::var(variable) else {
@@ -288,48 +288,5 @@ fn an_engine_that_moves_nothing_is_found_under_either_rules_and_by_either_way_of
             });
             assert!(found.is_some(), "nobody wanted a page to move: {}", profile.rules);
         }
-    }
-}
-
-/// The run sleeps for one lock, and gets that page; the holder of the other lets go meanwhile, and nobody wants that page any more.
-#[test]
-fn a_page_whose_locker_is_its_last_user_moves_or_is_freed() {
-    for profile in [&MODERN, &LINUX_2_6_17] {
-        let run = Migrate {
-            at: 0,
-            pages: 0,
-            isolated: true,
-            mode: Mode::Sync,
-            other_rules: false,
-            batch: 1,
-            targets: None,
-            moved: false,
-            middle: Vec::new(),
-            fails: Vec::new(),
-            back: false,
-        };
-        let case = Case {
-            writes: 0,
-            maps: vec![Step::MapAnon {
-                space: 0,
-                page: 0,
-                pages: 2,
-            }],
-            steps: vec![
-                Step::Write { at: 0, cpu: 0 },
-                Step::Write { at: 1, cpu: 0 },
-                Step::Isolate { at: 0 },
-                Step::Isolate { at: 1 },
-                Step::Lock { at: 0 },
-                Step::Lock { at: 1 },
-                Step::Unmap { at: 0, pages: 2 },
-                Step::Migrate(run),
-            ],
-        };
-        let (world, done) = play(profile, Care::FULL, &case);
-        assert_eq!(done, Ok(()), "{}", world.story());
-        let counts = world.take_counts();
-        let ended = ["freed", MOVED].map(|word| counts.of(Kind::Outcome, word));
-        assert_eq!(ended, [1, 1], "{}", world.story());
     }
 }
