@@ -311,8 +311,10 @@ impl Model {
     /// What is done may sleep, or call who does: remembers it where a lock is held that may not be held then (I34).
     fn notice_spinlock(&self, done: &str) {
         if self.holds_spinlock() {
-            let what = format_args!("{done} under a spinlock");
-            self.violation(Violation::new(Invariant::NoEntriesAtCallback, what));
+            self.violation(Violation::new(
+                Invariant::NoEntriesAtCallback,
+                format_args!("{done} under a spinlock"),
+            ));
         }
     }
 }
