@@ -122,7 +122,7 @@ fn boxed(output: impl Read + Send + 'static) -> Box<dyn BufRead + Send> {
 /// True for the line that ends what a search says of a failure.
 fn is_last(kind: Search, line: &str) -> bool {
     match kind {
-        Search::AnyOrder | Search::Interleavings(_) => line.starts_with("replay: "),
+        Search::AnyOrder | Search::AnyOrderIn(_) | Search::Interleavings(_) => line.starts_with("replay: "),
         Search::Failures => line.starts_with("! "),
         Search::Live => line.contains("was read after"),
     }

@@ -145,10 +145,12 @@ impl World {
 
     /// What does not hold where an access came to something else than it should have.
     fn broken_by(&self, cpu: u32, site: Site, found: Access) -> Invariant {
+        // Threads share the processors that there are.
+        let on = cpu % u32::from(self.size.cpus);
         let mut stale = false;
         let pte = self.model.pte(site);
         self.model.translations(&mut |held| {
-            stale |= (held.cpu, held.site) == (cpu, site) && !pte.maps(held.pfn);
+            stale |= (held.cpu, held.site) == (on, site) && !pte.maps(held.pfn);
         });
         match found {
             // The processor did as its old translation said.
