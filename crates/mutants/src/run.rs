@@ -93,9 +93,13 @@ impl Suite {
                 ("MUTANTS_REACHED", &*log.to_string_lossy()),
                 ("CPU_TIMES", &*times.to_string_lossy()),
             ];
-            let ended = suite.run(*program, &[name], &env, Duration::from_secs(600))?;
+            // An hour by the clock: six minutes of processor time.
+            let ended = suite.run(*program, &[name], &env, Duration::from_secs(3600))?;
             if !matches!(ended, Ended::Passed) {
-                return Err(format!("{}: {name} fails without a mutant", suite.programs[*program].0));
+                return Err(format!(
+                    "{}: {name} fails without a mutant, or does not end",
+                    suite.programs[*program].0
+                ));
             }
             let reached = fs::read_to_string(&log).unwrap_or_default();
             let reached: Vec<usize> = reached.lines().filter_map(|id| id.parse().ok()).collect();
