@@ -18,6 +18,9 @@ pub(super) struct Vmas {
 
 /// An anon-vma; its number is its place. What is freed is used again as what it was, an anon-vma (Linux: a slab that is
 /// `SLAB_TYPESAFE_BY_RCU`): who kept the number walks somebody else's areas, and nothing traps.
+///
+/// Who is linked is read off the list of areas and who holds it off the page locks, where `mm_types::AnonVmas`, the kernels' own,
+/// is told of both: a link or a pin that was forgotten there has nothing here to be forgotten with it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Root {
     in_use: bool,
