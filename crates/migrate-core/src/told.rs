@@ -16,6 +16,7 @@ pub(crate) struct Told {
     pub(crate) count: Cell<u32>,
     pub(crate) mapping: Cell<Option<Mapping>>,
     pub(crate) locked: Cell<bool>,
+    pub(crate) private: Cell<bool>,
     pub(crate) slots: Cell<u32>,
 }
 
@@ -70,11 +71,10 @@ impl Frames for Told {
     }
 
     fn flags(&self, _page: &u64) -> PageFlags {
-        if self.locked.get() {
-            PageFlags::LOCKED | PageFlags::DIRTY
-        } else {
-            PageFlags::DIRTY
-        }
+        let mut flags = PageFlags::DIRTY;
+        flags.set(PageFlags::LOCKED, self.locked.get());
+        flags.set(PageFlags::PRIVATE, self.private.get());
+        flags
     }
 
     fn edit_flags(&self, locked: &Locked, set: PageFlags, clear: PageFlags) -> PageFlags {

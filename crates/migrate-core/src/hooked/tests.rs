@@ -293,6 +293,17 @@ fn a_backends_own_refusal_has_its_code() {
 }
 
 #[test]
+fn only_a_page_with_slots_and_private_data_is_said_to_have_lost_its_slots() {
+    let told = Told::default();
+    for (slots, private, left, asked) in [(3, true, 0, 1), (3, false, 3, 0), (0, true, 0, 0), (0, false, 0, 0)] {
+        told.slots.set(slots);
+        told.private.set(private);
+        let (edges, _) = by(Verdict::Fail, &told, |hooked| assert_eq!(hooked.slots(&OLD), left));
+        assert_eq!(edges.len(), asked, "{slots} slots, private data: {private}");
+    }
+}
+
+#[test]
 fn a_page_in_no_slot_is_cleaned_whatever_the_hook_says() {
     let told = Told::default();
     for (slots, reached) in [(0, true), (1, false), (2, false)] {
