@@ -32,6 +32,15 @@ fn stays_dirty(pair: Injection) -> bool {
     pair.failure == Failure::Dirtied
 }
 
+/// A failure that happened so often, and did or did not become a refusal, is one of this effect.
+const fn came_to(effect: Effect, injected: u32, seen: bool) -> bool {
+    match effect {
+        Effect::Refused(_) => injected > 0 && seen,
+        Effect::Unseen => injected > 0,
+        Effect::Impossible(_) => injected == 0,
+    }
+}
+
 /// A page of this kind meets each failure of the table that it can meet. Returns how often each was made to happen.
 fn meets_everything<F: Fixture>(b: &Bench<F>, kind: Kind, mode: Mode) -> Result<Vec<(Injection, u32)>, Halt> {
     let mut scene = Scene::new(b, kind, mode)?;
@@ -59,12 +68,7 @@ fn meets_everything<F: Fixture>(b: &Bench<F>, kind: Kind, mode: Mode) -> Result<
             injected = injected.saturating_add(plan.injected(pair));
             seen |= refusals.iter().any(|refusal| effect.is(*refusal));
         }
-        let holds = match effect {
-            Effect::Refused(_) => injected > 0 && seen,
-            Effect::Unseen => injected > 0,
-            Effect::Impossible(_) => injected == 0,
-        };
-        hold(promise::LISTS, holds, || {
+        hold(promise::LISTS, came_to(effect, injected, seen), || {
             format!("{pair} on a page of kind {kind:?} happened {injected} times, must come to {effect:?}, and did not")
         })?;
         met.push((pair, injected));
@@ -126,9 +130,27 @@ pub(super) mod in_mode_sync {
 mod tests {
     use alloc::collections::BTreeSet;
 
+    use mm_types::Refusal;
+
     use super::*;
     use crate::model::ModelFixture;
     use crate::{LINUX_2_6_17, MODERN};
+
+    #[test]
+    fn a_failure_that_did_not_happen_shows_nothing_nor_does_one_whose_refusal_nobody_saw() {
+        let refused = Effect::Refused(Refusal::LockBusy);
+        for (effect, injected, seen, came) in [
+            (refused, 1, true, true),
+            (refused, 1, false, false),
+            (refused, 0, true, false),
+            (Effect::Unseen, 1, false, true),
+            (Effect::Unseen, 0, false, false),
+            (Effect::Impossible("no such step"), 0, false, true),
+            (Effect::Impossible("no such step"), 1, true, false),
+        ] {
+            assert_eq!(came_to(effect, injected, seen), came, "{effect:?}, {injected} times");
+        }
+    }
 
     #[test]
     #[cfg_attr(miri, ignore = "more events than there is room for")]
