@@ -126,11 +126,11 @@ searches! {
     writer_pin: |name| anon(name, &[Writer(0), Pin], Some(5));
 
     isolate: |name| from_lru(anon(name, &[Isolate], Some(4)));
-    isolate_unmap: |name| from_lru(anon(name, &[Unmap, Isolate], Some(2)));
+    isolate_unmap: |name| from_lru(anon(name, &[Unmap, Isolate], Some(3)));
     mutator_isolate: |name| from_lru(anon(name, &[Mutator(0), Isolate], Some(3)));
     migrate_migrate: |name| from_lru(anon(name, &[Migrate], Some(4)));
     migrate_mutator_migrate: |name| from_lru(anon(name, &[Mutator(0), Migrate], Some(3)));
-    of_2006_isolate_unmap: |name| of_2006(from_lru(anon(name, &[Unmap, Isolate], Some(2))));
+    of_2006_isolate_unmap: |name| of_2006(from_lru(anon(name, &[Unmap, Isolate], Some(3))));
 
     mutator_mutator: |name| anon(name, &[Mutator(0), Mutator(1)], Some(4));
     mutator_faulter: |name| anon(name, &[Mutator(0), Faulter], Some(4));
@@ -142,21 +142,21 @@ searches! {
     two_pages_mutator_mutator: |name| batch(anon(name, &[Mutator(0), Mutator(1)], Some(4)));
     file_mutator_mutator: |name| file(name, &[Mutator(0), Mutator(1)], Some(4));
     file_mutator_lookup: |name| file(name, &[Mutator(0), Lookup], Some(3));
-    file_mutator_faulter: |name| file(name, &[Mutator(0), Faulter], Some(2));
-    file_mutator_truncate: |name| file(name, &[Mutator(0), Truncate], Some(2));
+    file_mutator_faulter: |name| file(name, &[Mutator(0), Faulter], Some(3));
+    file_mutator_truncate: |name| file(name, &[Mutator(0), Truncate], Some(3));
     file_faulter_truncate: |name| file(name, &[Faulter, Truncate], Some(2));
     of_2006_mutator_mutator: |name| of_2006(anon(name, &[Mutator(0), Mutator(1)], Some(3)));
-    of_2006_mutator_fork: |name| of_2006(anon(name, &[Mutator(0), Fork], Some(2)));
-    of_2006_mutator_unmap: |name| of_2006(anon(name, &[Mutator(0), Unmap], Some(2)));
+    of_2006_mutator_fork: |name| of_2006(anon(name, &[Mutator(0), Fork], Some(3)));
+    of_2006_mutator_unmap: |name| of_2006(anon(name, &[Mutator(0), Unmap], Some(3)));
     of_2006_file_mutator_lookup: |name| of_2006(file(name, &[Mutator(0), Lookup], Some(3)));
     of_2006_mutator_faulter: |name| of_2006(anon(name, &[Mutator(0), Faulter], Some(3)));
-    of_2006_mutator_protect: |name| of_2006(anon(name, &[Mutator(0), Protect], Some(2)));
+    of_2006_mutator_protect: |name| of_2006(anon(name, &[Mutator(0), Protect], Some(3)));
     of_2006_mutator_pin: |name| of_2006(anon(name, &[Mutator(0), Pin], Some(3)));
-    of_2006_mutator_remap: |name| of_2006(anon(name, &[Mutator(0), Remap], Some(2)));
+    of_2006_mutator_remap: |name| of_2006(anon(name, &[Mutator(0), Remap], Some(3)));
     of_2006_migrate_migrate: |name| of_2006(from_lru(anon(name, &[Migrate], Some(3))));
-    of_2006_file_mutator_truncate: |name| of_2006(file(name, &[Mutator(0), Truncate], Some(2)));
-    of_2006_mutators_unmap: |name| of_2006(anon(name, &[Mutator(0), Mutator(1), Unmap], Some(2)));
-    of_2006_mutators_protect: |name| of_2006(anon(name, &[Mutator(0), Mutator(1), Protect], Some(2)));
+    of_2006_file_mutator_truncate: |name| of_2006(file(name, &[Mutator(0), Truncate], Some(3)));
+    of_2006_mutators_unmap: |name| of_2006(anon(name, &[Mutator(0), Mutator(1), Unmap], Some(3)));
+    of_2006_mutators_protect: |name| of_2006(anon(name, &[Mutator(0), Mutator(1), Protect], Some(3)));
 
     sync_file_faulter: |name| sync(file(name, &[Faulter], Some(4)));
     sync_file_mutator_faulter: |name| sync(file(name, &[Mutator(0), Faulter], Some(2)));
@@ -185,6 +185,6 @@ searches! {
     two_pages_five_protect: |name| batch(anon(name, &[Writer(0), Writer(1), Faulter, Protect], Some(2)));
     two_pages_five_pin: |name| batch(anon(name, &[Writer(0), Writer(1), Faulter, Pin], Some(2)));
     two_pages_five_remap: |name| batch(anon(name, &[Writer(0), Writer(1), Faulter, Remap], Some(2)));
-    two_pages_file_mutator_truncate: |name| batch(file(name, &[Mutator(0), Truncate], Some(1)));
+    two_pages_file_mutator_truncate: |name| batch(file(name, &[Mutator(0), Truncate], Some(2)));
     two_pages_file_five_truncate: |name| batch(file(name, &[Writer(0), Writer(1), Faulter, Truncate], Some(1)));
 }
