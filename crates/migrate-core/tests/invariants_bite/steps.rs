@@ -73,7 +73,10 @@ fn steps(mode: Mode, steps: impl FnOnce(&Model, &dyn Fn(Edge))) -> Result<(), Vi
     steps(&model, &|edge| {
         watch.before(edge);
     });
-    watch.finish()
+    let wrong = watch.wrong();
+    let finished = watch.finish();
+    assert_eq!(wrong, finished.clone().err());
+    finished
 }
 
 /// A switch as it should be made: of a page whose count is frozen.

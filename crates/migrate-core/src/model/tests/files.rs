@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mm_types::{Invariant, PageFlags, Pfn, SpaceId};
 
-use super::{at, frame, good, locked, model, read, unlock};
+use super::{at, frame, good, locked, model, read, unlock, write};
 use crate::invariants::Inspect;
 use crate::model::{Model, WritePage};
 use crate::{Cache, Frames, MODERN, Mover};
@@ -95,6 +95,29 @@ fn a_page_that_is_dirtied_dirties_its_buffers_but_not_those_that_a_migration_hol
     unlock(&model, page);
     model.dirty_buffer(other, 2);
     assert_eq!(dirty_parts(&model, other), 0b100);
+    good(&model);
+}
+
+#[test]
+fn what_is_written_back_leaves_no_buffer_dirty() {
+    let (model, _, [pfn, _]) = buffered();
+    model.dirty_page(pfn);
+    model.begin_writeback(pfn);
+    assert_eq!(dirty_parts(&model, pfn), 0);
+    model.end_writeback(pfn);
+    good(&model);
+}
+
+#[test]
+fn a_private_copy_of_a_page_that_was_only_read_leaves_it_clean() {
+    let (model, space) = model(&MODERN);
+    let file = model.create_file(1, Mover::Plain, WritePage::Unlocks);
+    model.map_file(at(space, 0), 1, file, 0, false);
+    read(&model, at(space, 0));
+    let cached = frame(&model, at(space, 0));
+    write(&model, at(space, 0), 7);
+    assert_ne!(frame(&model, at(space, 0)), cached);
+    assert!(!model.page(cached).flags().load().contains(PageFlags::DIRTY));
     good(&model);
 }
 

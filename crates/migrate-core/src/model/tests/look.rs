@@ -179,3 +179,20 @@ fn a_page_on_the_lru_that_does_not_say_so_is_found() {
 fn set(model: &Model, pfn: Pfn, flags: PageFlags) {
     model.page(pfn).flags().edit(flags, PageFlags::empty());
 }
+
+#[test]
+fn a_spinlock_that_somebody_holds_is_seen_whichever_it_is() {
+    fn sees<T>(model: &Model, _held: T) -> bool {
+        Inspect::holds_spinlock(model)
+    }
+    let (model, space) = model(&MODERN);
+    assert!(!sees(&model, ()));
+    assert!(sees(&model, model.space(space).table.lock()));
+    assert!(sees(&model, model.vmas.lock()));
+    assert!(sees(&model, model.caches.lock()));
+    assert!(sees(&model, model.lru.lock()));
+    assert!(sees(&model, model.tlbs.pending.lock()));
+    assert!(sees(&model, model.tlbs.cpus[0].lock()));
+    assert!(sees(&model, model.memory.lock()));
+    assert!(!sees(&model, ()));
+}
