@@ -410,6 +410,33 @@ mod tests {
     }
 
     #[test]
+    fn a_bug_breaks_the_invariants_that_it_declares_and_no_other() {
+        for exhibit in BUGS {
+            let others = exhibit.or.iter().map(|(other, _)| *other);
+            let declared: BTreeSet<_> = others.chain([exhibit.breaks]).collect();
+            let broken: BTreeSet<_> = Invariant::ALL.iter().copied().filter(|i| exhibit.breaks(*i)).collect();
+            assert_eq!(broken, declared, "{}", exhibit.id);
+        }
+        assert!(BUGS.iter().any(|bug| !bug.or.is_empty()));
+    }
+
+    #[test]
+    fn a_search_that_draws_has_a_seed_and_one_with_an_order_of_steps_knows_them() {
+        let knows = [AnyOrder, AnyOrderIn("one"), Failures, Interleavings("one_waiter"), Live]
+            .map(|search| (search.seed(), search.knows_steps()));
+        assert_eq!(
+            knows,
+            [
+                (Some("ANY_ORDER_SEED"), true),
+                (Some("ANY_ORDER_SEED"), true),
+                (None, true),
+                (Some("INTERLEAVINGS_SEED"), true),
+                (None, false),
+            ]
+        );
+    }
+
+    #[test]
     fn a_search_prints_as_what_cargo_test_is_asked_for() {
         let searches = [AnyOrder, Interleavings("one_waiter"), Live];
         assert_eq!(

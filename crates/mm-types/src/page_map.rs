@@ -87,8 +87,13 @@ mod tests {
     }
 
     #[test]
-    fn a_map_of_no_frames_is_empty() {
+    fn a_map_of_no_frames_is_empty_and_others_have_a_length() {
         let pages = [Page::new()];
+        let more = [(); 3].map(|()| Page::new());
+        assert_eq!(
+            [&pages[..], &more].map(|pages| PageMap::new(Pfn::new(100), pages).len()),
+            [1, 3]
+        );
         assert!(PageMap::new(Pfn::new(100), &[]).is_empty());
         assert!(!PageMap::new(Pfn::new(100), &pages).is_empty());
     }
