@@ -339,3 +339,17 @@ fn flags_that_a_staged_page_gained_do_not_outlive_its_arrival() {
     lru.putback(map, Pfn::new(0), nothing_freed).unwrap();
     assert_eq!(page.flags().load(), PageFlags::LRU | PageFlags::UNEVICTABLE);
 }
+
+#[test]
+fn a_list_of_somebody_else_is_none_of_an_lrus() {
+    let pages = pages(1);
+    let map = PageMap::new(Pfn::new(0), &pages);
+    let page = Pfn::new(0);
+    let lrus = [0, 1, u16::MAX].map(|node| Lru::new(NodeId::new(node)));
+    for n in [1, 2, 8, 12, 1 << 19, Lru::FIRST_LIST - 1] {
+        let mut others = PageList::new(ListId::fixed(n));
+        others.push_back(map, page).unwrap();
+        assert!(lrus.iter().all(|lru| lru.list_of(map, page).is_none()), "list {n}");
+        others.remove(map, page).unwrap();
+    }
+}
