@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use migrate_core::invariants::{
+    Snapshot as State, Violation, check_must_stay, check_outcomes as check_tally, check_waiters,
+};
 use migrate_core::model::{Access, Op};
-use migrate_core::{Effect, Failure, Injection, PageRef, Profile};
+use migrate_core::{Effect, Failure, Injection, PageRef, Profile, Tally};
+use mm_types::trace::Event;
 use mm_types::{Mapping, Outcome, PageFlags, Pfn, Refusal};
 
 use super::run::{Config, Expected, Lists, Ran, WAITER, pfns};
@@ -92,6 +96,45 @@ pub(crate) fn check_lists(
     Ok(())
 }
 
+/// The counts are the sums of what was told (I37), no page moved that must not (I35), and none stayed for threads that only
+/// waited (I24).
+pub(crate) fn check_said(
+    ran: &Ran,
+    stage: &Stage,
+    config: Config,
+    given: &[Pfn],
+    tally: &Tally,
+    then: &State,
+    events: &[Event],
+) -> Result<(), String> {
+    let pages = || {
+        stage
+            .pages
+            .iter()
+            .zip(0..)
+            .filter(|(page, _)| given.contains(&page.pfn))
+    };
+    let told: Vec<(Pfn, Outcome)> = pages()
+        .flat_map(|(page, n)| ran.told[n].iter().map(|outcome| (page.pfn, *outcome)))
+        .collect();
+    // What was injected is no truth about the page.
+    let lied = |refusal: Refusal| -> BTreeSet<Pfn> {
+        let about = |n: usize| ran.effects_on(n, config).any(|effect| effect.is(refusal));
+        pages().filter(|(_, n)| about(*n)).map(|(page, _)| page.pfn).collect()
+    };
+    let pinned = lied(Refusal::Pinned { pins: 1 });
+    let truly: Vec<_> = told.iter().filter(|(pfn, _)| !pinned.contains(pfn)).copied().collect();
+    let (extra, held) = (lied(Refusal::ExtraReference { expected: 1, found: 2 }), stage.held());
+    let others = |pfn| match extra.contains(&pfn) {
+        true => u32::MAX,
+        false => held.iter().filter(|held| **held == pfn).count() as u32,
+    };
+    let said = check_tally(given, &told, tally)
+        .and_then(|()| check_must_stay(then, &truly))
+        .and_then(|()| check_waiters(config.profile.rules, events.iter().copied(), others));
+    said.map_err(|violation: Violation| format!("what the run said: {violation}"))
+}
+
 /// Everything adds up with the pages on their lists, and each is what it was, or is it elsewhere.
 pub(crate) fn check_pages(
     ran: &Ran,
@@ -165,22 +208,14 @@ pub(crate) fn check_outcomes(ran: &Ran, stage: &Stage, config: Config, expected:
     // Today a run that finds no new page ends, for all pages that it has not come to.
     let all_stop = config.profile.new_page_first && ran.hits.iter().any(|(_, injection)| out_of_targets(injection));
     for (n, page) in stage.pages.iter().enumerate() {
-        let of_page = || {
-            ran.hits
-                .iter()
-                .filter(|(at, _)| *at == n)
-                .map(|(_, injection)| *injection)
-        };
-        let effects: Vec<Effect> = of_page()
-            .map(|injection| injection.effect(config.profile, config.mode))
-            .collect();
+        let effects: Vec<Effect> = ran.effects_on(n, config).collect();
         let wrong = |what: &str| {
             Err(format!(
                 "{:?}: {what}: told {:?}, without failures {:?}, failed {:?}",
                 page.kind,
                 ran.told[n],
                 clean.told[n],
-                of_page().collect::<Vec<_>>(),
+                ran.failures_of(n).collect::<Vec<_>>(),
             ))
         };
         if effects.iter().any(|effect| matches!(effect, Effect::Impossible(_))) {

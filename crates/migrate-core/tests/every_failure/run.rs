@@ -4,17 +4,17 @@ use core::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use migrate_core::fixture::Recording;
-use migrate_core::invariants::{Watch, check_between_calls};
+use migrate_core::invariants::{Snapshot as State, Watch, check_between_calls};
 use migrate_core::model::Model;
 use migrate_core::{
     Args, Edge, Effect, Failure, FailurePlan, Frames, Hook, Hooked, HookedTarget, Injection, Isolated, Lru, NewPages,
-    PageRef, Profile, Slot, Verdict, isolate_lru_page, migrate_pages, migrate_pages_nowait, migrate_prep,
+    PageRef, Profile, Slot, Tally, Verdict, isolate_lru_page, migrate_pages, migrate_pages_nowait, migrate_prep,
     migration_entry_wait, putback_lru_pages,
 };
 use mm_types::trace::{check_events, text_of};
 use mm_types::{ActorId, Mode, NodeId, Outcome, Pfn, Reason, Refusal};
 
-use super::check::{check_again, check_lists, check_outcomes, check_pages};
+use super::check::{check_again, check_lists, check_outcomes, check_pages, check_said};
 use super::snapshot::Snapshot;
 use super::stage::{Kind, Stage};
 
@@ -56,14 +56,26 @@ impl Ran {
         self.refusals(page).any(|other| other.word() == refusal.word())
     }
 
+    /// What was injected into the page.
+    pub(crate) fn failures_of(&self, page: usize) -> impl Iterator<Item = Injection> {
+        let hits = self.hits.iter().filter(move |(at, _)| *at == page);
+        hits.map(|(_, injection)| *injection)
+    }
+
+    /// What had to come of it.
+    pub(crate) fn effects_on(&self, page: usize, config: Config) -> impl Iterator<Item = Effect> {
+        self.failures_of(page)
+            .map(move |injection| injection.effect(config.profile, config.mode))
+    }
+
     pub(crate) fn is_hit(&self, page: usize) -> bool {
-        self.hits.iter().any(|(at, _)| *at == page)
+        self.failures_of(page).next().is_some()
     }
 
     /// Somebody dirtied the page in the middle of the run.
     pub(crate) fn is_dirtied(&self, page: usize) -> bool {
-        let mut hits = self.hits.iter();
-        hits.any(|(at, injection)| *at == page && injection.failure == Failure::Dirtied)
+        self.failures_of(page)
+            .any(|injection| injection.failure == Failure::Dirtied)
     }
 
     /// How many pages `injection` refused, beyond what they would have been refused by themselves.
@@ -176,12 +188,12 @@ fn run_on(
     let mut lists = Lists::default();
     isolate(&hooked, &all, &mut lists.from, &ran, &page_at, recording);
     stage.after_isolation(recording);
-    let isolated = Snapshot::take(stage);
+    let (isolated, state) = (Snapshot::take(stage), State::of(model));
     let listed = pfns(&lists.from);
     lists.news = (0..listed.len()).filter_map(|_| model.allocate(TARGET)).collect();
     let given: BTreeSet<Pfn> = lists.news.iter().map(PageRef::pfn).collect();
     let tell = |pfn: Pfn, outcome| ran.borrow_mut().told[page_at[&pfn]].push(outcome);
-    migrate(&hooked, config, &mut lists, &tell, recording);
+    let tally = migrate(&hooked, config, &mut lists, &tell, recording);
     stage.after_the_run();
     let watched = watch.finish();
     if let Some(trouble) = trouble.take() {
@@ -202,6 +214,7 @@ fn run_on(
     }
     let events: Vec<_> = recording.events().collect();
     check_events(&events).map_err(|error| format!("the trace: {error}"))?;
+    check_said(&ran, stage, config, &listed, &tally, &state, &events)?;
     if let Some(expected) = expected {
         check_outcomes(&ran, stage, config, expected)?;
         try_again(&ran, stage, config, expected)?;
@@ -252,7 +265,7 @@ fn migrate<H: Hook>(
     lists: &mut Lists,
     tell: &dyn Fn(Pfn, Outcome),
     recording: &Recording,
-) {
+) -> Tally {
     let mut slots: Vec<_> = (0..config.batch).map(|_| Slot::new()).collect();
     let args = Args {
         from: &mut lists.from,
@@ -271,7 +284,7 @@ fn migrate<H: Hook>(
     } else {
         migrate_pages_nowait(hooked, args)
     };
-    done.expect("slots were lent, and the call is the mode's");
+    done.expect("slots were lent, and the call is the mode's")
 }
 
 /// Whatever stayed for an injected failure only, moves as soon as nothing fails.
