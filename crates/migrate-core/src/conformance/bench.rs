@@ -23,7 +23,7 @@ pub(super) use look::Looks;
 pub(super) use pages::Mapped;
 
 /// Events that a case may have.
-const ROOM: usize = if cfg!(miri) { 1 << 8 } else { 1 << 12 };
+const ROOM: usize = if cfg!(miri) { 1 << 7 } else { 1 << 12 };
 
 /// What the kit writes into pages.
 pub(super) const VALUE: u64 = 0x5eed_0000_0000_002a;

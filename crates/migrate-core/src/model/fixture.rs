@@ -55,7 +55,7 @@ impl ModelFixture {
     fn model(profile: &'static Profile) -> Model {
         Model::new(Config {
             // Every check looks at all of them, and Miri is slow.
-            frames: if cfg!(miri) { 96 } else { 2048 },
+            frames: if cfg!(miri) { 32 } else { 2048 },
             cpus: 8,
             profile,
             ..Config::default()
