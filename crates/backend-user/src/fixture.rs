@@ -10,12 +10,12 @@ mod accesses;
 mod files;
 mod sites;
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use migrate_core::fixture::{Access, Capabilities, Fixture, FixtureError, Recording};
-use migrate_core::{Frames, Lru as _, MODERN, PageRef, Profile, UsesPageMap, end_page_writeback};
+use migrate_core::{Frames, LockedPage, Lru as _, MODERN, PageRef, Profile, UsesPageMap, end_page_writeback};
 use mm_types::scenario::{Mover, Sharing};
 use mm_types::{ActorId, Backing, MappingId, NodeId, PageFlags, Pfn, Pte, Rules, Site, SpaceId, VmaFlags, Vpn};
 
@@ -43,6 +43,8 @@ pub struct UserFixture {
     recording: Arc<Recording>,
     spaces: Mutex<Vec<Option<Space>>>,
     threads: Mutex<Vec<(ActorId, JoinHandle<u64>)>>,
+    /// Threads that end a wait.
+    wakers: Mutex<Vec<JoinHandle<()>>>,
     /// Pages that were locked when they were to be cut off their file.
     truncating: Mutex<Vec<(MappingId, usize)>>,
 }
@@ -94,6 +96,7 @@ impl UserFixture {
             recording: Arc::new(Recording::with_capacity(0)),
             spaces: Mutex::default(),
             threads: Mutex::default(),
+            wakers: Mutex::default(),
             truncating: Mutex::default(),
         }
     }
@@ -145,6 +148,7 @@ impl Fixture for UserFixture {
             | Capabilities::FAULT_THREAD
             | Capabilities::MIDDLE
             | Capabilities::WHOLE_PAGES
+            | Capabilities::LATER
     }
 
     fn begin(&mut self, profile: &'static Profile, recording: Arc<Recording>) {
@@ -299,6 +303,20 @@ impl Fixture for UserFixture {
         }
         self.kernel().page(pfn).ok_or(FixtureError::BadFrame(pfn))?;
         end_page_writeback(self.kernel(), pfn);
+        Ok(())
+    }
+
+    fn end_writeback_later(&self, pfn: Pfn) -> Result<(), FixtureError> {
+        self.kernel().page(pfn).ok_or(FixtureError::BadFrame(pfn))?;
+        self.once_slept_for(pfn, move |kernel| end_page_writeback(kernel, pfn));
+        Ok(())
+    }
+
+    fn unlock_later(&self, locked: LockedPage, opened: Arc<AtomicBool>) -> Result<(), FixtureError> {
+        self.once_slept_for(locked.pfn(), move |kernel| {
+            opened.store(true, Ordering::Release);
+            kernel.put(kernel.unlock(locked));
+        });
         Ok(())
     }
 

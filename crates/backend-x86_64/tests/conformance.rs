@@ -5,4 +5,4 @@
 mod support;
 use support::fixture::HostFixture;
 
-migrate_core::conformance!(HostFixture::default, not_applicable: 208);
+migrate_core::conformance!(HostFixture::default, not_applicable: 212);

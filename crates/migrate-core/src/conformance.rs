@@ -19,7 +19,7 @@
 //! `cargo test conformance::modern::flushes` runs the cases about stale translations by today's rules. A file may have the line
 //! once; put a second one into a module. A case that needs what the fixture does not declare prints that it is not applicable and
 //! for want of what; `conformance::no_case_fails_and_all_are_counted` runs every case once more and prints all counts in a table (with
-//! `--nocapture`). Pin the number of those that are not applicable, `conformance!(MyFixture::new, not_applicable: 278)`: then a case
+//! `--nocapture`). Pin the number of those that are not applicable, `conformance!(MyFixture::new, not_applicable: 282)`: then a case
 //! that quietly stops being one of the fixture's fails. libtest runs cases in parallel; a kernel with global state takes
 //! `--test-threads=1`.
 //!

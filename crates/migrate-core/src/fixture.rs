@@ -17,6 +17,7 @@
 //!   [`Fixture::finish_faults`] sleeps.
 
 use alloc::{boxed::Box, string::String, sync::Arc, vec::Vec};
+use core::sync::atomic::AtomicBool;
 
 use mm_types::scenario::{Mover, Sharing};
 use mm_types::trace::{Ring, RingSlot};
@@ -356,6 +357,26 @@ pub trait Fixture {
     fn writeback(&self, pfn: Pfn, on: bool) -> Result<(), FixtureError> {
         let _ = (pfn, on);
         lacks(Capabilities::WRITEBACK)
+    }
+
+    /// Has another thread end the writeback of the page, once the caller sleeps for that or a while after this method returned
+    /// ([`Capabilities::LATER`]).
+    ///
+    /// # Errors
+    /// As all methods.
+    fn end_writeback_later(&self, pfn: Pfn) -> Result<(), FixtureError> {
+        let _ = pfn;
+        lacks(Capabilities::LATER)
+    }
+
+    /// Has another thread set `opened`, open the page lock and give back the reference, once the caller sleeps for the lock or a
+    /// while after this method returned ([`Capabilities::LATER`]).
+    ///
+    /// # Errors
+    /// As all methods; the lock stays closed then.
+    fn unlock_later(&self, locked: LockedOf<Self>, opened: Arc<AtomicBool>) -> Result<(), FixtureError> {
+        let _ = (locked, opened);
+        lacks(Capabilities::LATER)
     }
 
     /// Puts an anonymous page into the swap cache, which then holds one reference ([`Capabilities::SWAP_CACHE`]).

@@ -274,6 +274,7 @@ fn what_is_done_to_pages_in_flight_is_done_under_the_rules_of_2006() {
 
 /// Nobody interferes with some runs, and then it is known which pages must move.
 #[test]
+#[cfg_attr(miri, ignore = "about what the checks find, in some dozens of long cases")]
 fn an_engine_that_moves_nothing_is_found_under_either_rules_and_by_either_way_of_drawing() {
     for profile in [&MODERN, &LINUX_2_6_17] {
         for draw in [any_case, case_in_flight] {

@@ -379,4 +379,4 @@ fn a_page_locked_by_another_is_refused_and_is_as_it_was() {
     board.check().unwrap();
 }
 
-migrate_core::conformance!(Board::new, not_applicable: 278);
+migrate_core::conformance!(Board::new, not_applicable: 282);

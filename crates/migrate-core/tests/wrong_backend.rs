@@ -129,6 +129,8 @@ wrong_backends! {
     one_that_forgets_cache_slots: SlotsForgotten, "Cache::slots (I5)";
     one_that_leaves_the_buffers_behind: BuffersNotMoved, "Cache::move_buffers (I13)";
     one_that_forgets_to_set_dirty: SetDirtyForgotten, "Cache::set_dirty (I12)";
+    one_that_does_not_sleep_for_a_lock: LockNotSleptFor, "Wait::lock (I23)" in "seam";
+    one_that_does_not_wait_for_writeback: WritebackNotWaitedFor, "Wait::wait_writeback (I32)" in "seam";
     one_that_maps_with_more_permission_than_was_asked_for: MapsWritable, "Fixture::map_anon (I14)";
     one_whose_stores_leave_everything_clean: StoresClean, "Fixture::write (I11)" in "marks";
     one_whose_new_pages_are_not_new: NewPageDirty, "Fixture::new_page (I20)";

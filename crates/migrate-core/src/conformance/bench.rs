@@ -8,6 +8,7 @@ mod runs;
 
 use alloc::format;
 use alloc::sync::Arc;
+use core::sync::atomic::AtomicBool;
 
 use mm_types::trace::{Event, check_events, text_of};
 use mm_types::{Pfn, Vpn};
@@ -115,6 +116,13 @@ impl<F: Fixture> Bench<F> {
         let done = f(self.backend(), &locked);
         self.backend().put(self.backend().unlock(locked));
         Ok(done)
+    }
+
+    /// Takes a reference and the page lock, which another thread gives back.
+    pub(super) fn unlock_later(&self, pfn: Pfn, opened: Arc<AtomicBool>) -> Done {
+        const METHOD: promise::Contract = promise::of_fixture("Fixture::unlock_later");
+        let done = self.fixture.inner().unlock_later(self.lock(pfn)?, opened);
+        done.map_err(|error| self.fixture.halt(METHOD, &[&pfn], error))
     }
 
     /// Takes a reference and the page lock, which the case gives back.

@@ -97,7 +97,9 @@ macro_rules! conformance_cases {
                     an_update_returns_the_dirty_bit_that_was_there,
                     an_update_that_declines_changes_nothing,
                     a_page_lock_that_is_open_is_taken_at_once,
+                    a_page_lock_that_another_has_is_slept_for,
                     a_page_that_is_not_written_is_not_waited_for,
+                    a_page_under_writeback_is_waited_for,
                     a_thread_that_looks_at_an_entry_in_flight_holds_no_reference,
                     a_thread_that_finds_nothing_in_flight_goes_on,
                 }

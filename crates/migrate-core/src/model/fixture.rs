@@ -4,6 +4,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use mm_types::scenario::{Mover as FileMover, Sharing};
 use mm_types::{
@@ -14,7 +15,7 @@ use super::lock::Lock;
 use super::rmap::belongs;
 use super::{Access, Config, Model, Op, WritePage};
 use crate::fixture::{self, Capabilities, Fixture, FixtureError, Recording};
-use crate::{Frames, Mover, PageRef, Profile, Rmap};
+use crate::{Frames, LockedPage, Mover, PageRef, Profile, Rmap};
 
 /// Where a scenario's pages are at first, and where they go.
 const SOURCE: NodeId = NodeId::new(0);
@@ -368,6 +369,20 @@ impl Fixture for ModelFixture {
         } else {
             self.model.end_writeback(pfn);
         }
+        Ok(())
+    }
+
+    fn end_writeback_later(&self, pfn: Pfn) -> Result<(), FixtureError> {
+        self.alive(pfn)?;
+        self.model.on_sleep(move |model| model.end_writeback(pfn));
+        Ok(())
+    }
+
+    fn unlock_later(&self, locked: LockedPage, opened: Arc<AtomicBool>) -> Result<(), FixtureError> {
+        self.model.on_sleep(move |model| {
+            opened.store(true, Ordering::Release);
+            model.put(model.unlock(locked));
+        });
         Ok(())
     }
 

@@ -376,6 +376,10 @@ impl Lru for Backend {
 impl Wait for Backend {
     fn lock(&self, page: PageRef) -> LockedPage {
         let pfn = page.pfn();
+        if self.is(Wrong::LockNotSleptFor) {
+            // Whoever has it has it no longer.
+            self.open(pfn);
+        }
         let locked = self.model().lock(page);
         if self.is(Wrong::LockNotTaken) {
             self.open(pfn);
@@ -384,7 +388,9 @@ impl Wait for Backend {
     }
 
     fn wait_writeback(&self, page: &LockedPage) {
-        self.model().wait_writeback(page);
+        if !self.is(Wrong::WritebackNotWaitedFor) {
+            self.model().wait_writeback(page);
+        }
     }
 
     fn wait_buffers(&self, page: &LockedPage) {

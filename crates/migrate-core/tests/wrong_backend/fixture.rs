@@ -1,11 +1,12 @@
 //! The model's fixture, over the wrapper.
 
 use core::cell::{Cell, RefCell};
+use core::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use migrate_core::fixture::{Access, Capabilities, Fixture, FixtureError, Recording};
 use migrate_core::model::ModelFixture;
-use migrate_core::{Frames, PageRef, Profile};
+use migrate_core::{Frames, LockedPage, PageRef, Profile};
 use mm_types::scenario::{Mover, Sharing};
 use mm_types::trace::{Event, Observer as _};
 use mm_types::{ActorId, MappingId, MigrationEntry, PageFlags, Pfn, Pte, PteFlags, Site, SpaceId};
@@ -266,6 +267,8 @@ impl Fixture for WrongFixture {
         fn dirty(&self, pfn: Pfn) -> Result<(), FixtureError>;
         fn buffers_busy(&self, pfn: Pfn, busy: bool) -> Result<(), FixtureError>;
         fn writeback(&self, pfn: Pfn, on: bool) -> Result<(), FixtureError>;
+        fn end_writeback_later(&self, pfn: Pfn) -> Result<(), FixtureError>;
+        fn unlock_later(&self, locked: LockedPage, opened: Arc<AtomicBool>) -> Result<(), FixtureError>;
         fn swap_cache(&self, pfn: Pfn) -> Result<(), FixtureError>;
         fn mlock(&self, site: Site) -> Result<(), FixtureError>;
     }

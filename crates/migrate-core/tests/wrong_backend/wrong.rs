@@ -59,4 +59,6 @@ pub(crate) enum Wrong {
     TruncatePassesByInFlight,
     LockBusyOnce,
     TellsOfALock,
+    LockNotSleptFor,
+    WritebackNotWaitedFor,
 }

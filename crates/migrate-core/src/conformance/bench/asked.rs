@@ -49,6 +49,7 @@ asked! {
     fn dirty(&self, pfn: Pfn) -> ();
     fn buffers_busy(&self, pfn: Pfn, busy: bool) -> ();
     fn writeback(&self, pfn: Pfn, on: bool) -> ();
+    fn end_writeback_later(&self, pfn: Pfn) -> ();
     fn swap_cache(&self, pfn: Pfn) -> ();
     fn mlock(&self, site: Site) -> ();
     fn fault(&self, actor: ActorId, site: Site, store: Option<u64>) -> Access;

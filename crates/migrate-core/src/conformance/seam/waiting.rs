@@ -1,15 +1,17 @@
 //! Waiting: for a page lock, for writeback, and at an entry that names a page in flight.
 
 use alloc::format;
+use alloc::sync::Arc;
 use core::cell::Cell;
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use mm_types::scenario::Edge as At;
+use mm_types::scenario::{Edge as At, Mover};
 use mm_types::{PageFlags, Pfn, Pte};
 
 use super::super::bench::{Bench, Mapped};
 use super::super::contract as promise;
 use super::super::verdict::{Done, Halt, broken, hold, same};
-use crate::fixture::Fixture;
+use crate::fixture::{Capabilities, Fixture};
 use crate::{Faults, Frames, Wait};
 
 pub(in super::super) fn a_page_lock_that_is_open_is_taken_at_once<F: Fixture>(b: &Bench<F>) -> Done {
@@ -23,6 +25,34 @@ pub(in super::super) fn a_page_lock_that_is_open_is_taken_at_once<F: Fixture>(b:
     })?;
     same(promise::LOCK, "references of a page whose lock was slept for", count, 2)?;
     same(promise::UNLOCK, "references after the lock", b.count(page.pfn)?, 1)
+}
+
+/// Another thread has the lock, and opens it once somebody sleeps for it.
+pub(in super::super) fn a_page_lock_that_another_has_is_slept_for<F: Fixture>(b: &Bench<F>) -> Done {
+    b.needs(Capabilities::LOCK_BY_OTHER.union(Capabilities::LATER))?;
+    let page = b.page()?;
+    let (held, opened) = (b.hold(page.pfn)?, Arc::new(AtomicBool::new(false)));
+    b.unlock_later(page.pfn, opened.clone())?;
+    let locked = b.backend().lock(held);
+    let in_time = opened.load(Ordering::Acquire);
+    b.backend().put(b.backend().unlock(locked));
+    hold(promise::LOCK, in_time, || {
+        "a lock that another thread has was taken before it was open".into()
+    })
+}
+
+pub(in super::super) fn a_page_under_writeback_is_waited_for<F: Fixture>(b: &Bench<F>) -> Done {
+    b.needs(Capabilities::WRITEBACK.union(Capabilities::LATER))?;
+    let (_, page) = b.file(Mover::Plain)?;
+    b.fixture.writeback(page.pfn, true)?;
+    b.fixture.end_writeback_later(page.pfn)?;
+    let flags = b.with_lock(page.pfn, |backend, locked| {
+        backend.wait_writeback(locked);
+        backend.flags(backend.page(locked))
+    })?;
+    hold(promise::WAIT_WRITEBACK, !flags.contains(PageFlags::WRITEBACK), || {
+        format!("a page whose writeback was waited for has flags {flags}")
+    })
 }
 
 pub(in super::super) fn a_page_that_is_not_written_is_not_waited_for<F: Fixture>(b: &Bench<F>) -> Done {
