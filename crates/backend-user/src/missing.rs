@@ -21,7 +21,7 @@ use crate::fill::Filled;
 use crate::handler::{Handler, permits};
 use crate::kernel::Kernel;
 use crate::mm::Mm;
-use crate::private::Private;
+use crate::private::{Private, Standing};
 use crate::stats::Kind;
 use crate::sys::fork::say;
 use crate::sys::server::block_sent_signals;
@@ -140,16 +140,24 @@ impl Kernel {
         }
     }
 
-    /// Has a thread do what the access would do; false where there is none.
+    /// Has a thread do what the access would do; false where there is none, and where the accessing thread has one already.
+    ///
+    /// A stand-in that finds the page in flight again waits again, while its thread may have been woken in between by another's stand-in
+    /// and have come anew. One thread waits once; so what comes anew is noted only, and woken with the page.
     fn stands_in(self: &Arc<Self>, private: &Arc<Private>, mm: &Arc<Mm>, page: usize, event: Event) -> bool {
         let handler = Handler {
             kernel: self.clone(),
             space: mm.clone(),
         };
+        let Some(standing) = Standing::begin(private, event.thread) else {
+            return false;
+        };
         let who: ActorId = actor_of(event.thread);
         let private_too = private.clone();
         private.stand_in(move || {
             let _woken = Waking(&private_too, &handler.space, page);
+            // Over before the thread is woken: it may come again at once.
+            let _standing = standing;
             handler.wait_in_flight(page, event.write, who);
         })
     }
@@ -213,15 +221,20 @@ mod tests {
     use core::time::Duration;
     use std::sync::mpsc;
 
+    use migrate_core::fixture::Recording;
     use migrate_core::{Entry, Frames as _, LockedPage, Lru as _, PageRef, Rmap as _};
+    use mm_types::trace::Event as TraceEvent;
     use mm_types::{MigrationEntry, Pfn, PteFlags};
 
     use super::*;
     use crate::{Area, Engine, EngineInUse, Machine, Prot, Sharing, Space};
 
     /// A machine on the second engine, with one page whose first word is 5, and its frame; `None` where the system does not have it.
-    fn one_page() -> Option<(Machine, Space, Area, Pfn)> {
-        let machine = Machine::builder().frames_per_node(64).engine(Engine::Auto);
+    fn one_page(recording: Option<Arc<Recording>>) -> Option<(Machine, Space, Area, Pfn)> {
+        let mut machine = Machine::builder().frames_per_node(64).engine(Engine::Auto);
+        if let Some(recording) = recording {
+            machine = machine.trace(recording);
+        }
         let machine = machine.build().unwrap();
         let EngineInUse::Private(_) = machine.engine() else {
             println!("not applicable: {}", machine.engine());
@@ -246,18 +259,23 @@ mod tests {
         kernel.flush(gather);
     }
 
-    /// Puts the page into flight, waits until an access to it has been heard of, and brings it back as `back` says; returns what the
-    /// access found.
-    fn touched_in_flight(kernel: &Kernel, area: Area, pfn: Pfn, back: &dyn Fn(Pte) -> Option<Pte>) -> Option<u64> {
+    /// Puts the page into flight, waits until an access to it has been heard of, does what is asked, and brings it back as `back`
+    /// says; returns what the access found.
+    fn touched_in_flight(
+        kernel: &Kernel,
+        area: Area,
+        pfn: Pfn,
+        meanwhile: impl FnOnce(),
+        back: &dyn Fn(Pte) -> Option<Pte>,
+    ) -> Option<u64> {
         let isolated = kernel.isolate(&PageRef::counted(pfn)).unwrap();
         let locked = kernel.try_lock(isolated).unwrap();
         let out = |pte: Pte| pte.maps(pfn).then_some(Pte::Migration(MigrationEntry::writable(pfn)));
         replace(kernel, &locked, &out);
         let (tell, told) = mpsc::channel();
         let waiter = thread::spawn(move || tell.send(area.page(0)[0].load(Ordering::Relaxed)));
-        while kernel.faults.read().migration == 0 {
-            thread::yield_now();
-        }
+        heard_of(kernel, 1);
+        meanwhile();
         replace(kernel, &locked, back);
         kernel.putback(kernel.unlock(locked));
         let found = told.recv_timeout(Duration::from_secs(20)).ok();
@@ -267,24 +285,54 @@ mod tests {
         found
     }
 
+    /// Waits until so many accesses to pages in flight have been heard of.
+    fn heard_of(kernel: &Kernel, accesses: u64) {
+        while kernel.faults.read().migration < accesses {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_thread_that_is_woken_and_comes_again_while_its_stand_in_waits_has_no_second_one() {
+        let recording = Arc::new(Recording::with_capacity(256));
+        let Some((machine, space, area, pfn)) = one_page(Some(recording.clone())) else {
+            return;
+        };
+        let kernel = machine.kernel();
+        let (private, first) = (kernel.private.as_ref().unwrap(), area.first);
+        // As another thread's stand-in does that sees the page back, before it is in flight again.
+        let woken = || {
+            space.mm().wake(private, first..first + 1);
+            heard_of(kernel, 2);
+        };
+        let back = |pte: Pte| pte.is_migration().then_some(Pte::present(pfn, PteFlags::WRITE));
+        assert_eq!(touched_in_flight(kernel, area, pfn, woken, &back), Some(5));
+        // Whoever hears of accesses is done then, and all stand-ins are.
+        drop((space, machine));
+        let faults = recording
+            .events()
+            .filter(|event| matches!(event, TraceEvent::Fault { .. }));
+        assert_eq!(faults.count(), 1, "{}", recording.text());
+    }
+
     #[test]
     fn who_waits_for_a_page_in_flight_goes_on_where_it_comes_back_hidden_because_it_is_watched() {
-        let Some((machine, space, area, pfn)) = one_page() else {
+        let Some((machine, space, area, pfn)) = one_page(None) else {
             return;
         };
         assert!(space.touched().is_empty(), "the page is hidden until it is used");
         let back = |pte: Pte| pte.is_migration().then_some(Pte::present(pfn, PteFlags::WRITE));
         let first = area.first;
-        assert_eq!(touched_in_flight(machine.kernel(), area, pfn, &back), Some(5));
+        assert_eq!(touched_in_flight(machine.kernel(), area, pfn, || {}, &back), Some(5));
         assert!(space.entry(first).young(), "the use was noted");
     }
 
     #[test]
     fn who_waits_for_a_page_in_flight_goes_on_with_a_new_page_where_it_was_zapped_meanwhile() {
-        let Some((machine, _space, area, pfn)) = one_page() else {
+        let Some((machine, _space, area, pfn)) = one_page(None) else {
             return;
         };
         let zap = |pte: Pte| pte.is_migration().then_some(Pte::None);
-        assert_eq!(touched_in_flight(machine.kernel(), area, pfn, &zap), Some(0));
+        assert_eq!(touched_in_flight(machine.kernel(), area, pfn, || {}, &zap), Some(0));
     }
 }

@@ -12,7 +12,8 @@
 use core::fmt;
 use core::str::FromStr;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering, fence};
-use std::sync::Mutex;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -121,6 +122,30 @@ pub(crate) struct Private {
     stalled: Stalled,
     /// Threads that wait in place of those that sleep in the kernel.
     stand_ins: Mutex<Vec<JoinHandle<()>>>,
+    /// Whom they wait for, as the kernel numbers threads: those that do what an access to a page in flight would do.
+    standing: Mutex<BTreeSet<u32>>,
+}
+
+/// A thread has a stand-in; dropped, it has none.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    private: Arc<Private>,
+    thread: u32,
+}
+
+impl Standing {
+    /// Notes it; `None` where it has one already.
+    pub(crate) fn begin(private: &Arc<Private>, thread: u32) -> Option<Self> {
+        let private = private.clone();
+        let first = lock(&private.standing).insert(thread);
+        first.then_some(Self { private, thread })
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        lock(&self.private.standing).remove(&self.thread);
+    }
 }
 
 /// Accesses that wait for pages in flight.
@@ -144,6 +169,7 @@ impl Private {
             frames: (0..frames_per_node * real.len()).map(|_| AtomicU8::new(0)).collect(),
             stalled: Stalled::default(),
             stand_ins: Mutex::default(),
+            standing: Mutex::default(),
         })
     }
 
