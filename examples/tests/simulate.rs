@@ -130,6 +130,50 @@ fn what_went_wrong_is_played_again_by_the_command_that_is_printed() {
         let mut args = short.clone();
         args[only] = kept.join(",");
         let output = simulate(&args.iter().map(String::as_str).chain(["--quiet"]).collect::<Vec<_>>());
-        assert_eq!(output.status.code(), Some(0), "without call {left_out}: {args:?}");
+        assert_eq!(
+            figure(&stdout(&output), "wrong"),
+            "0",
+            "without call {left_out}: {args:?}"
+        );
     }
+}
+
+#[test]
+fn a_page_that_was_to_be_changed_and_was_not_is_a_failure() {
+    // There is no call of this number; before the first call nothing is mapped.
+    for corrupt in ["41", "1"] {
+        let output = simulate(&["--replay", "7", "--calls", "40", "--corrupt", corrupt, "--quiet"]);
+        let text = stdout(&output);
+        assert_eq!(
+            (output.status.code(), figure(&text, "wrong")),
+            (Some(1), "0".to_owned()),
+            "{text}"
+        );
+        assert!(text.contains("WRONG: no page was changed: call"), "{text}");
+    }
+}
+
+#[test]
+fn a_changed_page_is_noticed_at_once_whenever_everything_is_looked_at() {
+    for seed in ["6", "105", "114"] {
+        let text = stdout(&simulate(&[
+            "--replay",
+            seed,
+            "--calls",
+            "1500",
+            "--corrupt",
+            "1500",
+            "--quiet",
+        ]));
+        assert_eq!(figure(&text, "wrong"), "1", "seed {seed}: {text}");
+        assert!(text.contains("WRONG at call 300: "), "{text}");
+    }
+}
+
+#[test]
+fn worlds_in_which_no_page_moves_are_a_failure() {
+    let output = simulate(&["--seconds", "1", "--threads", "1", "--calls", "2", "--quiet"]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("WRONG: no page moved"), "{text}");
 }

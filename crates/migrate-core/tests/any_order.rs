@@ -187,6 +187,10 @@ fn in_any_order(profile: &'static Profile, in_flight: bool, test: &str) {
     let (seed, cases) = (number("ANY_ORDER_SEED", 0), number("ANY_ORDER_CASES", CASES));
     let steps = number("ANY_ORDER_STEPS", STEPS).max(2);
     let draw = if in_flight { case_in_flight } else { any_case };
+    assert!(
+        cases > 0 && steps > 0,
+        "nothing is played with ANY_ORDER_CASES={cases} and ANY_ORDER_STEPS={steps}"
+    );
     let counts = RefCell::new(Counts::default());
     for seed in (0..cases).map(|n| seed.wrapping_add(n)) {
         let config = Config {

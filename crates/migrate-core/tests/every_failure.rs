@@ -64,12 +64,15 @@ fn every_failure_in(column: usize) -> Coverage {
     coverage
 }
 
+/// Nothing is drawn that a seed of the test's own does not give.
+const REPLAY: &str = "replay: cargo test -p migrate-core --test every_failure";
+
 /// Every failure at each occurrence in one scene: once, and from there on for ever.
 fn every_failure_on(kinds: &[Kind], config: Config, column: usize, coverage: &mut Coverage) {
     let counted = FailurePlan::nothing();
     let clean = run(kinds, config, &counted, None).unwrap_or_else(|what| {
         let first = what.lines().next().unwrap_or_default();
-        panic!("{kinds:?}, {config:?}: {what}\n! nothing fails: {first}")
+        panic!("{kinds:?}, {config:?}: {what}\n! nothing fails: {first}\n{REPLAY}")
     });
     for injection in Injection::ALL {
         let mut one = |plan: FailurePlan, once: bool, nth: u32| {
@@ -79,7 +82,7 @@ fn every_failure_on(kinds: &[Kind], config: Config, column: usize, coverage: &mu
                 let first = what.lines().next().unwrap_or_default();
                 panic!(
                     "{injection} {how} at its occurrence {nth}, {kinds:?}, {config:?}: {what}\n\
-                     ! {injection} {how} at its occurrence {nth}: {first}"
+                     ! {injection} {how} at its occurrence {nth}: {first}\n{REPLAY}"
                 )
             });
             let effect = injection.effect(config.profile, config.mode);
@@ -133,7 +136,7 @@ fn a_storm_of_failures_leaves_nothing() {
         let expected = Expected { clean, once: false };
         let ran = run(Kind::ALL, config, &plan, Some(&expected));
         if let Err(what) = ran {
-            panic!("seed {seed}, one in {one_in}, {config:?}: {what}");
+            panic!("seed {seed}, one in {one_in}, {config:?}: {what}\n{REPLAY}");
         }
         injected += plan.all_injected();
     }

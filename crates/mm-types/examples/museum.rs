@@ -122,8 +122,9 @@ fn boxed(output: impl Read + Send + 'static) -> Box<dyn BufRead + Send> {
 /// True for the line that ends what a search says of a failure.
 fn is_last(kind: Search, line: &str) -> bool {
     match kind {
-        Search::AnyOrder | Search::AnyOrderIn(_) | Search::Interleavings(_) => line.starts_with("replay: "),
-        Search::Failures => line.starts_with("! "),
+        Search::AnyOrder | Search::AnyOrderIn(_) | Search::Interleavings(_) | Search::Failures => {
+            line.starts_with("replay: ")
+        }
         Search::Live => line.contains("was read after"),
     }
 }
@@ -257,7 +258,13 @@ fn run() -> Result<bool, Box<dyn core::error::Error>> {
     }
     let mut wanted: Vec<&str> = args.collect();
     let seeds = match wanted.as_slice() {
-        ["--seeds", seeds, ..] => Some(seeds.parse()?),
+        ["--seeds", rest @ ..] => {
+            let seeds = rest
+                .first()
+                .and_then(|seeds| seeds.parse().ok())
+                .filter(|seeds| *seeds > 0);
+            Some(seeds.ok_or("--seeds takes a number of seeds, at least 1, before any bug")?)
+        }
         _ => None,
     };
     wanted.drain(..if seeds.is_some() { 2 } else { 0 });
@@ -267,6 +274,14 @@ fn run() -> Result<bool, Box<dyn core::error::Error>> {
 
     let shown = || BUGS.iter().filter(|bug| wanted.is_empty() || wanted.contains(&bug.id));
     if let Some(seeds) = seeds {
+        let drawn = |bug: &&Exhibit| bug.found_by.iter().any(|kind| kind.seed().is_some());
+        if !shown().any(|bug| drawn(&bug)) {
+            return Err(format!(
+                "no search that draws finds {}: there are no seeds to look from",
+                wanted.join(", ")
+            )
+            .into());
+        }
         for bug in shown() {
             rate(bug, &binaries, seeds)?;
         }

@@ -42,6 +42,6 @@ pub use draw::{Calls, any_case, case_in_flight, rng};
 pub use quiet::quietly;
 pub use ran::MOVED;
 pub use size::Size;
-pub use step::{Case, Fail, Migrate, Step};
+pub use step::{CORRUPT, Case, Fail, Migrate, Step};
 pub use steps::failures_of_a_world;
 pub use world::{Care, World};

@@ -97,6 +97,9 @@ pub enum Step {
     Refuse,
 }
 
+/// What is noted of [`Step::Corrupt`].
+pub const CORRUPT: &str = "corrupt";
+
 /// One run.
 #[derive(Clone, Debug)]
 pub struct Migrate {

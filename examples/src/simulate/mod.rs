@@ -105,6 +105,7 @@ pub fn run(simulation: &Simulation, stop: &AtomicBool) -> Report {
         worlds: done.worlds,
         counts: done.counts,
         elapsed,
+        corrupt: simulation.corrupt,
         interrupted,
         failure,
     }

@@ -3,7 +3,7 @@
 use core::fmt::{self, Write as _};
 use core::time::Duration;
 
-use simulation::{Care, Counts, EVERYTHING, Kind, MOVED, Size, failures_of_a_world};
+use simulation::{CORRUPT, Care, Counts, EVERYTHING, Kind, MOVED, Size, failures_of_a_world};
 
 use super::args::Goal;
 use super::shrink::Shrunk;
@@ -13,6 +13,11 @@ const LINES: usize = 60;
 
 /// Where so many pages have moved, each way to fail must have been met.
 const ENOUGH: u64 = 500_000;
+
+/// Scripts look for lines.
+fn in_a_line(what: &str) -> String {
+    what.split_whitespace().collect::<Vec<_>>().join(" ")
+}
 
 /// A simulation that is over.
 #[derive(Debug)]
@@ -33,6 +38,8 @@ pub struct Report {
     pub counts: Counts,
     /// How long it took.
     pub elapsed: Duration,
+    /// After this call of each world a page was to be changed behind everybody's back.
+    pub corrupt: Option<usize>,
     /// Somebody asked for the end.
     pub interrupted: bool,
     /// What went wrong, if anything did.
@@ -43,7 +50,28 @@ impl Report {
     /// True where nothing went wrong, in all that was asked for.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.failure.is_none() && self.reached && self.never_failed().is_empty()
+        self.failure.is_none() && self.too_little().is_empty() && self.never_failed().is_empty()
+    }
+
+    /// Returns what was to happen and did not: who moved nothing, or looked at nothing that was changed, has shown nothing.
+    #[must_use]
+    pub fn too_little(&self) -> Vec<String> {
+        // Where something went wrong nothing else ended it.
+        if self.failure.is_some() {
+            return Vec::new();
+        }
+        let mut missing = Vec::new();
+        if !self.reached {
+            missing.push(format!("it ended before its goal, {}", self.goal));
+        } else if self.moved() == 0 && self.goal != Goal::OneWorld {
+            missing.push("no page moved: worlds of so few calls make no run".to_owned());
+        }
+        if let Some(call) = self.corrupt.filter(|_| self.counts.of(Kind::Call, CORRUPT) == 0) {
+            missing.push(format!(
+                "no page was changed: call {call} is not played, or no page was there after it"
+            ));
+        }
+        missing
     }
 
     /// Returns the ways to fail that were never met, where so many pages moved that each must have been.
@@ -137,9 +165,8 @@ impl fmt::Display for Report {
         if self.interrupted {
             writeln!(f, "interrupted: the worlds in progress were not played to their end")?;
         }
-        // Where something went wrong nothing else ended it.
-        if !self.reached && self.failure.is_none() {
-            writeln!(f, "WRONG: it ended before its goal, {}", self.goal)?;
+        for what in self.too_little() {
+            writeln!(f, "WRONG: {what}")?;
         }
         for word in self.never_failed() {
             writeln!(f, "WRONG: no step failed so: {word}")?;
@@ -159,9 +186,9 @@ impl fmt::Display for Shrunk {
             short,
             last,
         } = self;
-        writeln!(f, "\nWRONG at call {}: {}", failure.call, failure.what)?;
+        writeln!(f, "\nWRONG at call {}: {}", failure.call, in_a_line(&failure.what))?;
         writeln!(f, "replay: {}", found.command())?;
-        writeln!(f, "\nshorter, wrong at call {}: {}", last.call, last.what)?;
+        writeln!(f, "\nshorter, wrong at call {}: {}", last.call, in_a_line(&last.what))?;
         writeln!(f, "replay: {}\n\n{}\n", short.command(), last.story)?;
         let lines: Vec<&str> = last.trace.lines().collect();
         let left_out = lines.len().saturating_sub(LINES);

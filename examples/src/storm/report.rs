@@ -138,14 +138,15 @@ impl fmt::Display for Report {
         if self.interrupted {
             writeln!(f, "interrupted")?;
         }
-        if !self.is_good() {
+        // Who stopped it knows why it ended; nothing is to be seen again.
+        if !self.is_good() && !self.interrupted {
             let (seed, threads) = (self.storm.seed, self.storm.threads);
             writeln!(
                 f,
-                "replay: cargo run --release -p examples --bin storm -- --engine {} --seed {seed:#x} --threads {threads} --pages {} \
+                "replay: ci/storms --engine {} --seed {seed:#x} --threads {threads} --pages {} \
                  (the same things in the same order; how threads meet is the machine's affair)",
                 self.storm.engine,
-                self.pages()
+                self.pages().max(1)
             )?;
         }
         let seconds = self.elapsed.as_secs_f64();

@@ -144,7 +144,11 @@ fn number(name: &str, unset: u64) -> u64 {
 /// # Panics
 /// Where an execution fails, and where one of `meetings` happened in none.
 pub(crate) fn explore(name: &str, meetings: &'static [Meeting], scenario: fn(Rules)) {
-    if let Ok(text) = std::env::var("INTERLEAVINGS_REPLAY") {
+    // As ci/shuttle has it: one that is empty is none.
+    if let Some(text) = std::env::var("INTERLEAVINGS_REPLAY")
+        .ok()
+        .filter(|text| !text.is_empty())
+    {
         return replay(name, scenario, &text);
     }
     let (schedules, seed) = (number("INTERLEAVINGS_SCHEDULES", 2000), number("INTERLEAVINGS_SEED", 1));
@@ -233,6 +237,8 @@ struct Ended {
     met: Vec<(Meeting, u64)>,
     /// What the last one told.
     trace: Vec<Event>,
+    /// Which threads it let run.
+    played: Choices,
 }
 
 /// Runs every schedule of a scheduler, or up to the first that fails.
@@ -277,6 +283,7 @@ fn run_here(scheduler: impl Scheduler + 'static, meetings: &[Meeting], scenario:
         failure,
         met: MET.take(),
         trace: TOLD.take().into_iter().map(|(_, event)| event).collect(),
+        played: Choices::last(),
     }
 }
 
@@ -344,10 +351,12 @@ fn fail(name: &str, scenario: fn(Rules), rules: Rules, failure: Failure) -> ! {
     panic_any(format!("{name}, {}: {}", rules.name, short.why));
 }
 
-/// Plays one schedule, prints its events, and returns how it ended.
-fn tell(name: &str, scenario: fn(Rules), rules: Rules, choices: &Choices) -> Option<String> {
+/// Plays one schedule, prints its events, and returns how it ended, and what was played.
+fn tell(name: &str, scenario: fn(Rules), rules: Rules, choices: &Choices) -> (Option<String>, Choices) {
     let again = choices.clone();
-    let Ended { failure, trace, .. } = run(move || Again::new(again), &[], scenario, rules);
+    let Ended {
+        failure, trace, played, ..
+    } = run(move || Again::new(again), &[], scenario, rules);
     let ended = failure.map(|failure| failure.why);
     print!("{}", text_of(trace));
     match ended.as_deref() {
@@ -359,16 +368,29 @@ fn tell(name: &str, scenario: fn(Rules), rules: Rules, choices: &Choices) -> Opt
         "replay: INTERLEAVINGS_REPLAY={}:{choices} ci/shuttle {name}",
         rules.name
     );
-    ended
+    (ended, played)
 }
 
 fn replay(name: &str, scenario: fn(Rules), text: &str) {
-    let (rules, choices) = text.split_once(':').expect("RULES:SCHEDULE");
+    let (asked, choices) = text
+        .split_once(':')
+        .unwrap_or_else(|| panic!("INTERLEAVINGS_REPLAY={text} is not RULES:SCHEDULE"));
+    let known = || Rules::ALL.iter().map(|rules| rules.name).collect::<Vec<_>>().join(", ");
     let rules = Rules::ALL
         .iter()
-        .find(|known| known.name == rules)
-        .expect("the name of a set of rules");
-    let choices = choices.parse().unwrap_or_else(|error| panic!("{error}"));
-    let ended = tell(name, scenario, *rules, &choices);
-    assert!(ended.is_none(), "{name}, {}: {}", rules.name, ended.unwrap_or_default());
+        .find(|rules| rules.name == asked)
+        .unwrap_or_else(|| panic!("INTERLEAVINGS_REPLAY: no rules '{asked}'; there are: {}", known()));
+    let choices: Choices = choices
+        .parse()
+        .unwrap_or_else(|error| panic!("INTERLEAVINGS_REPLAY: {error}"));
+    let (ended, played) = tell(name, scenario, *rules, &choices);
+    if let Some(ended) = ended {
+        panic!("{name}, {}: {ended}", rules.name);
+    }
+    // A schedule of other code shows nothing of this.
+    if let Some(step) = choices.left_by(&played) {
+        panic!(
+            "{name}: the schedule cannot be followed from step {step} on: it was another scenario's, or other code's"
+        );
+    }
 }

@@ -43,6 +43,23 @@ impl Choices {
         Some(self.moved(at, last))
     }
 
+    /// The step at which what was played left this; `None` where it went on to the end of it.
+    pub(crate) fn left_by(&self, played: &Self) -> Option<usize> {
+        let steps = |of: &Self| -> Vec<u8> {
+            let turns = of.0.iter().map(|(thread, steps)| (*thread, *steps as usize));
+            turns
+                .flat_map(|(thread, steps)| core::iter::repeat_n(thread, steps))
+                .collect()
+        };
+        let (asked, played) = (steps(self), steps(played));
+        let same = asked
+            .iter()
+            .zip(&played)
+            .take_while(|(asked, played)| asked == played)
+            .count();
+        (same < asked.len()).then_some(same)
+    }
+
     fn moved(&self, from: usize, to: usize) -> Self {
         let mut runs = self.0.clone();
         runs[to].1 += runs[from].1;

@@ -49,11 +49,10 @@ thread_local! {
 fn bound(usual: Option<usize>) -> Option<usize> {
     match std::env::var("LOOM_PROOF_BOUND") {
         Ok(none) if none == "none" => None,
-        Ok(number) => Some(
-            number
-                .parse()
-                .expect("LOOM_PROOF_BOUND is a number of preemptions, or none"),
-        ),
+        Ok(number) => Some(number.parse::<u8>().map_or_else(
+            |_| panic!("LOOM_PROOF_BOUND={number} is neither a number of preemptions, up to 255, nor none"),
+            usize::from,
+        )),
         Err(_) => usual,
     }
 }
@@ -154,12 +153,12 @@ fn tell(current: &Current) {
         ..
     } = current;
     let nth = executions.load(Ordering::Relaxed);
+    let bound = words(*bound);
     eprintln!(
-        "loom: scenario={name} bound={} FAILED in execution {nth}; what happened in it:\n{}\
-         loom: the search is deterministic: `ci/loom {name}` finds it again; \
-         `LOOM_CHECKPOINT_FILE=FILE LOOM_CHECKPOINT_INTERVAL=1000 ci/loom {name}`, then the same with 1, then once more, \
+        "loom: scenario={name} bound={bound} FAILED in execution {nth}; what happened in it:\n{}\
+         loom: the search is deterministic: `LOOM_PROOF_BOUND={bound} ci/loom {name}` finds it again; \
+         `LOOM_CHECKPOINT_FILE=FILE LOOM_CHECKPOINT_INTERVAL=1000 LOOM_PROOF_BOUND={bound} ci/loom {name}`, then the same with 1, then once more, \
          replays this execution alone, with LOOM_LOCATION=1 LOOM_LOG=trace as loom saw it",
-        words(*bound),
         trace.text(),
     );
 }

@@ -5,7 +5,7 @@ use mm_types::trace::{Event, Observer};
 use mm_types::{Mapping, PageFlags, Pfn, SwapType};
 
 use super::{Answer, DONE};
-use crate::step::Step;
+use crate::step::{CORRUPT, Step};
 use crate::world::{World, pick};
 
 impl World {
@@ -76,9 +76,11 @@ impl World {
             }
             Step::Corrupt { at } => {
                 let present = |site, _: &_| self.model.pte(site).is_present();
-                let pfn = self.find_site(at, present).and_then(|site| model.pte(site).pfn())?;
-                self.note("corrupt", || self.name(pfn));
+                let site = self.find_site(at, present)?;
+                let pfn = model.pte(site).pfn()?;
+                self.note(CORRUPT, || self.name(pfn));
                 model.set_word(pfn, !model.word(pfn));
+                self.touch([site]);
             }
             _ => return None,
         }
