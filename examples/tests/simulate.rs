@@ -160,9 +160,9 @@ fn a_changed_page_is_noticed_at_once_whenever_everything_is_looked_at() {
             "--replay",
             seed,
             "--calls",
-            "1500",
+            "300",
             "--corrupt",
-            "1500",
+            "300",
             "--quiet",
         ]));
         assert_eq!(figure(&text, "wrong"), "1", "seed {seed}: {text}");
