@@ -43,12 +43,21 @@ fn a_storm_that_was_cut_off_is_not_good() {
         engine: Engine::Shared,
         quiet: true,
     };
-    let report = storm::run(&storm, &AtomicBool::new(true)).unwrap();
+    let mut report = storm::run(&storm, &AtomicBool::new(true)).unwrap();
     let text = report.to_string();
     assert!(!report.is_good() && report.interrupted, "{text}");
     for word in ["ended before its goal", "never done: fork", " reached=0 ", " failed=1"] {
         assert!(text.contains(word), "{word}: {text}");
     }
+    assert!(!text.contains("replay: "), "{text}");
+    // What was lost is to be seen again, whoever stopped it.
+    report.lost_writes = 1;
+    let text = report.to_string();
+    let replay = format!(
+        "replay: ci/storms --engine shared --seed 0x1 --threads 1 --pages {} ",
+        report.pages().max(1)
+    );
+    assert!(text.contains(&replay), "{text}");
 }
 
 #[test]

@@ -274,8 +274,7 @@ fn run() -> Result<bool, Box<dyn core::error::Error>> {
 
     let shown = || BUGS.iter().filter(|bug| wanted.is_empty() || wanted.contains(&bug.id));
     if let Some(seeds) = seeds {
-        let drawn = |bug: &&Exhibit| bug.found_by.iter().any(|kind| kind.seed().is_some());
-        if !shown().any(|bug| drawn(&bug)) {
+        if !shown().any(|bug| bug.found_by.iter().any(|kind| kind.seed().is_some())) {
             return Err(format!(
                 "no search that draws finds {}: there are no seeds to look from",
                 wanted.join(", ")

@@ -54,7 +54,12 @@ impl Report {
     /// True where nothing went wrong, in all that was asked for.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.lost_writes == 0 && self.wrong_reads == 0 && self.failure.is_none() && self.too_little().is_empty()
+        !self.is_wrong() && self.too_little().is_empty()
+    }
+
+    /// True where something was lost, or failed.
+    fn is_wrong(&self) -> bool {
+        self.lost_writes > 0 || self.wrong_reads > 0 || self.failure.is_some()
     }
 
     /// Returns what was to happen and did not: a storm that nobody was out in has shown nothing.
@@ -138,8 +143,8 @@ impl fmt::Display for Report {
         if self.interrupted {
             writeln!(f, "interrupted")?;
         }
-        // Who stopped it knows why it ended; nothing is to be seen again.
-        if !self.is_good() && !self.interrupted {
+        // Where the only thing wrong is that somebody stopped it, there is nothing to see again.
+        if self.is_wrong() || !self.is_good() && !self.interrupted {
             let (seed, threads) = (self.storm.seed, self.storm.threads);
             writeln!(
                 f,
