@@ -208,9 +208,14 @@ fn show(bug: &Exhibit, binaries: &BTreeMap<&str, PathBuf>, out: &Path) -> std::i
         if n > 0 && broken.is_ok() {
             continue;
         }
+        let again = match kind {
+            // Threads of the machine: nothing is drawn that could be named.
+            Search::Live => format!("cargo test --test {kind}"),
+            _ => "and what stands after replay:".to_owned(),
+        };
         let text = format!(
             "{} (fixed in Linux: {})\n{}\nbreaks {}; found by {} in {} steps and {:.2} s\n\
-             to see it again: RUSTFLAGS='--cfg museum' MUSEUM={} and what stands after replay:\n\n{said}",
+             to see it again: RUSTFLAGS='--cfg museum' MUSEUM={} {again}\n\n{said}",
             bug.id,
             bug.fix,
             bug.scenario,
